@@ -1,0 +1,101 @@
+"""What a gate bundle says, as values. The bytes are :mod:`sidecar.bundle.codec`'s, trust is
+:mod:`sidecar.bundle.acceptance`'s."""
+
+import dataclasses
+import enum
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.coverage import CoverageTree
+from sidecar.gates.values import Gate, Mode
+from sidecar.properties.values import Traceability
+from sidecar.tensors import ModelSignature, Rows
+
+FORMAT_VERSION = 1
+
+
+class Arithmetic(enum.StrEnum):
+    """The arithmetic of the served model that the proof's margins cover, besides real arithmetic."""
+
+    IEEE32 = "ieee32"
+    IEEE64 = "ieee64"
+
+
+@dataclasses.dataclass(frozen=True)
+class PropertyRecord:
+    """A property's traceability and the mode it starts in; stands at its gate's position."""
+
+    trace: Traceability
+    mode: Mode
+
+
+@dataclasses.dataclass(frozen=True)
+class PropertySource:
+    """A property file, kept word for word for the auditor."""
+
+    origin: str
+    content: bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SelfTestVectors:
+    """Rows that our own code, and later the upstream, are tried on.
+
+    Args:
+        inputs: float64 (vector, input): wire-representable input rows.
+        outputs: float64 (vector, output): what the verified model answers there, from onnxruntime.
+        corrected: float64 (vector, output): what all gates enforced must make of it; NaN in the whole row
+            where the decision is to refuse.
+        contained, fired: bool (vector, gate): each gate's verdict on the row.
+    """
+
+    inputs: Rows
+    outputs: Rows
+    corrected: Rows
+    contained: npt.NDArray[np.bool_]
+    fired: npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The readable head of a bundle. No clock, no host name: the same inputs give the same bytes.
+
+    Args:
+        name: the served model's name.
+        revision: monotonic, >= 1; higher replaces lower.
+        model_digest: SHA-256 of the verified ONNX file, lower-case hex.
+        signature: the tensors that the gates judge.
+        arithmetic: see :class:`Arithmetic`.
+        properties: one record per gate, same order; ids distinct.
+        compiler_version: of this package.
+        options: the options that determined the result, by name, as strings; region count included.
+    """
+
+    name: str
+    revision: int
+    model_digest: str
+    signature: ModelSignature
+    arithmetic: Arithmetic
+    properties: tuple[PropertyRecord, ...]
+    compiler_version: str
+    options: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bundle:
+    """Everything that the sidecar activates for one model.
+
+    Args:
+        manifest: see :class:`Manifest`.
+        gates: one per property, same order as ``manifest.properties``.
+        coverage: per gate, one tree per region of its domain, same order.
+        vectors: see :class:`SelfTestVectors`.
+        sources: the property files.
+    """
+
+    manifest: Manifest
+    gates: tuple[Gate, ...]
+    coverage: tuple[tuple[CoverageTree, ...], ...]
+    vectors: SelfTestVectors
+    sources: tuple[PropertySource, ...]
