@@ -19,6 +19,7 @@ class Reason(enum.StrEnum):
     MALFORMED_REQUEST = "malformed_request"
     MODEL_NOT_GUARDED = "model_not_guarded"
     METHOD_DENIED = "method_denied"
+    METHOD_UNSUPPORTED = "method_unsupported"
     MESSAGE_TOO_LARGE = "message_too_large"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"

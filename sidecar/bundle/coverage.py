@@ -1,18 +1,29 @@
 """The coverage map: which parts of a gate's domain are proved silent or violating, and which are open.
 
 One split tree per region of the gate's domain. It labels what happened and never decides what is sent:
-a wrong map could mislabel a correction, not let a violation through.
+a wrong map could mislabel a correction, not let a violation through. :func:`prepare_coverage` lays all the
+trees of a bundle out as flat arrays, :func:`label` reads only these; what makes a tree acceptable is
+:mod:`sidecar.bundle.coverage_rules`' business.
 """
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.gates.effective import wire_bounds
+from sidecar.gates.values import Gate
+from sidecar.tensors import ModelSignature, Rows
+
 
 class Label(enum.IntEnum):
-    """What is proved of a leaf, or of a row. ``OUTSIDE`` is a row in no region; leaves are never that."""
+    """What is proved of a leaf, or of a row. ``OUTSIDE`` is a row in no region; leaves are never that.
+
+    Among the regions that a row lies in, the smallest label other than ``OUTSIDE`` is the one that counts:
+    what is proved once is proved.
+    """
 
     OUTSIDE = 0
     SILENT = 1
@@ -43,3 +54,105 @@ class CoverageTree:
     right: npt.NDArray[np.int32]
     label: npt.NDArray[np.uint8]
     volume: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreparedCoverage:
+    """All trees of a bundle in one set of flat arrays; regions and nodes are numbered through.
+
+    Args:
+        first_region: int64 (gate + 1,); gate ``g`` has regions ``first_region[g]`` to ``first_region[g + 1] - 1``.
+        lower, upper: float64 (region, input); the smallest and largest wire values of each region's box.
+        root: int64 (region,); the node where the region's tree starts.
+        feature, threshold, left, right, label: one entry per node as in :class:`CoverageTree`; the
+            children of inner nodes count in the numbering of all nodes.
+    """
+
+    first_region: npt.NDArray[np.int64]
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    root: npt.NDArray[np.int64]
+    feature: npt.NDArray[np.int32]
+    threshold: npt.NDArray[np.float64]
+    left: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int32]
+    label: npt.NDArray[np.uint8]
+
+
+def prepare_coverage(
+    gates: Sequence[Gate], coverage: Sequence[Sequence[CoverageTree]], signature: ModelSignature
+) -> PreparedCoverage:
+    """The flat arrays that :func:`label` reads, from an accepted bundle's gates, coverage and signature."""
+    datatypes = signature.input_datatypes()
+    bounds = [wire_bounds(region.box, datatypes) for gate in gates for region in gate.domain]
+    trees = [tree for of_gate in coverage for tree in of_gate]
+    root = np.cumsum([0, *(len(tree.feature) for tree in trees)])[:-1]
+    return PreparedCoverage(
+        first_region=np.cumsum([0, *(len(of_gate) for of_gate in coverage)]),
+        lower=np.array([lower for lower, _ in bounds]),
+        upper=np.array([upper for _, upper in bounds]),
+        root=root,
+        feature=np.concatenate([tree.feature for tree in trees]),
+        threshold=np.concatenate([tree.threshold for tree in trees]),
+        left=np.concatenate([tree.left + first for tree, first in zip(trees, root, strict=True)]).astype(np.int32),
+        right=np.concatenate([tree.right + first for tree, first in zip(trees, root, strict=True)]).astype(np.int32),
+        label=np.concatenate([tree.label for tree in trees]),
+    )
+
+
+def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDArray[np.uint8]:
+    """The :class:`Label` of each row with respect to one gate.
+
+    Cuts of regions play no part: a proof speaks about its whole box.
+
+    Args:
+        prepared: all gates' trees.
+        gate_index: the gate's place in the bundle.
+        inputs: rows as they came over the wire, shape (rows, inputs).
+
+    Returns:
+        uint8 (rows,). A row in several regions is silent if one of them says so, else violating if one of
+        them says so, else open; a row in no region's box (any row with a NaN, too) is outside.
+    """
+    regions = range(int(prepared.first_region[gate_index]), int(prepared.first_region[gate_index + 1]))
+    if len(inputs) == 1:
+        return np.array([_label_row(prepared, regions, inputs[0])], dtype=np.uint8)
+    nothing_yet = np.uint8(len(Label))
+    best = np.full(len(inputs), nothing_yet)
+    for region in regions:
+        inside = np.flatnonzero(((inputs >= prepared.lower[region]) & (inputs <= prepared.upper[region])).all(axis=1))
+        best[inside] = np.minimum(best[inside], _labels_in_tree(prepared, int(prepared.root[region]), inputs[inside]))
+    best[best == nothing_yet] = Label.OUTSIDE
+    return best
+
+
+def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.NDArray[np.uint8]:
+    """Labels of the leaves that the rows fall into; all rows descend together, one level per turn."""
+    node = np.full(len(inputs), root)
+    moving = np.arange(len(inputs))
+    while True:
+        moving = moving[prepared.feature[node[moving]] != LEAF]
+        if not len(moving):
+            labels: npt.NDArray[np.uint8] = prepared.label[node]
+            return labels
+        at = node[moving]
+        goes_left = inputs[moving, prepared.feature[at]] <= prepared.threshold[at]
+        node[moving] = np.where(goes_left, prepared.left[at], prepared.right[at])
+
+
+def _label_row(prepared: PreparedCoverage, regions: range, row: npt.NDArray[np.float64]) -> int:
+    """As :func:`label` for one row, without the fixed costs of array operations on each level."""
+    first, end = regions.start, regions.stop
+    inside = np.all((row >= prepared.lower[first:end]) & (row <= prepared.upper[first:end]), axis=1)
+    labels = [_leaf_label(prepared, int(prepared.root[first + at]), row) for at in np.flatnonzero(inside).tolist()]
+    return min(labels, default=Label.OUTSIDE)
+
+
+def _leaf_label(prepared: PreparedCoverage, root: int, row: npt.NDArray[np.float64]) -> int:
+    # ``item`` gives plain Python numbers, several times as fast as arithmetic on array scalars.
+    feature_of, threshold_of = prepared.feature.item, prepared.threshold.item
+    left_of, right_of, value_of = prepared.left.item, prepared.right.item, row.item
+    node = root
+    while (feature := feature_of(node)) != LEAF:
+        node = left_of(node) if value_of(feature) <= threshold_of(node) else right_of(node)
+    return prepared.label.item(node)

@@ -1,5 +1,7 @@
-"""What a gate bundle says, as values. The bytes are :mod:`sidecar.bundle.codec`'s, trust is
-:mod:`sidecar.bundle.acceptance`'s."""
+"""What a gate bundle says, as values.
+
+The bytes are :mod:`sidecar.bundle.codec`'s, trust is :mod:`sidecar.bundle.acceptance`'s.
+"""
 
 import dataclasses
 import enum

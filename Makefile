@@ -1,0 +1,78 @@
+# Every target does its own set-up in .venv; python3.11 and make are all it needs.
+#
+#   make demo         the main job, shown on a model of our own
+#   make test         everything: units, laws, integration, real servers (make test-fast: units and laws)
+#   make check        ruff, mypy --strict, import-linter, generated-code drift
+#   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export GATE_DATA ?= ../shared/data
+
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos --pyi_out=$(1) --python_out=$(1) protos/open_inference.proto
+PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: help demo test test-fast check format generate lock bench-proxy clean
+
+help:
+	@sed -n '/^#  /s/^# *//p' Makefile
+
+# -- set-up ------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install it or pass PYTHON=<a Python 3.11 or newer>" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "Adding the development tools to $(VENV) (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# -- for people --------------------------------------------------------------------------------------------
+
+demo: $(VENV)/run.stamp
+	@$(BIN)/sidecar demo
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 2 -m "not slow and not e2e" tests/unit tests/laws
+
+bench-proxy: $(VENV)/dev.stamp
+	$(BIN)/python tests/benchmarks/bench_proxy.py
+
+# -- for developers ----------------------------------------------------------------------------------------
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@mkdir -p .cache/generated && $(call PROTOC,.cache/generated)
+	@for file in .cache/generated/*; do cmp "$$file" "sidecar/protocols/generated/$$(basename $$file)" \
+		|| { echo "generated code has drifted: run make generate" >&2; exit 1; }; done
+	@echo "generated code is current"
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: $(VENV)/dev.stamp
+	$(call PROTOC,sidecar/protocols/generated)
+
+lock: $(BIN)/python
+	$(BIN)/pip install --quiet pip-tools==7.6.2
+	$(PIP_COMPILE) --extra compile --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(PIP_COMPILE) --extra compile --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .cache build dist

@@ -1,0 +1,143 @@
+"""The binary sections: coverage, vectors, sources. Little-endian, counts as u32.
+
+Coverage holds per gate the number of regions, and per region the number of nodes n, feature i32 (n),
+threshold f64 (n), left i32 (n), right i32 (n), label u8 (n), volume f64 (4).
+
+Vectors holds their number v, inputs f64 (v, input), outputs f64 (v, output), corrected f64 (v, output),
+contained u8 (v, gate), fired u8 (v, gate).
+
+Sources holds their number, and per source the length of its origin, the origin in UTF-8, the length of
+its content, the content.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.coverage import CoverageTree, Label
+from sidecar.bundle.cursor import Cursor, count_bytes
+from sidecar.bundle.limits import MAX_BUNDLE_BYTES, MAX_SOURCES
+from sidecar.bundle.strict_json import Node
+from sidecar.bundle.values import PropertySource, SelfTestVectors
+from sidecar.errors import Reason
+from sidecar.gates.values import Gate
+from sidecar.tensors import ModelSignature
+
+
+def encode_coverage(coverage: Iterable[Sequence[CoverageTree]]) -> bytes:
+    """The section's payload."""
+    parts = []
+    for trees in coverage:
+        parts.append(count_bytes(len(trees)))
+        parts.extend(_tree(tree) for tree in trees)
+    return b"".join(parts)
+
+
+def _tree(tree: CoverageTree) -> bytes:
+    return b"".join(
+        (
+            count_bytes(len(tree.feature)),
+            _little_endian(tree.feature, "i4"),
+            _little_endian(tree.threshold, "f8"),
+            _little_endian(tree.left, "i4"),
+            _little_endian(tree.right, "i4"),
+            _little_endian(tree.label, "u1"),
+            _little_endian(tree.volume, "f8"),
+        )
+    )
+
+
+def _little_endian(array: npt.NDArray[np.generic], dtype: str) -> bytes:
+    return array.astype(f"<{dtype}").tobytes()
+
+
+def decode_coverage(payload: bytes, gates: Sequence[Gate]) -> tuple[tuple[CoverageTree, ...], ...]:
+    """One tree per region of each gate, arrays as they stand. Raises BUNDLE_COVERAGE."""
+    cursor = Cursor(payload, "coverage", Reason.BUNDLE_COVERAGE)
+    coverage = tuple(_read_trees(cursor, gate) for gate in gates)
+    cursor.finish()
+    return coverage
+
+
+def _read_trees(cursor: Cursor, gate: Gate) -> tuple[CoverageTree, ...]:
+    regions = cursor.count(at_most=len(gate.domain))
+    if regions != len(gate.domain):
+        raise cursor.error(f"{regions} trees for gate {gate.property_id!r}, expected {len(gate.domain)}, one a region")
+    return tuple(_read_tree(cursor) for _ in range(regions))
+
+
+def _read_tree(cursor: Cursor) -> CoverageTree:
+    nodes = cursor.count(at_most=MAX_BUNDLE_BYTES)
+    return CoverageTree(
+        feature=cursor.array(np.int32, nodes),
+        threshold=cursor.array(np.float64, nodes),
+        left=cursor.array(np.int32, nodes),
+        right=cursor.array(np.int32, nodes),
+        label=cursor.array(np.uint8, nodes),
+        volume=cursor.array(np.float64, len(Label)),
+    )
+
+
+def encode_vectors(vectors: SelfTestVectors) -> bytes:
+    """The section's payload; every NaN is written with the same bits."""
+    return b"".join(
+        (
+            count_bytes(len(vectors.inputs)),
+            _little_endian(vectors.inputs, "f8"),
+            _little_endian(vectors.outputs, "f8"),
+            _little_endian(np.where(np.isnan(vectors.corrected), np.nan, vectors.corrected), "f8"),
+            _little_endian(vectors.contained, "u1"),
+            _little_endian(vectors.fired, "u1"),
+        )
+    )
+
+
+def decode_vectors(payload: bytes, signature: ModelSignature, gates: int) -> SelfTestVectors:
+    """The vectors as they stand. Raises BUNDLE_VECTORS."""
+    cursor = Cursor(payload, "vectors", Reason.BUNDLE_VECTORS)
+    count = cursor.count(at_most=MAX_BUNDLE_BYTES)
+    vectors = SelfTestVectors(
+        inputs=cursor.array(np.float64, count, signature.input_size),
+        outputs=cursor.array(np.float64, count, signature.output_size),
+        corrected=cursor.array(np.float64, count, signature.output_size),
+        contained=_read_flags(cursor, count, gates),
+        fired=_read_flags(cursor, count, gates),
+    )
+    cursor.finish()
+    return vectors
+
+
+def _read_flags(cursor: Cursor, *shape: int) -> npt.NDArray[np.bool_]:
+    flags = cursor.array(np.uint8, *shape)
+    if (flags > 1).any():
+        raise cursor.error(f"a flag {flags.max()}, expected 0 or 1")
+    return flags.astype(np.bool_)
+
+
+def encode_sources(sources: Sequence[PropertySource]) -> bytes:
+    """The section's payload."""
+    parts = [count_bytes(len(sources))]
+    for source in sources:
+        # A lone surrogate (a file name that was no UTF-8) is written as it is, for acceptance to refuse.
+        origin = source.origin.encode(errors="surrogatepass")
+        parts += [count_bytes(len(origin)), origin, count_bytes(len(source.content)), source.content]
+    return b"".join(parts)
+
+
+def decode_sources(payload: bytes) -> tuple[PropertySource, ...]:
+    """The property files. Raises BUNDLE_SOURCES."""
+    cursor = Cursor(payload, "sources", Reason.BUNDLE_SOURCES)
+    sources = tuple(_read_source(cursor) for _ in range(cursor.count(at_most=MAX_SOURCES)))
+    cursor.finish()
+    return sources
+
+
+def _read_source(cursor: Cursor) -> PropertySource:
+    origin = cursor.take(cursor.count(at_most=MAX_BUNDLE_BYTES))
+    content = cursor.take(cursor.count(at_most=MAX_BUNDLE_BYTES))
+    try:
+        text = origin.decode()
+    except UnicodeDecodeError:
+        raise cursor.error(f"a file name {origin[:40]!r} that is no UTF-8") from None
+    return PropertySource(Node(text, "sources: file name", cursor.reason).name(), content)

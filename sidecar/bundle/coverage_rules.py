@@ -1,0 +1,102 @@
+"""What makes a coverage tree acceptable: a finite tree that says of its region's box what it claims to say.
+
+Every node is reached once, every split divides the box that it splits, no leaf is further from the root
+than labelling should walk, and the volumes by label follow from the leaves.
+"""
+
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.coverage import LEAF, CoverageTree, Label
+from sidecar.bundle.limits import MAX_COVERAGE_DEPTH
+from sidecar.gates.values import Box
+from sidecar.numerics import VOLUME_TOLERANCE, largest_finite, largest_not_above, smallest_not_below
+from sidecar.tensors import Datatype
+
+_LARGEST: Final = Fraction(largest_finite(Datatype.FP64))
+
+
+def check_tree(tree: CoverageTree, box: Box) -> None:
+    """Raises ValueError, got and expected in the message, for a tree that does not divide the box."""
+    _check_nodes(tree, inputs=len(box.lower))
+    _check_links(tree)
+    volume = leaf_volumes(tree, box)
+    if not np.allclose(tree.volume, volume, rtol=0.0, atol=VOLUME_TOLERANCE):
+        raise ValueError(f"volumes {tree.volume.tolist()} by label, the leaves have {volume.tolist()}")
+
+
+def _check_nodes(tree: CoverageTree, inputs: int) -> None:
+    """Each node by itself."""
+    if not len(tree.feature):
+        raise ValueError("a tree without nodes, expected at least a root")
+    leaf = tree.feature == LEAF
+    _refuse_where(~leaf & ((tree.feature < 0) | (tree.feature >= inputs)), f"splits none of the {inputs} features")
+    _refuse_where(~np.isfinite(tree.threshold), "has a threshold that is not finite")
+    _refuse_where(leaf & ~np.isin(tree.label, (Label.SILENT, Label.VIOLATING, Label.OPEN)), "is a leaf without a label")
+    _refuse_where(~leaf & (tree.label != 0), "splits and has a label besides")
+    _refuse_where(
+        leaf & ((tree.threshold != 0) | (tree.left != 0) | (tree.right != 0)), "is a leaf with threshold or children"
+    )
+
+
+def _check_links(tree: CoverageTree) -> None:
+    """Children stand after their parents and every node but the root is one node's child: a tree."""
+    inner = (tree.feature != LEAF).nonzero()[0]
+    left, right = tree.left[inner], tree.right[inner]
+    children = np.sort(np.concatenate([left, right]))
+    if (left <= inner).any() or (right <= inner).any():
+        raise ValueError("a child before its parent, expected children after their parents")
+    if not np.array_equal(children, np.arange(1, len(tree.feature))):
+        raise ValueError("a node that is reached never, twice or outside the tree, expected each exactly once")
+
+
+def _refuse_where(wrong: npt.NDArray[np.bool_], what: str) -> None:
+    if wrong.any():
+        raise ValueError(f"node {int(wrong.argmax())} {what}")
+
+
+def leaf_volumes(tree: CoverageTree, box: Box) -> npt.NDArray[np.float64]:
+    """Shares of the box by label, shape (4,), as ``CoverageTree.volume`` states them.
+
+    Raises:
+        ValueError: a split that leaves one side empty, or a leaf too far from the root.
+    """
+    volume = np.zeros(len(Label))
+    bounds = _bounds_outwards(box)
+    feature_of, threshold_of, label_of = tree.feature.tolist(), tree.threshold.tolist(), tree.label.tolist()
+    left_of, right_of = tree.left.tolist(), tree.right.tolist()
+    # A visit enters a node after one feature's bounds became those of the node; without a node it only
+    # restores what the bounds were before the parent split them.
+    visits: list[tuple[int | None, float, int, int, tuple[float, float]]] = [(0, 1.0, 0, 0, bounds[0])]
+    while visits:
+        node, share, depth, split, bounds[split] = visits.pop()
+        if node is None:
+            continue
+        if depth > MAX_COVERAGE_DEPTH:
+            raise ValueError(f"node {node} lies {depth} splits deep, expected at most {MAX_COVERAGE_DEPTH}")
+        feature, threshold = feature_of[node], threshold_of[node]
+        if feature == LEAF:
+            volume[label_of[node]] += share
+            continue
+        low, high = bounds[feature]
+        if not low < threshold < high:
+            raise ValueError(f"node {node} splits feature {feature} at {threshold}, expected between {low} and {high}")
+        # Halves, because the width of a box may exceed the largest float64.
+        left_share = share * ((threshold / 2 - low / 2) / (high / 2 - low / 2))
+        visits += (
+            (None, 0.0, depth, feature, (low, high)),
+            (right_of[node], share - left_share, depth + 1, feature, (threshold, high)),
+            (left_of[node], left_share, depth + 1, feature, (low, threshold)),
+        )
+    return volume
+
+
+def _bounds_outwards(box: Box) -> list[tuple[float, float]]:
+    """The box in float64, rounded outwards; bounds beyond float64's range end there."""
+    return [
+        (largest_not_above(max(low, -_LARGEST), Datatype.FP64), smallest_not_below(min(high, _LARGEST), Datatype.FP64))
+        for low, high in zip(box.lower, box.upper, strict=True)
+    ]

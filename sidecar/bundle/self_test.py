@@ -1,0 +1,93 @@
+"""The self-test: this machine's code decides the bundle's vectors as the compiler's did, and rightly.
+
+Two things are shown, and neither rests on the other. The code that will judge traffic gives, bit by bit,
+what the vectors say; and what the vectors say is right by exact rational evaluation, which shares nothing
+with the float64 filter, the projection or the compiler.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.values import Bundle, SelfTestVectors
+from sidecar.errors import BundleError, Reason
+from sidecar.gates.decide import decide
+from sidecar.gates.exact import region_contains, requirement_holds
+from sidecar.gates.prepare import PreparedGates, prepare
+from sidecar.gates.values import Gate, Mode
+from sidecar.tensors import ModelSignature, Rows
+
+
+def expected_decisions(
+    gates: Sequence[Gate], signature: ModelSignature, inputs: Rows, outputs: Rows
+) -> SelfTestVectors:
+    """Vectors from rows and the verified model's answers to them; the decisions are made here.
+
+    Args:
+        gates: of the bundle.
+        signature: of its model.
+        inputs, outputs: finite wire values, shapes (vector, input) and (vector, output).
+    """
+    return _decided(prepare(gates, signature), inputs, outputs)
+
+
+def _decided(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> SelfTestVectors:
+    decisions = decide(prepared, [Mode.ENFORCE] * len(prepared.gates), inputs, outputs)
+    corrected = outputs.copy()
+    for decision in decisions.rows:
+        corrected[decision.row] = np.nan if decision.output is None else decision.output
+    fired = decisions.contained & decisions.violated
+    return SelfTestVectors(inputs, outputs, corrected, decisions.contained, fired)
+
+
+def self_test(bundle: Bundle, prepared: PreparedGates) -> None:
+    """Try the prepared gates on the bundle's vectors.
+
+    Args:
+        bundle: accepted.
+        prepared: its gates, as they will judge traffic.
+
+    Raises:
+        BundleError: BUNDLE_SELF_TEST; the message names the first row that is decided otherwise.
+    """
+    vectors = bundle.vectors
+    decided = _decided(prepared, vectors.inputs, vectors.outputs)
+    _require_same("contained", decided.contained, vectors.contained)
+    _require_same("fired", decided.fired, vectors.fired)
+    _require_same("corrected", _bits(decided.corrected), _bits(vectors.corrected))
+    for row in range(len(vectors.inputs)):
+        _check_exactly(bundle.gates, vectors, row)
+
+
+def _bits(rows: Rows) -> npt.NDArray[np.uint64]:
+    """Bit patterns, so that zeros of different sign differ; every NaN has the same."""
+    bits: npt.NDArray[np.uint64] = np.where(np.isnan(rows), np.nan, rows).view(np.uint64)
+    return bits
+
+
+def _require_same(what: str, got: npt.NDArray[np.generic], expected: npt.NDArray[np.generic]) -> None:
+    differs = (got != expected).any(axis=1)
+    if differs.any():
+        raise _failure(int(differs.argmax()), f"{what} differs from what the compiler's code decided")
+
+
+def _check_exactly(gates: Sequence[Gate], vectors: SelfTestVectors, row: int) -> None:
+    inputs, outputs, corrected = vectors.inputs[row], vectors.outputs[row], vectors.corrected[row]
+    refused = bool(np.isnan(corrected).any())
+    for index, gate in enumerate(gates):
+        contained = any(region_contains(region, inputs) for region in gate.domain)
+        if contained != vectors.contained[row, index]:
+            raise _failure(row, f"gate {gate.property_id!r}: contained is {contained} by rational arithmetic")
+        fired = contained and not requirement_holds(gate.requirement, inputs, outputs)
+        if fired != vectors.fired[row, index]:
+            raise _failure(row, f"gate {gate.property_id!r}: fired is {fired} by rational arithmetic")
+        if contained and not refused and not requirement_holds(gate.requirement, inputs, corrected):
+            raise _failure(row, f"gate {gate.property_id!r}: the corrected output violates it by rational arithmetic")
+
+
+def _failure(row: int, what: str) -> BundleError:
+    return BundleError(
+        Reason.BUNDLE_SELF_TEST,
+        f"self-test vector {row}: {what}; compile the bundle with the release that is to serve it",
+    )

@@ -1,0 +1,133 @@
+"""What is in a bundle: :func:`render` for people, :func:`describe` for programs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.acceptance import digest
+from sidecar.bundle.codec import encode
+from sidecar.bundle.coverage import LEAF, CoverageTree, Label
+from sidecar.bundle.gate_codec import gate_document
+from sidecar.bundle.manifest_codec import manifest_document
+from sidecar.bundle.readable import clause_text, number_text, region_lines
+from sidecar.bundle.values import FORMAT_VERSION, Bundle, PropertyRecord
+from sidecar.gates.values import Action, Gate
+from sidecar.tensors import ModelSignature, TensorSpec
+
+SHOWN_LINES: Final = 24
+"""Lines of one domain or requirement that are printed; ``describe`` has all of them."""
+
+_LABELS: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
+
+
+def describe(bundle: Bundle) -> dict[str, object]:
+    """Everything but vectors and trees, as JSON values; rational numbers as text ``p/q``."""
+    content = encode(bundle)
+    return {
+        "format_version": FORMAT_VERSION,
+        "digest": digest(content),
+        "bytes": len(content),
+        "manifest": manifest_document(bundle.manifest),
+        "gates": [
+            gate_document(gate) | {"coverage": [_coverage_document(tree) for tree in trees]}
+            for gate, trees in zip(bundle.gates, bundle.coverage, strict=True)
+        ],
+        "vectors": {"rows": len(bundle.vectors.inputs), "fired": int(bundle.vectors.fired.any(axis=1).sum())},
+        "sources": [{"origin": source.origin, "bytes": len(source.content)} for source in bundle.sources],
+    }
+
+
+def _coverage_document(tree: CoverageTree) -> dict[str, object]:
+    volumes: dict[str, object] = {label.name.lower(): float(tree.volume[label]) for label in _LABELS}
+    return volumes | {"leaves": _leaves(tree)}
+
+
+def _leaves(tree: CoverageTree) -> int:
+    return int((tree.feature == LEAF).sum())
+
+
+def render(bundle: Bundle) -> str:
+    """The same for people, one fact per line."""
+    blocks = [_table(_head(bundle))]
+    for record, gate, trees in zip(bundle.manifest.properties, bundle.gates, bundle.coverage, strict=True):
+        title = f"property {record.trace.property_id}"
+        facts = [*_trace(record), *_gate(gate, bundle.manifest.signature), *_coverage(trees)]
+        blocks.append(f"{title}\n{_table(facts, indent='  ')}")
+    return "\n\n".join(blocks)
+
+
+def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
+    """Names left, facts right; the further lines of a fact stand under its first."""
+    width = max(len(name) for name, _ in facts) + 2
+    lines = []
+    for name, fact in facts:
+        first, *more = fact.splitlines()
+        lines.append(f"{indent}{name:<{width}}{first}")
+        lines += [f"{indent}{'':<{width}}{line}" for line in more]
+    return "\n".join(lines)
+
+
+def _head(bundle: Bundle) -> list[tuple[str, str]]:
+    manifest, vectors = bundle.manifest, bundle.vectors
+    content = encode(bundle)
+    rows = "one row per message" if manifest.signature.batch_axis is None else "the first dimension counts rows"
+    facts = [
+        ("guards", f"model {manifest.name}, {rows}"),
+        ("revision", str(manifest.revision)),
+        ("bundle", f"sha256 {digest(content)}, {len(content):,} bytes, format version {FORMAT_VERSION}"),
+        ("verified model", f"sha256 {manifest.model_digest}, served in {manifest.arithmetic}"),
+        ("inputs", "\n".join(map(_tensor, manifest.signature.inputs))),
+        ("outputs", "\n".join(map(_tensor, manifest.signature.outputs))),
+        ("compiled by", f"sidecar {manifest.compiler_version}"),
+        *(("option", f"{name} = {value}") for name, value in manifest.options),
+        ("self-test", f"{len(vectors.inputs)} rows, a gate fires on {vectors.fired.any(axis=1).sum()} of them"),
+    ]
+    return facts + [("source", f"{source.origin}, {len(source.content):,} bytes") for source in bundle.sources]
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.datatype} {list(spec.row_shape)}"
+
+
+def _trace(record: PropertyRecord) -> Iterator[tuple[str, str]]:
+    trace = record.trace
+    for name in ("title", "hazard", "rationale", "owner"):
+        text = getattr(trace, name).strip()
+        if text:
+            yield name, text
+    yield "severity", trace.severity
+    yield "mode", f"{record.mode} at the start"
+
+
+def _gate(gate: Gate, signature: ModelSignature) -> Iterator[tuple[str, str]]:
+    for number, region in enumerate(gate.domain):
+        yield "when" if number == 0 else "or when", _shortened(region_lines(region, signature))
+    clauses = [clause_text(clause, signature) for clause in gate.requirement.clauses]
+    yield "require", _shortened(clauses or ["nothing"])
+    yield "on violation", _action_text(gate)
+
+
+def _shortened(lines: Sequence[str]) -> str:
+    left_out = len(lines) - SHOWN_LINES
+    more = [f"... and {left_out} more, see --json"] if left_out > 0 else []
+    return "\n".join([*lines[:SHOWN_LINES], *more])
+
+
+def _action_text(gate: Gate) -> str:
+    if gate.action is Action.PROJECT:
+        return f"project to the nearest satisfying output in {gate.norm}, margin {number_text(gate.margin)}"
+    if gate.fallback is None:
+        return f"{gate.action}"
+    return f"{gate.action} to [{_shortened([', '.join(map(number_text, gate.fallback))])}]"
+
+
+def _coverage(trees: Sequence[CoverageTree]) -> Iterator[tuple[str, str]]:
+    for number, tree in enumerate(trees):
+        name = "proved" if len(trees) == 1 else f"proved in box {number + 1}"
+        yield name, f"{_volumes(tree.volume)}  in {_leaves(tree):,} boxes"
+
+
+def _volumes(volume: npt.NDArray[np.float64]) -> str:
+    return "  ".join(f"{label.name.lower()} {volume[label]:.4%}" for label in _LABELS)

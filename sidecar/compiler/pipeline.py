@@ -1,0 +1,256 @@
+"""Journey one: a model and its properties become a gate bundle.
+
+gates -> jointly satisfiable? -> search every region -> replay counterexamples -> vectors -> encode -> accept ->
+self-test. The last two are the sidecar's own: what leaves here has been accepted as it will be activated.
+"""
+
+import dataclasses
+import importlib.metadata
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sidecar.bundle.acceptance import accept
+from sidecar.bundle.codec import encode
+from sidecar.bundle.self_test import expected_decisions, self_test
+from sidecar.bundle.values import Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
+from sidecar.compiler.consistency import require_joint_satisfiability
+from sidecar.compiler.progress import Progress
+from sidecar.compiler.replay import answers
+from sidecar.compiler.search import Partition, SearchLimits, partition
+from sidecar.compiler.vectors import vector_inputs
+from sidecar.errors import InputError
+from sidecar.gates.effective import effective_region
+from sidecar.gates.exact import requirement_holds
+from sidecar.gates.prepare import prepare
+from sidecar.gates.values import Action, Gate
+from sidecar.network.values import Model
+from sidecar.properties.values import Property, PropertyFile
+from sidecar.tensors import Datatype, ModelSignature, Rows
+
+_DECLARED_ARITHMETIC = {Datatype.FP32: Arithmetic.IEEE32, Datatype.FP64: Arithmetic.IEEE64}
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileOptions:
+    """What the person who compiles decides.
+
+    Args:
+        name: the served model's name; None takes the property file's, then the ONNX file's stem.
+        revision: of the bundle, >= 1.
+        action: overrides every property's action; not ``fallback``, which needs values. None keeps them.
+        time_limit_seconds: for all searches together; None for no limit.
+        max_regions: boxes bounded at most, per search in order (one number serves all); None for no limit.
+        minimum_volume: share of a region's box below which an undecided leaf stays open.
+    """
+
+    name: str | None = None
+    revision: int = 1
+    action: Action | None = None
+    time_limit_seconds: float | None = 60.0
+    max_regions: tuple[int, ...] | None = None
+    minimum_volume: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchStatus:
+    """Progress of one search among all.
+
+    Args:
+        property_id, region: which search; regions of a domain count from 0.
+        number, total: its place among all searches, from 1.
+        progress: how far it is.
+    """
+
+    property_id: str
+    region: int
+    number: int
+    total: int
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompiledBundle:
+    """What compiling gave.
+
+    Args:
+        content: the bundle's bytes.
+        bundle: what they say.
+        counterexamples: per gate, wire inputs on which onnxruntime's answer violates the requirement.
+        notes: remarks that a person should read, e.g. overlaps in which every answer will be refused.
+    """
+
+    content: bytes
+    bundle: Bundle
+    counterexamples: tuple[Rows, ...]
+    notes: tuple[str, ...]
+
+
+def compile_bundle(
+    model: Model,
+    files: Sequence[PropertyFile],
+    options: CompileOptions,
+    progress: Callable[[SearchStatus], None],
+) -> CompiledBundle:
+    """Verify, synthesise and seal.
+
+    Args:
+        model: with the signature that :func:`with_batch_axis` gives.
+        files: at least one; property ids distinct over all of them.
+        options: see :class:`CompileOptions`.
+        progress: called a few times a second while a search runs.
+
+    Raises:
+        InputError: property ids clash, or the files name different models.
+        NegativeAnswer: properties contradict each other, or cannot be proved jointly satisfiable.
+    """
+    signature = model.network.signature
+    properties = _distinct([stated for file in files for stated in file.properties])
+    gates = tuple(_gate(stated, options.action, signature) for stated in properties)
+    notes = require_joint_satisfiability(gates, signature)
+    partitions = _search(model, gates, options, progress)
+    counterexamples = _replayed(model, gates, partitions)
+    inputs = vector_inputs(gates, counterexamples, signature.input_datatypes())
+    manifest = Manifest(
+        name=served_name(model, files, options.name),
+        revision=options.revision,
+        model_digest=model.digest,
+        signature=signature,
+        arithmetic=_DECLARED_ARITHMETIC[signature.inputs[0].datatype],
+        properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
+        compiler_version=importlib.metadata.version("gate-sidecar"),
+        options=_recorded(options, partitions),
+    )
+    bundle = Bundle(
+        manifest=manifest,
+        gates=gates,
+        coverage=tuple(tuple(found.tree for found in of_gate) for of_gate in partitions),
+        vectors=expected_decisions(gates, signature, inputs, answers(model, inputs)),
+        sources=tuple(PropertySource(file.origin, file.source) for file in files),
+    )
+    content = encode(bundle)
+    accepted = accept(content)
+    self_test(accepted, prepare(accepted.gates, accepted.manifest.signature))
+    return CompiledBundle(content, accepted, counterexamples, notes)
+
+
+def with_batch_axis(model: Model, files: Sequence[PropertyFile]) -> Model:
+    """The model, its signature read with the batch axis that the property files declare.
+
+    A file that declares batch axis 0 for a model with a static first dimension of 1 says that the served
+    model takes batches along it.
+
+    Raises:
+        InputError: the first dimension is static and not 1.
+    """
+    signature = model.network.signature
+    if signature.batch_axis == 0 or all(file.batch_axis is None for file in files):
+        return model
+    for spec in (*signature.inputs, *signature.outputs):
+        if len(spec.row_shape) < 2 or spec.row_shape[0] != 1:
+            raise InputError(
+                f"the properties declare batch_axis 0, but tensor {spec.name!r} has the static shape {spec.row_shape}: "
+                "expected a first dimension of 1 or a symbolic one; drop batch_axis or export the model with a batch"
+            )
+    batched = ModelSignature(
+        inputs=tuple(dataclasses.replace(spec, row_shape=spec.row_shape[1:]) for spec in signature.inputs),
+        outputs=tuple(dataclasses.replace(spec, row_shape=spec.row_shape[1:]) for spec in signature.outputs),
+        batch_axis=0,
+    )
+    return dataclasses.replace(model, network=dataclasses.replace(model.network, signature=batched))
+
+
+def served_name(model: Model, files: Sequence[PropertyFile], override: str | None) -> str:
+    """The name under which the model is served: the override, the files' common name, or the ONNX file's stem.
+
+    Raises:
+        InputError: the files name different models.
+    """
+    names = {file.model_name for file in files if file.model_name is not None}
+    if len(names) > 1:
+        raise InputError(
+            f"the property files name different models: {', '.join(sorted(names))}; "
+            "a bundle guards one model, so compile one bundle for each"
+        )
+    return override or next(iter(names), model.name)
+
+
+def _distinct(properties: list[Property]) -> list[Property]:
+    seen: set[str] = set()
+    for stated in properties:
+        if stated.trace.property_id in seen:
+            raise InputError(
+                f"property {stated.trace.property_id!r} is stated twice: give each property an id of its own"
+            )
+        seen.add(stated.trace.property_id)
+    return properties
+
+
+def _gate(stated: Property, override: Action | None, signature: ModelSignature) -> Gate:
+    datatypes = signature.input_datatypes()
+    action = override or stated.action
+    return Gate(
+        property_id=stated.trace.property_id,
+        domain=tuple(effective_region(region, datatypes) for region in stated.domain),
+        requirement=stated.requirement,
+        action=action,
+        margin=stated.margin,
+        norm=stated.norm,
+        fallback=stated.fallback if action is Action.FALLBACK else None,
+    )
+
+
+def _search(
+    model: Model,
+    gates: Sequence[Gate],
+    options: CompileOptions,
+    progress: Callable[[SearchStatus], None],
+) -> list[list[Partition]]:
+    """One search per region of every gate; each gets an equal share of the time that is left."""
+    total = sum(len(gate.domain) for gate in gates)
+    limits_by_search = _regions_by_search(options, total)
+    deadline = None if options.time_limit_seconds is None else time.monotonic() + options.time_limit_seconds
+    partitions: list[list[Partition]] = []
+    number = 0
+    for gate in gates:
+        partitions.append([])
+        for index, region in enumerate(gate.domain):
+            number += 1
+
+            def report(state: Progress, gate: Gate = gate, index: int = index, number: int = number) -> None:
+                progress(SearchStatus(gate.property_id, index, number, total, state))
+
+            share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
+            limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
+            arithmetic = _DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
+            found = partition(model.network, region.box, gate.requirement, arithmetic, limits, report)
+            partitions[-1].append(found)
+    return partitions
+
+
+def _regions_by_search(options: CompileOptions, total: int) -> list[int | None]:
+    if options.max_regions is None:
+        return [None] * total
+    if len(options.max_regions) == 1:
+        return [options.max_regions[0]] * total
+    if len(options.max_regions) != total:
+        raise InputError(f"--max-regions lists {len(options.max_regions)} numbers, but there are {total} searches")
+    return list(options.max_regions)
+
+
+def _recorded(options: CompileOptions, partitions: Sequence[Sequence[Partition]]) -> tuple[tuple[str, str], ...]:
+    """What determined the result. The time limit is not among it: the region counts that it led to are."""
+    regions = [str(found.regions) for of_gate in partitions for found in of_gate]
+    return (("max-regions", ",".join(regions)), ("minimum-volume", repr(options.minimum_volume)))
+
+
+def _replayed(model: Model, gates: Sequence[Gate], partitions: Sequence[Sequence[Partition]]) -> tuple[Rows, ...]:
+    """Per gate, the counterexamples that onnxruntime's answer confirms, judged exactly."""
+    confirmed = []
+    for gate, of_gate in zip(gates, partitions, strict=True):
+        inputs = np.concatenate([found.counterexamples for found in of_gate])
+        outputs = answers(model, inputs)
+        violates = [not requirement_holds(gate.requirement, x, y) for x, y in zip(inputs, outputs, strict=True)]
+        confirmed.append(inputs[np.array(violates, dtype=np.bool_)])
+    return tuple(confirmed)

@@ -1,0 +1,199 @@
+"""How far a served evaluation of a network may stray from real arithmetic, stage by stage.
+
+A *stage* is a run of consecutive affine layers, taken together; between stages stands a ReLU, which is exact
+in any arithmetic. For every input ``h`` of a stage with ``|h| <= m`` element-wise, what the stage yields in
+real arithmetic *and* in every evaluation that the declared arithmetic allows lies within
+
+    weight @ h + bias  +-  (error_slope @ m + error_offset)
+
+as long as ``growth * (1 + max(m)) + shift <= limit``; beyond that an intermediate value might overflow, and nothing
+is known. A bound that allows a perturbation ``e``, ``|e| <= E = error_slope @ m + error_offset``, of each
+pre-activation therefore holds for the real and for the served network at once.
+
+Derivation. Write a stage's result as the sum over all paths of monomials ``w_k ... w_1 h`` and ``w_k ... b_j``.
+An evaluation in floating point (any order of summation, with or without fused multiply-add, neighbouring affine
+layers fused or folded into each other) multiplies each monomial by at most ``N`` factors ``1 + d``, ``|d| <= u``,
+where ``N`` is the sum of the layers' ``operations`` and ``u`` the unit roundoff; its relative error is thus at most
+``gamma(N) = N u / (1 - N u)`` (Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1). The monomials'
+magnitudes add up to at most ``M m + c`` with ``M = |W_k| ... |W_1|`` and ``c`` the same composition of ``|b|``.
+Sums do not underflow inexactly; a product errs by at most half the smallest subnormal number ``eta``, and what
+multiplies that error later is at most ``P (1 + m) + p``, where ``P`` and ``p`` compose ``max(1, |W|)`` and
+``max(1, |b|)`` over nonzero entries. A monomial has at most ``k + 1`` products; twice that pays for the factors
+``1 + d`` too. Hence
+
+    E = gamma(N) (M m + c)  +  2 (k + 1) eta (P (1 + m) + p).
+
+Our own float64 computation is charged to the same ``E``. A bound is computed as a sum of monomials (a literal's
+coefficient, slopes, weights and one value), each of which suffers at most ``n`` roundings, ``n`` being a count for the
+whole network; composing ``weight`` and ``bias`` here is part of it. ``slack = 4 gamma64(n)`` times the magnitudes,
+``M m + c`` per unit of a row's coefficient, is added to ``E``. What underflow costs us is below :data:`TINY` as long
+as no value exceeds ``limit``. Every coefficient of ``E`` is multiplied by :data:`INFLATE`, more than float64 loses
+in adding up ``n`` terms of one sign, so a computed ``E`` is never too small.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.values import Arithmetic
+from sidecar.errors import InputError
+from sidecar.network.values import Affine, Network, Relu
+from sidecar.numerics import UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64
+from sidecar.tensors import Datatype
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+INFLATE: Final = 1.0 + 2.0**-30
+"""Factor on sums of nonnegative terms that makes them upper bounds of the exact sums (up to 2**22 roundings)."""
+
+TINY: Final = 1e-200
+"""More than all underflow errors of a whole float64 computation together: fewer than 2**60 products, each
+wrong by at most 2**-1075 and then multiplied by less than 2**300 (``limit``)."""
+
+_MOST_ROUNDINGS: Final = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class _Format:
+    """A floating-point format: its datatype, unit roundoff, half smallest subnormal, largest magnitude trusted."""
+
+    datatype: Datatype
+    roundoff: float
+    underflow: float
+    limit: float
+
+
+_FORMATS: Mapping[Arithmetic, _Format] = MappingProxyType(
+    {
+        Arithmetic.IEEE32: _Format(Datatype.FP32, UNIT_ROUNDOFF_32, 2.0**-150, 2.0**126),
+        Arithmetic.IEEE64: _Format(Datatype.FP64, UNIT_ROUNDOFF_64, 2.0**-1074, 2.0**300),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """Consecutive affine layers as one, with the envelope that the module describes.
+
+    Args:
+        weight: float64 (out, in). bias: float64 (out,).
+        magnitude: float64 (out, in); ``abs(weight)``.
+        error_slope: float64 (out, in). error_offset: float64 (out,).
+        growth, shift, limit: nothing overflows while ``growth * (1 + max(m)) + shift <= limit``.
+    """
+
+    weight: Floats
+    bias: Floats
+    magnitude: Floats
+    error_slope: Floats
+    error_offset: Floats
+    growth: float
+    shift: float
+    limit: float
+
+    def error(self, magnitude: Floats) -> Floats:
+        """``E`` for inputs bounded by ``magnitude`` (box, in); (box, out), infinite where overflow looms."""
+        error = magnitude @ self.error_slope.T + self.error_offset
+        peak = self.growth * (1.0 + magnitude.max(axis=1)) + self.shift
+        return np.where((peak <= self.limit)[:, None], error, np.inf)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Staged:
+    """A network as stages with a ReLU between each two.
+
+    Args:
+        stages: at least one; the last one's result is the output.
+        slack: relative error charged for our own float64 computation.
+    """
+
+    stages: tuple[Stage, ...]
+    slack: float
+
+
+def staged(network: Network, arithmetic: Arithmetic) -> Staged:
+    """The network's stages with envelopes for real arithmetic and for ``arithmetic``.
+
+    Raises:
+        InputError: the tensors are not of the arithmetic's datatype, or a layer is too wide to bound.
+    """
+    form = _FORMATS[arithmetic]
+    signature = network.signature
+    if {*signature.input_datatypes(), *signature.output_datatypes()} != {form.datatype}:
+        raise InputError(
+            f"the declared arithmetic {arithmetic} speaks about {form.datatype} tensors; the model's are "
+            f"{', '.join(sorted({*signature.input_datatypes(), *signature.output_datatypes()}))}"
+        )
+    runs = _runs(network)
+    count = 64 + sum(16 + sum(sum(layer.weight.shape) + layer.operations for layer in run) for run in runs)
+    if count > _MOST_ROUNDINGS:
+        raise InputError(f"the network sums up {count} terms on one path; the limit is {_MOST_ROUNDINGS}")
+    slack = 4.0 * _gamma(count, UNIT_ROUNDOFF_64)
+    return Staged(tuple(_stage(run, form, slack) for run in runs), slack)
+
+
+def _gamma(count: int, roundoff: float) -> float:
+    return count * roundoff / (1.0 - count * roundoff)
+
+
+def _runs(network: Network) -> list[list[Affine]]:
+    """Runs of affine layers between ReLUs; identities stand where a ReLU comes first or last."""
+    runs: list[list[Affine]] = [[]]
+    width = network.signature.input_size
+    for layer in network.layers:
+        match layer:
+            case Affine():
+                runs[-1].append(layer)
+                width = len(layer.bias)
+            case Relu() if not runs[-1] and len(runs) > 1:
+                pass  # a ReLU right after another changes nothing
+            case Relu():
+                runs[-1] = runs[-1] or [_identity(width)]
+                runs.append([])
+    runs[-1] = runs[-1] or [_identity(width)]
+    return runs
+
+
+def _identity(width: int) -> Affine:
+    return Affine(np.eye(width), np.zeros(width), operations=0)
+
+
+def _stage(run: list[Affine], form: _Format, slack: float) -> Stage:
+    weight, bias = run[0].weight, run[0].bias
+    magnitude, constant = np.abs(weight), np.abs(bias)
+    amplified, lifted = _at_least_one(weight), _at_least_one(bias)
+    growth, shift = _norm(weight), float(np.abs(bias).max())
+    for layer in run[1:]:
+        weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
+        magnitude, constant = np.abs(layer.weight) @ magnitude, np.abs(layer.weight) @ constant + np.abs(layer.bias)
+        later = _at_least_one(layer.weight)
+        amplified, lifted = later @ amplified, later @ lifted + _at_least_one(layer.bias)
+        growth, shift = _norm(layer.weight) * growth, _norm(layer.weight) * shift + float(np.abs(layer.bias).max())
+    gamma = _gamma(sum(layer.operations for layer in run), form.roundoff)
+    underflow = 2.0 * (len(run) + 1) * form.underflow
+    slope = gamma * magnitude + underflow * amplified
+    offset = gamma * constant + underflow * (amplified.sum(axis=1) + lifted)
+    return Stage(
+        weight=weight,
+        bias=bias,
+        magnitude=np.abs(weight),
+        error_slope=(slope + slack * (magnitude + slope)) * INFLATE,
+        error_offset=(offset + slack * (constant + offset) + TINY) * INFLATE,
+        growth=growth * INFLATE,
+        shift=shift * INFLATE,
+        limit=form.limit,
+    )
+
+
+def _at_least_one(values: Floats) -> Floats:
+    """``max(1, |values|)`` where nonzero, else 0: no product, no underflow."""
+    return np.where(values != 0.0, np.maximum(np.abs(values), 1.0), 0.0)
+
+
+def _norm(weight: Floats) -> float:
+    """The largest row sum of magnitudes, at least one so that later values bound earlier ones."""
+    return max(1.0, float(np.abs(weight).sum(axis=1).max()))

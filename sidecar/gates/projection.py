@@ -1,0 +1,127 @@
+"""`project`: the nearest answer that satisfies all properties that hold for a row, as values of the wire.
+
+The nearest point is found exactly, in rational arithmetic, and rounded to the outputs' wire datatypes. Rounding can undo
+a requirement, strict ones nearly always; then the clauses that it undid are tightened, by doubling steps from about one
+spacing of the datatype, and the search starts again. What is returned has passed the stated requirement exactly, on the
+rounded values.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.gates.disjuncts import search
+from sidecar.gates.exact import Row, clause_holds
+from sidecar.gates.halfspaces import Alternatives, Halfspace, JointClause, Point, joint_clauses
+from sidecar.gates.limits import MAX_NODES, TooCostly
+from sidecar.gates.prepare import PreparedGates
+from sidecar.gates.values import Norm
+from sidecar.numerics import FIRST_GROWTH, MAX_GROWTH_ROUNDS, round_to_datatype, spacing
+from sidecar.tensors import Datatype
+
+
+class Obstacle(enum.StrEnum):
+    """Why there is no projection."""
+
+    NOT_FINITE = "not_finite"
+    CONTRADICTION = "contradiction"
+    OUT_OF_RANGE = "out_of_range"
+    NO_WIRE_VALUES = "no_wire_values"
+    TOO_COSTLY = "too_costly"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProjectionResult:
+    """Either an answer or what stood in the way.
+
+    Args:
+        output: float64 (output,); values of the wire datatypes, bit-identical where nothing had to move. None with an obstacle.
+        obstacle: None with an output.
+    """
+
+    output: npt.NDArray[np.float64] | None
+    obstacle: Obstacle | None
+
+
+def project(
+    prepared: PreparedGates, gates: Sequence[int], inputs: Row, outputs: npt.NDArray[np.float64]
+) -> ProjectionResult:
+    """The nearest answer that satisfies some gates jointly.
+
+    The distance is the gates' norm; L2 where they differ. It exceeds the distance to the exact nearest point by no more
+    than the slack of ``numerics.ROUNDING_SLACK_ULPS``.
+
+    Args:
+        gates: which gates must hold; all enforced ones that contain the row.
+        inputs: one finite row.
+        outputs: float64 (output,); values of the wire datatypes.
+    """
+    joint = [prepared.gates[number] for number in gates]
+    clauses = joint_clauses(joint, inputs)
+    norms = {gate.norm for gate in joint}
+    norm = norms.pop() if len(norms) == 1 else Norm.L2
+    indices = sorted({index for clause in clauses for half in clause.halfspaces for index, _ in half.normal})
+    if not np.isfinite(outputs[indices]).all():
+        return ProjectionResult(None, Obstacle.NOT_FINITE)
+    origin = {index: Fraction(float(outputs[index])) for index in indices}
+    try:
+        return _grow_until_it_holds(clauses, inputs, outputs, origin, norm, prepared.signature.output_datatypes())
+    except OverflowError:
+        return ProjectionResult(None, Obstacle.OUT_OF_RANGE)
+    except TooCostly:
+        return ProjectionResult(None, Obstacle.TOO_COSTLY)
+
+
+def _grow_until_it_holds(
+    clauses: Sequence[JointClause],
+    inputs: Row,
+    outputs: npt.NDArray[np.float64],
+    origin: Point,
+    norm: Norm,
+    datatypes: Sequence[Datatype],
+) -> ProjectionResult:
+    tightened = [clause.halfspaces for clause in clauses]
+    growth = [Fraction(0)] * len(clauses)
+    nodes_left = MAX_NODES
+    for attempt in range(MAX_GROWTH_ROUNDS):
+        found = search(tightened, origin, norm, nodes_left)
+        nodes_left -= found.nodes
+        if found.point is None:
+            return ProjectionResult(None, Obstacle.NO_WIRE_VALUES if attempt else Obstacle.CONTRADICTION)
+        output = _on_the_wire(found.point, origin, outputs, datatypes)
+        values = output.tolist()
+        failing = [number for number, clause in enumerate(clauses) if not clause_holds(clause.literals, inputs, values)]
+        if not failing:
+            return ProjectionResult(output, None)
+        for number in failing:
+            growth[number] = 2 * growth[number] or FIRST_GROWTH
+            tightened[number] = _tightened(clauses[number].halfspaces, growth[number], found.point, datatypes)
+    return ProjectionResult(None, Obstacle.NO_WIRE_VALUES)
+
+
+def _on_the_wire(
+    point: Point, origin: Point, outputs: npt.NDArray[np.float64], datatypes: Sequence[Datatype]
+) -> npt.NDArray[np.float64]:
+    """The answer with its moved values rounded. What need not move keeps its bits, the sign of a zero included."""
+    output = outputs.copy()
+    for index, value in point.items():
+        if value != origin[index]:
+            output[index] = round_to_datatype(value, datatypes[index])
+    return output
+
+
+def _tightened(
+    halfspaces: Alternatives, growth: Fraction, point: Point, datatypes: Sequence[Datatype]
+) -> Alternatives:
+    """Halfspaces moved inwards by ``growth`` times what rounding around the point can change."""
+    return tuple(half.tightened(growth * _rounding_change(half, point, datatypes)) for half in halfspaces)
+
+
+def _rounding_change(halfspace: Halfspace, point: Point, datatypes: Sequence[Datatype]) -> Fraction:
+    """The most that rounding the point can change the literal's value by: half a spacing for each output."""
+    spacings = (abs(value) * spacing(point[index], datatypes[index]) for index, value in halfspace.normal)
+    return sum(spacings, Fraction(0)) / 2

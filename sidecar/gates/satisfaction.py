@@ -1,0 +1,71 @@
+"""Which rows satisfy which gates' requirements: the float64 filter, and exact rationals where it cannot decide.
+
+A non-finite value satisfies nothing: it violates every gate that requires it (``PreparedGates.required``). A gate
+requires the output tensors that its requirement mentions, as a whole: a client that reads a score reads its neighbours
+too. A tensor that the requirement does not mention may hold anything.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.gates.blocks import in_blocks
+from sidecar.gates.exact import requirement_holds
+from sidecar.gates.filter import filter_literals
+from sidecar.gates.prepare import PreparedGates
+from sidecar.tensors import Rows
+
+
+def satisfied(
+    prepared: PreparedGates, inputs: Rows, outputs: Rows, considered: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Exact satisfaction of each considered gate on each row.
+
+    Args:
+        inputs: float64 (row, input).
+        outputs: float64 (row, output); any values.
+        considered: bool (row, gate); what is asked for.
+
+    Returns:
+        bool (row, gate); True where not considered.
+    """
+    result = np.ones(considered.shape, dtype=np.bool_)
+    (chosen,) = considered.any(axis=1).nonzero()
+    if len(chosen):
+        asked, inputs, outputs = considered[chosen], inputs[chosen], outputs[chosen]
+        width = 2 * len(prepared.literals.columns)
+        result[chosen] = in_blocks(
+            len(chosen), width, lambda rows: _satisfied(prepared, inputs[rows], outputs[rows], asked[rows])
+        )
+    return result
+
+
+def lacks_required_values(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> npt.NDArray[np.bool_]:
+    """bool (row, gate): whether a value that the gate requires is not finite."""
+    return _lacking(prepared, _extended(inputs, outputs))
+
+
+def _satisfied(
+    prepared: PreparedGates, inputs: Rows, outputs: Rows, considered: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    extended = _extended(inputs, outputs)
+    lacking = _lacking(prepared, extended)
+    known = filter_literals(prepared.literals, extended)
+    clauses = np.logical_or.reduceat(known, prepared.clause_literals[:-1], axis=2)
+    certain, possible = np.logical_and.reduceat(clauses, prepared.gate_clauses[:-1], axis=2)
+    certain &= ~lacking
+    undecided = possible & ~certain & ~lacking & considered
+    for row, gate in np.argwhere(undecided):
+        requirement = prepared.gates[gate].requirement
+        certain[row, gate] = requirement_holds(requirement, inputs[row].tolist(), outputs[row].tolist())
+    return certain | ~considered
+
+
+def _extended(inputs: Rows, outputs: Rows) -> Rows:
+    return np.concatenate([np.ones((len(inputs), 1)), inputs, outputs], axis=1)
+
+
+def _lacking(prepared: PreparedGates, extended: Rows) -> npt.NDArray[np.bool_]:
+    finite = np.isfinite(extended)
+    if finite.all():
+        return np.zeros((len(extended), len(prepared.gates)), dtype=np.bool_)
+    return ~finite @ prepared.required.T

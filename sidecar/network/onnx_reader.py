@@ -1,0 +1,206 @@
+"""Reads an ONNX file as a :class:`~sidecar.network.values.Model`, or says why it cannot.
+
+What is not understood is refused, never skipped: a model read here is the whole function of the file.
+Files are read whole, decompressed within a limit; external data is not followed.
+"""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from sidecar.errors import InputError
+from sidecar.network.onnx_operators import RULES, Application, Constant, Flow, NodeError
+from sidecar.network.values import Model, Network
+from sidecar.tensors import Datatype, ModelSignature, TensorSpec
+
+MODEL_LIMIT_BYTES = 512 * 1024 * 1024
+"""Size of a model file after decompression; what is larger is no feed-forward network of this kind."""
+
+_DATATYPES: Mapping[int, Datatype] = MappingProxyType(
+    {onnx.TensorProto.FLOAT: Datatype.FP32, onnx.TensorProto.DOUBLE: Datatype.FP64}
+)
+
+
+def read_model(path: Path) -> Model:
+    """The model in an ``.onnx`` or ``.onnx.gz`` file.
+
+    Raises:
+        InputError: the file is missing, broken or too large, or the model is of a kind not supported.
+    """
+    content = _content(path)
+    graph, opset = _checked(path, content)
+    constants = _initializers(path, graph)
+    source, flow, datatype = _input(path, graph, constants)
+    sink = _output(path, graph)
+    flows = _walk(path, graph, opset, constants, {source: flow}, datatype)
+    if sink.name not in flows:
+        raise InputError(f"{path}: output {sink.name!r} does not depend on the input; expected a computed output")
+    result = flows[sink.name]
+    _check_declared_output(path, sink, result, datatype)
+    return Model(
+        name=path.name.removesuffix(".gz").removesuffix(".onnx"),
+        digest=hashlib.sha256(content).hexdigest(),
+        content=content,
+        network=_network(source, flow, sink.name, result, datatype),
+    )
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes, decompressed, at most ``MODEL_LIMIT_BYTES``."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MODEL_LIMIT_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot read the model: {error}; expected an .onnx or .onnx.gz file") from error
+    if len(content) > MODEL_LIMIT_BYTES:
+        raise InputError(f"{path}: the model is larger than {MODEL_LIMIT_BYTES} bytes, the largest that is read")
+    return content
+
+
+def _checked(path: Path, content: bytes) -> tuple[Any, int]:
+    """The graph, which the ONNX checker accepts, and the version of the standard operator set."""
+    try:
+        proto = onnx.load_model_from_string(content)
+        _refuse_external_data(path, proto.graph)
+        onnx.checker.check_model(proto)
+    except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a valid ONNX model: {str(error).strip()}; export it again") from error
+    if proto.functions:
+        raise InputError(f"{path}: the model defines functions of its own; expected them inlined into the graph")
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    return proto.graph, versions.get("", versions.get("ai.onnx", 1))
+
+
+def _refuse_external_data(path: Path, graph: Any) -> None:
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise InputError(
+                f"{path}: weight {tensor.name!r} lies in another file; expected all weights inside the model "
+                "(save it without external data)"
+            )
+
+
+def _initializers(path: Path, graph: Any) -> dict[str, Constant]:
+    if graph.sparse_initializer:
+        raise InputError(f"{path}: the model has sparse weights; expected dense ones")
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[str, Flow, Datatype]:
+    """The model's one input. Files of IR version 3 list the weights among the inputs; those are left out."""
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise InputError(f"{path}: the model has {len(inputs)} inputs ({names}); exactly one is supported so far")
+    name, tensor = inputs[0].name, inputs[0].type.tensor_type
+    datatype = _DATATYPES.get(tensor.elem_type)
+    if datatype is None:
+        got = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        raise InputError(f"{path}: input {name!r} is of type {got}; expected FLOAT or DOUBLE")
+    sizes = _declared_shape(tensor)
+    if not sizes:
+        raise InputError(f"{path}: input {name!r} has no shape; expected one, such as (1, 5) or (batch, 5)")
+    if None in sizes[1:]:
+        shown = tuple("?" if size is None else size for size in sizes)
+        raise InputError(f"{path}: input {name!r} has shape {shown}; only the first dimension may be dynamic")
+    return name, Flow(tuple(size or 1 for size in sizes), batched=sizes[0] is None), datatype
+
+
+def _declared_shape(tensor: Any) -> tuple[int | None, ...] | None:
+    """Sizes, None for a dynamic one; None for no shape at all."""
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+
+
+def _output(path: Path, graph: Any) -> Any:
+    if len(graph.output) != 1:
+        names = ", ".join(value.name for value in graph.output) or "none"
+        raise InputError(
+            f"{path}: the model has {len(graph.output)} outputs ({names}); exactly one is supported so far"
+        )
+    return graph.output[0]
+
+
+def _walk(
+    path: Path,
+    graph: Any,
+    opset: int,
+    constants: dict[str, Constant],
+    flows: dict[str, Flow],
+    datatype: Datatype,
+) -> dict[str, Flow]:
+    """All computed tensors; the checker has made sure that nodes stand in the order of computation."""
+    for node in graph.node:
+        try:
+            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+                constants[node.output[0]] = _constant_value(node)
+            else:
+                flows[node.output[0]] = _applied(node, constants, flows, datatype)
+        except NodeError as error:
+            where = f"{path}: node {node.name or node.output[0]!r} ({node.op_type}, opset {opset})"
+            raise InputError(f"{where} {error}") from error
+    return flows
+
+
+def _constant_value(node: Any) -> Constant:
+    attribute = node.attribute[0]
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        if value.data_location == onnx.TensorProto.EXTERNAL:
+            raise NodeError("lies in another file; expected all constants inside the model")
+        return numpy_helper.to_array(value)
+    raise NodeError(f"gives its value as {attribute.name!r}; expected a tensor as 'value'")
+
+
+def _applied(node: Any, constants: Mapping[str, Constant], flows: Mapping[str, Flow], datatype: Datatype) -> Flow:
+    rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if rule is None:
+        raise NodeError(f"is an operator that is not supported; expected one of {', '.join(RULES)}, Constant")
+    positions = [index for index, name in enumerate(node.input) if name in flows]
+    if len(positions) != 1:
+        raise NodeError(f"combines {len(positions)} computed tensors; expected one, and constants")
+    operands = tuple(constants.get(name) for name in node.input)
+    _check_datatypes(operands, datatype)
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    return rule(Application(attributes, operands, flows[node.input[positions[0]]], positions[0]))
+
+
+def _check_datatypes(operands: tuple[Constant | None, ...], datatype: Datatype) -> None:
+    expected = {Datatype.FP32: "float32", Datatype.FP64: "float64"}[datatype]
+    for operand in operands:
+        if operand is not None and operand.dtype.kind == "f" and operand.dtype.name != expected:
+            raise NodeError(f"has a constant of type {operand.dtype}; the input is {expected}")
+
+
+def _check_declared_output(path: Path, sink: Any, result: Flow, datatype: Datatype) -> None:
+    declared = _declared_shape(sink.type.tensor_type)
+    computed: tuple[int | None, ...] = (None, *result.shape[1:]) if result.batched else result.shape
+    shown = f"output {sink.name!r} is declared with shape {declared}"
+    if declared is not None and (
+        len(declared) != len(computed)
+        or any(got is not None and got != size for got, size in zip(declared, computed, strict=True))
+    ):
+        raise InputError(f"{path}: {shown} but computed with shape {computed} (None is the batch); export it again")
+    if _DATATYPES.get(sink.type.tensor_type.elem_type) is not datatype:
+        raise InputError(f"{path}: output {sink.name!r} is declared with another type than the input, {datatype}")
+
+
+def _network(source: str, flow: Flow, sink: str, result: Flow, datatype: Datatype) -> Network:
+    def spec(name: str, shape: tuple[int, ...]) -> TensorSpec:
+        return TensorSpec(name, datatype, shape[1:] if flow.batched else shape)
+
+    signature = ModelSignature(
+        inputs=(spec(source, flow.shape),),
+        outputs=(spec(sink, result.shape),),
+        batch_axis=0 if flow.batched else None,
+    )
+    return Network(signature, result.layers)

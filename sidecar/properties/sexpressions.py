@@ -1,0 +1,63 @@
+"""S-expressions with places: the brackets and words that VNN-LIB is written in. No meaning lives here.
+
+Reads one top-level expression at a time and without recursion; nesting is limited, so that code which
+walks an expression may recurse.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple, TypeAlias
+
+from sidecar.properties.source import Source
+
+MAX_DEPTH: Final = 64
+"""Brackets inside one another; public files need four."""
+
+_TOKEN = re.compile(r"[ \t\r\n]+|;[^\n]*|(?P<token>[()]|[^\s();]+|.)", re.DOTALL)
+
+
+class Atom(NamedTuple):
+    """A word or number, and where it stands."""
+
+    text: str
+    index: int
+
+
+class Group(NamedTuple):
+    """A bracketed list, and where it opens."""
+
+    items: tuple["Node", ...]
+    index: int
+
+
+Node: TypeAlias = Atom | Group
+
+
+def top_level(source: Source) -> Iterator[Node]:
+    """The file's expressions, one after the other.
+
+    Raises:
+        InputError: brackets that do not match, or nested deeper than ``MAX_DEPTH``.
+    """
+    stack: list[tuple[int, list[Node]]] = []
+    for match in _TOKEN.finditer(source.text):
+        token, index = match["token"], match.start()
+        if token is None:
+            continue
+        if token == "(":
+            stack.append((index, []))
+            if len(stack) > MAX_DEPTH:
+                raise source.error(index, f"brackets nested deeper than {MAX_DEPTH}; flatten the condition")
+            continue
+        node: Node = Atom(token, index)
+        if token == ")":
+            if not stack:
+                raise source.error(index, "')' without '('; remove it")
+            opened, items = stack.pop()
+            node = Group(tuple(items), opened)
+        if stack:
+            stack[-1][1].append(node)
+        else:
+            yield node
+    if stack:
+        raise source.error(stack[-1][0], "'(' is never closed; is the file cut short?")

@@ -1,0 +1,174 @@
+"""The gated tensors of a request or a response as rows, and changed rows back into tensors.
+
+Requests and responses lay tensors out alike, so one reader serves both; whose fault a defect is, and
+under which reason it is reported, is theirs to say. A model's other tensors are not looked at here.
+
+Contents are raw (one bytes entry for each tensor of the message, in order) or typed (in the tensor), for
+the whole message. Typed contents exist for FP32 and FP64 only.
+
+Source: Open Inference Protocol v2, "Tensor Data".
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.tensors import Datatype, Rows, TensorSpec, decode_raw, encode_raw, item_size
+
+Tensor: TypeAlias = pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor
+
+
+class Defect(enum.Enum):
+    """What is wrong with a message's tensors."""
+
+    MISSING = enum.auto()
+    DUPLICATE = enum.auto()
+    DATATYPE = enum.auto()
+    SHAPE = enum.auto()
+    CONTENTS = enum.auto()
+
+
+class TensorDefect(Exception):
+    """The gated tensors cannot be read. Request and response readers turn it into an error of theirs."""
+
+    def __init__(self, defect: Defect, message: str) -> None:
+        super().__init__(message)
+        self.defect = defect
+        self.message = message
+
+
+_TYPED_FIELD: Final[dict[Datatype, str]] = {Datatype.FP32: "fp32_contents", Datatype.FP64: "fp64_contents"}
+
+
+class TensorReader:
+    """Reads the gated tensors of one message.
+
+    Args:
+        tensors: all tensors of the message, in order, gated or not.
+        raw: all raw contents of the message, in order.
+
+    Raises:
+        TensorDefect: raw and typed contents are mixed, or raw contents do not align with the tensors.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], raw: Sequence[bytes]) -> None:
+        self._tensors = tensors
+        self._raw = raw
+        if not raw:
+            return
+        if len(raw) != len(tensors):
+            raise TensorDefect(Defect.CONTENTS, f"got {len(raw)} raw contents for {len(tensors)} tensors")
+        for tensor in tensors:
+            if tensor.HasField("contents"):
+                raise TensorDefect(
+                    Defect.CONTENTS, f"tensor {tensor.name!r} has typed contents in a message with raw contents"
+                )
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the message carries its contents raw."""
+        return bool(self._raw)
+
+    def positions(self, specs: Sequence[TensorSpec]) -> tuple[int, ...]:
+        """Where each gated tensor stands in the message.
+
+        Raises:
+            TensorDefect: one is missing or is there twice.
+        """
+        wanted = {spec.name for spec in specs}
+        found: dict[str, int] = {}
+        for index, tensor in enumerate(self._tensors):
+            if tensor.name in found:
+                raise TensorDefect(Defect.DUPLICATE, f"tensor {tensor.name!r} is there twice")
+            if tensor.name in wanted:
+                found[tensor.name] = index
+        for name in (spec.name for spec in specs if spec.name not in found):
+            raise TensorDefect(
+                Defect.MISSING, f"tensor {name!r} is missing; got {[tensor.name for tensor in self._tensors]}"
+            )
+        return tuple(found[spec.name] for spec in specs)
+
+    def row_count(self, position: int, spec: TensorSpec, batch_axis: int | None) -> int:
+        """How many rows a gated tensor's shape declares; at least 1.
+
+        Raises:
+            TensorDefect: the datatype is another one, or the shape does not fit.
+        """
+        tensor = self._tensors[position]
+        if tensor.datatype != spec.datatype:
+            raise TensorDefect(
+                Defect.DATATYPE, f"tensor {spec.name!r} has datatype {tensor.datatype!r}, expected {spec.datatype}"
+            )
+        shape = tuple(tensor.shape)
+        rows, row_shape = (1, shape) if batch_axis is None else (next(iter(shape), 0), shape[1:])
+        if rows < 1 or row_shape != spec.row_shape:
+            expected = list(spec.row_shape) if batch_axis is None else ["rows >= 1", *spec.row_shape]
+            raise TensorDefect(Defect.SHAPE, f"tensor {spec.name!r} has shape {list(shape)}, expected {expected}")
+        return rows
+
+    def rows(self, position: int, spec: TensorSpec, count: int) -> Rows:
+        """A gated tensor's values, shape (count, spec.row_size).
+
+        Raises:
+            TensorDefect: the contents are in another form, or of another length than the shape says.
+        """
+        values = self._raw_values(position, spec) if self.is_raw else self._typed_values(position, spec)
+        if len(values) != count * spec.row_size:
+            raise TensorDefect(
+                Defect.CONTENTS,
+                f"tensor {spec.name!r} holds {len(values)} values, its shape says {count * spec.row_size}",
+            )
+        return values.reshape(count, spec.row_size)
+
+    def _raw_values(self, position: int, spec: TensorSpec) -> npt.NDArray[np.float64]:
+        raw = self._raw[position]
+        if len(raw) % item_size(spec.datatype):
+            raise TensorDefect(
+                Defect.CONTENTS,
+                f"tensor {spec.name!r} has {len(raw)} raw bytes, no multiple of {item_size(spec.datatype)}",
+            )
+        return decode_raw(raw, spec.datatype)
+
+    def _typed_values(self, position: int, spec: TensorSpec) -> npt.NDArray[np.float64]:
+        filled = [descriptor.name for descriptor, _ in self._tensors[position].contents.ListFields()]
+        expected = _TYPED_FIELD.get(spec.datatype)
+        if filled != [expected]:
+            raise TensorDefect(
+                Defect.CONTENTS,
+                f"tensor {spec.name!r} of datatype {spec.datatype} has typed contents {filled or 'none'}, "
+                f"expected {expected or 'raw contents'}",
+            )
+        return np.array(getattr(self._tensors[position].contents, filled[0]), dtype=np.float64)
+
+
+def changed_values(before: Rows, after: Rows) -> npt.NDArray[np.bool_]:
+    """Where values differ; two NaN count as equal, whatever their bits. Flat, in C order."""
+    return np.asarray((before != after) & ~(np.isnan(before) & np.isnan(after))).reshape(-1)
+
+
+def replace_raw(raw: bytes, changed: npt.NDArray[np.bool_], values: Rows, datatype: Datatype) -> bytes:
+    """Raw contents with the changed values replaced; all other values keep their very bits.
+
+    Raises:
+        ValueError: a changed value is not representable in the datatype.
+    """
+    items = np.frombuffer(bytearray(raw), dtype=f"V{item_size(datatype)}")
+    items[changed] = np.frombuffer(encode_raw(values.reshape(-1)[changed], datatype), dtype=items.dtype)
+    return items.tobytes()
+
+
+def replace_typed(tensor: Tensor, changed: npt.NDArray[np.bool_], values: Rows, datatype: Datatype) -> None:
+    """Replace the changed values of a tensor's typed contents in place; all others keep their very bits."""
+    field = getattr(tensor.contents, _TYPED_FIELD[datatype])
+    flat = values.reshape(-1)
+    for index in np.flatnonzero(changed):
+        field[int(index)] = float(flat[index])
+
+
+def shared_memory_keys(parameters: Mapping[str, pb.InferParameter]) -> list[str]:
+    """The parameters that put a tensor outside the message."""
+    return sorted(key for key in parameters if key.startswith("shared_memory"))

@@ -1,0 +1,154 @@
+"""A ModelInfer request: bytes in, the gated input rows and the bytes to forward out.
+
+The bytes are parsed by the protobuf runtime, so that repeated scalar fields, split submessages, packed and
+unpacked lists, and repeated map keys mean here what they mean to the upstream. What could hide a
+gated tensor from us (shared memory, classification, a tensor given twice) is refused; an output that a
+gate needs and the client did not ask for is asked for besides, and taken out of the answer again.
+
+Source: Open Inference Protocol v2, "ModelInfer".
+"""
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from sidecar.errors import CallerError, Reason
+from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.protocols.open_inference.contents import Defect, TensorDefect, TensorReader, shared_memory_keys
+from sidecar.tensors import ModelSignature, Rows
+
+_REASON: Final[dict[Defect, Reason]] = {
+    Defect.MISSING: Reason.INPUT_MISSING,
+    Defect.DUPLICATE: Reason.INPUT_DUPLICATE,
+    Defect.DATATYPE: Reason.INPUT_DATATYPE,
+    Defect.SHAPE: Reason.INPUT_SHAPE,
+    Defect.CONTENTS: Reason.INPUT_CONTENTS,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InferRequest:
+    """A parsed request. The message stays in this package.
+
+    Args:
+        content: the bytes as received.
+        model_name: the model asked for.
+        message: what the protobuf runtime makes of the bytes.
+    """
+
+    content: bytes
+    model_name: str
+    message: pb.ModelInferRequest
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GatedRequest:
+    """What the gates and the upstream get.
+
+    Args:
+        inputs: float64 (row, input), finite: the gated input tensors side by side.
+        forward: the client's bytes; with more outputs asked for where ``added_outputs`` says so.
+        added_outputs: gated outputs that the client did not ask for.
+    """
+
+    inputs: Rows
+    forward: bytes
+    added_outputs: frozenset[str]
+
+
+def parse_request(content: bytes) -> InferRequest:
+    """Parse a ModelInfer request.
+
+    Raises:
+        CallerError: the bytes are no such message.
+    """
+    try:
+        message = pb.ModelInferRequest.FromString(content)
+    except DecodeError as error:
+        raise CallerError(Reason.MALFORMED_REQUEST, "the message is no ModelInferRequest: resend it whole") from error
+    return InferRequest(content, message.model_name, message)
+
+
+def read_request(request: InferRequest, signature: ModelSignature, limit_rows: int) -> GatedRequest:
+    """Check a request against its model's signature and read the gated inputs; at most ``limit_rows`` rows.
+
+    Raises:
+        CallerError: the request cannot be judged as it is; each cause has its own reason.
+    """
+    _refuse_shared_memory(request.message)
+    inputs = _read_inputs(request.message, signature, limit_rows)
+    _refuse_non_finite(inputs, signature)
+    added = _outputs_to_add(request.message, signature)
+    return GatedRequest(inputs, request.content + _output_requests(added), frozenset(added))
+
+
+def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:
+    tensors = [(tensor.name, tensor.parameters) for tensor in message.inputs]
+    tensors += [(tensor.name, tensor.parameters) for tensor in message.outputs]
+    for name, parameters in tensors:
+        if keys := shared_memory_keys(parameters):
+            raise CallerError(
+                Reason.SHARED_MEMORY,
+                f"tensor {name!r} has parameters {keys}: what is in shared memory cannot be judged; "
+                "send the tensor in the message",
+            )
+
+
+def _read_inputs(message: pb.ModelInferRequest, signature: ModelSignature, limit_rows: int) -> Rows:
+    try:
+        reader = TensorReader(message.inputs, message.raw_input_contents)
+        places = list(zip(reader.positions(signature.inputs), signature.inputs, strict=True))
+        counts = {spec.name: reader.row_count(at, spec, signature.batch_axis) for at, spec in places}
+        count = _common_count(counts, limit_rows)
+        return np.concatenate([reader.rows(at, spec, count) for at, spec in places], axis=1)
+    except TensorDefect as defect:
+        raise CallerError(_REASON[defect.defect], f"input {defect.message}") from defect
+
+
+def _common_count(counts: dict[str, int], limit_rows: int) -> int:
+    largest = max(counts.values())
+    if len(set(counts.values())) > 1:
+        raise CallerError(Reason.INPUT_SHAPE, f"input tensors differ in their number of rows: {counts}")
+    if largest > limit_rows:
+        raise CallerError(
+            Reason.INPUT_SHAPE, f"got {largest} rows, at most {limit_rows} are accepted: send smaller batches"
+        )
+    return largest
+
+
+def _refuse_non_finite(inputs: Rows, signature: ModelSignature) -> None:
+    finite = np.isfinite(inputs)
+    if not finite.all():
+        row, column = (int(index) for index in np.argwhere(~finite)[0])
+        names = [spec.name for spec in signature.inputs for _ in range(spec.row_size)]
+        raise CallerError(
+            Reason.INPUT_NOT_FINITE,
+            f"input tensor {names[column]!r} holds {inputs[row, column]} in row {row}, expected finite values",
+        )
+
+
+def _outputs_to_add(message: pb.ModelInferRequest, signature: ModelSignature) -> list[str]:
+    gated = [spec.name for spec in signature.outputs]
+    asked: set[str] = set()
+    for output in message.outputs:
+        if output.name not in gated:
+            continue
+        if output.name in asked:
+            raise CallerError(Reason.MALFORMED_REQUEST, f"output {output.name!r} is asked for twice: ask once")
+        if "classification" in output.parameters:
+            raise CallerError(
+                Reason.CLASSIFICATION,
+                f"output {output.name!r} is asked for as classification, which hides the values that are judged; "
+                "ask for the tensor",
+            )
+        asked.add(output.name)
+    return [name for name in gated if name not in asked] if message.outputs else []
+
+
+def _output_requests(names: list[str]) -> bytes:
+    # A serialised message appended to another one merges with it: repeated fields go on. The client's bytes
+    # thus stay as they are.
+    tensors = [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in names]
+    return pb.ModelInferRequest(outputs=tensors).SerializeToString()

@@ -1,0 +1,139 @@
+"""A ModelInfer response: bytes in, the gated output rows out; changed rows in, bytes out.
+
+Reading checks that the gated outputs are there, alone of their name, with the datatype, shape and
+contents that the signature says. Writing replaces the changed values and leaves every other byte as it
+was, in the form (raw or typed) that the upstream chose; then it reads the new bytes again and compares.
+
+Source: Open Inference Protocol v2, "ModelInfer".
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from sidecar.errors import InternalError, Reason, UpstreamError
+from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.protocols.open_inference.contents import (
+    Defect,
+    TensorDefect,
+    TensorReader,
+    changed_values,
+    replace_raw,
+    replace_typed,
+)
+from sidecar.protocols.wire import splice
+from sidecar.tensors import ModelSignature, Rows
+
+_REASON: Final[dict[Defect, Reason]] = {
+    Defect.MISSING: Reason.UPSTREAM_OUTPUT_MISSING,
+    Defect.DUPLICATE: Reason.UPSTREAM_MALFORMED,
+    Defect.DATATYPE: Reason.UPSTREAM_OUTPUT_DATATYPE,
+    Defect.SHAPE: Reason.UPSTREAM_OUTPUT_SHAPE,
+    Defect.CONTENTS: Reason.UPSTREAM_OUTPUT_CONTENTS,
+}
+
+_OUTPUTS: Final = pb.ModelInferResponse.OUTPUTS_FIELD_NUMBER
+_RAW_OUTPUT_CONTENTS: Final = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GatedResponse:
+    """A response whose gated outputs can be judged. The message stays in this package.
+
+    Args:
+        content: the bytes as received.
+        outputs: float64 (row, output): the gated output tensors side by side; may hold NaN and infinity.
+        message: what the protobuf runtime makes of the bytes.
+        positions: where each gated output of the signature stands among the message's outputs.
+    """
+
+    content: bytes
+    outputs: Rows
+    message: pb.ModelInferResponse
+    positions: tuple[int, ...]
+
+
+def read_response(content: bytes, signature: ModelSignature, count: int) -> GatedResponse:
+    """Parse a response to a request of ``count`` rows, and read the gated outputs.
+
+    Raises:
+        UpstreamError: the response cannot be judged; each cause has its own reason.
+    """
+    message = _parse(content)
+    try:
+        reader = TensorReader(message.outputs, message.raw_output_contents)
+        positions = reader.positions(signature.outputs)
+        tensors = []
+        for position, spec in zip(positions, signature.outputs, strict=True):
+            rows = reader.row_count(position, spec, signature.batch_axis)
+            if rows != count:
+                raise TensorDefect(Defect.SHAPE, f"tensor {spec.name!r} has {rows} rows, the request has {count}")
+            tensors.append(reader.rows(position, spec, count))
+    except TensorDefect as defect:
+        raise UpstreamError(_REASON[defect.defect], f"upstream's output {defect.message}") from defect
+    return GatedResponse(content, np.concatenate(tensors, axis=1), message, positions)
+
+
+def replace_outputs(response: GatedResponse, outputs: Rows, signature: ModelSignature) -> bytes:
+    """The response with its gated outputs replaced where ``outputs`` differs from what it holds.
+
+    ``outputs`` has the shape of ``response.outputs``; its changed values are representable in their datatype.
+
+    Raises:
+        InternalError: the new bytes do not decode to ``outputs``.
+    """
+    edits = dict(_edits(response, outputs, signature))
+    replaced = splice(response.content, edits)
+    decoded = read_response(replaced, signature, len(outputs)).outputs
+    if not np.array_equal(decoded, outputs, equal_nan=True):
+        raise InternalError(Reason.INTERNAL, "the corrected response does not decode to the corrected rows")
+    return replaced
+
+
+def drop_outputs(content: bytes, names: frozenset[str]) -> bytes:
+    """The response without the outputs of these names.
+
+    Raises:
+        UpstreamError: the bytes are no ModelInferResponse, or its raw contents do not align with its outputs.
+    """
+    message = _parse(content)
+    dropped = [index for index, tensor in enumerate(message.outputs) if tensor.name in names]
+    try:
+        is_raw = TensorReader(message.outputs, message.raw_output_contents).is_raw
+    except TensorDefect as defect:
+        raise UpstreamError(_REASON[defect.defect], f"upstream's outputs: {defect.message}") from defect
+    fields = (_OUTPUTS, _RAW_OUTPUT_CONTENTS) if is_raw else (_OUTPUTS,)
+    return splice(content, {(field, index): None for field in fields for index in dropped})
+
+
+def _edits(
+    response: GatedResponse, outputs: Rows, signature: ModelSignature
+) -> Iterator[tuple[tuple[int, int], bytes | None]]:
+    start = 0
+    raw = response.message.raw_output_contents
+    for position, spec in zip(response.positions, signature.outputs, strict=True):
+        columns = slice(start, start + spec.row_size)
+        start += spec.row_size
+        changed = changed_values(response.outputs[:, columns], outputs[:, columns])
+        if not changed.any():
+            continue
+        if raw:
+            yield (
+                (_RAW_OUTPUT_CONTENTS, position),
+                replace_raw(raw[position], changed, outputs[:, columns], spec.datatype),
+            )
+        else:
+            tensor = pb.ModelInferResponse.InferOutputTensor()
+            tensor.CopyFrom(response.message.outputs[position])
+            replace_typed(tensor, changed, outputs[:, columns], spec.datatype)
+            yield (_OUTPUTS, position), tensor.SerializeToString()
+
+
+def _parse(content: bytes) -> pb.ModelInferResponse:
+    try:
+        return pb.ModelInferResponse.FromString(content)
+    except DecodeError as error:
+        raise UpstreamError(Reason.UPSTREAM_MALFORMED, "upstream's answer is no ModelInferResponse") from error

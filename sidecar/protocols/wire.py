@@ -1,0 +1,150 @@
+"""Serialised protobuf messages as bytes: where the top-level fields lie, and how to replace or drop some.
+
+What a message *means* is for the protobuf runtime to say; it has parsed the message before anything here
+looks at it. This module only moves bytes, so that everything it does not name survives bit for bit:
+unknown fields, their order, the order of map entries.
+
+Source: Protocol Buffers, "Encoding".
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+
+class WireType(enum.IntEnum):
+    """How a field's payload is laid out."""
+
+    VARINT = 0
+    FIXED64 = 1
+    LENGTH_DELIMITED = 2
+    GROUP_START = 3
+    GROUP_END = 4
+    FIXED32 = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One occurrence of a field.
+
+    Args:
+        number: the field's number.
+        wire_type: see :class:`WireType`.
+        start: where its tag starts.
+        payload: where its payload starts, after the tag and, where there is one, the length.
+        end: one past its last byte.
+    """
+
+    number: int
+    wire_type: WireType
+    start: int
+    payload: int
+    end: int
+
+
+Edits: TypeAlias = Mapping[tuple[int, int], bytes | None]
+"""(field number, how many-eth occurrence, from 0) -> its new payload, or None to drop it."""
+
+
+def top_level_fields(message: bytes) -> Iterator[Field]:
+    """The fields of a message in their order.
+
+    Raises:
+        ValueError: the bytes are no protobuf message.
+    """
+    at = 0
+    while at < len(message):
+        field = _field(message, at)
+        if field.wire_type is WireType.GROUP_END:
+            raise ValueError(f"group of field {field.number} ends at byte {at} without having started")
+        yield field
+        at = field.end
+
+
+def splice(message: bytes, edits: Edits) -> bytes:
+    """The message with some length-delimited fields replaced or dropped, all other bytes as they were.
+
+    Raises:
+        ValueError: the bytes are no protobuf message, or an edit names an occurrence that is not there.
+    """
+    pending = dict(edits)
+    occurrences: dict[int, int] = {}
+    pieces: list[bytes] = []
+    for field in top_level_fields(message):
+        if field.wire_type is WireType.LENGTH_DELIMITED:
+            key = (field.number, occurrences.get(field.number, 0))
+            occurrences[field.number] = key[1] + 1
+            if key in pending:
+                pieces.append(_length_delimited(field.number, pending.pop(key)))
+                continue
+        pieces.append(message[field.start : field.end])
+    if pending:
+        raise ValueError(f"no such field occurrences: {sorted(pending)}")
+    return b"".join(pieces)
+
+
+def _length_delimited(number: int, payload: bytes | None) -> bytes:
+    if payload is None:
+        return b""
+    return _encode_varint(number << 3 | WireType.LENGTH_DELIMITED) + _encode_varint(len(payload)) + payload
+
+
+def _field(message: bytes, start: int) -> Field:
+    tag, at = _varint(message, start)
+    number, wire_type = tag >> 3, WireType(tag & 7)
+    payload = at
+    match wire_type:
+        case WireType.VARINT:
+            _, end = _varint(message, at)
+        case WireType.FIXED64:
+            end = at + 8
+        case WireType.FIXED32:
+            end = at + 4
+        case WireType.LENGTH_DELIMITED:
+            length, payload = _varint(message, at)
+            end = payload + length
+        case WireType.GROUP_START:
+            end = _end_of_group(message, at, number)
+        case WireType.GROUP_END:
+            end = at
+    if end > len(message):
+        raise ValueError(f"field {number} at byte {start} ends at {end}, the message at {len(message)}")
+    return Field(number, wire_type, start, payload, end)
+
+
+def _end_of_group(message: bytes, at: int, number: int) -> int:
+    open_groups = [number]
+    while open_groups:
+        tag, after_tag = _varint(message, at)
+        if tag & 7 == WireType.GROUP_START:
+            open_groups.append(tag >> 3)
+            at = after_tag
+            continue
+        field = _field(message, at)
+        if field.wire_type is WireType.GROUP_END and field.number != open_groups.pop():
+            raise ValueError(f"group of field {field.number} ends at byte {at} without having started")
+        at = field.end
+    return at
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise ValueError(f"the message ends at byte {at}, inside a number")
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError(f"a number longer than ten bytes ends at byte {at}")
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

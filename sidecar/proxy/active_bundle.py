@@ -1,0 +1,118 @@
+"""The bundles that requests are judged by: activation of one, and the set of all that are active.
+
+Activation is accept -> prepare -> self-test -> one immutable value. Requests take the set once and keep
+it to their end; a change replaces the one reference to it. A bundle that fails leaves everything as it was.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sidecar.bundle.acceptance import accept, digest
+from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
+from sidecar.bundle.self_test import self_test
+from sidecar.bundle.values import Bundle
+from sidecar.config import DEFAULT_LIMIT_ROWS, Outside
+from sidecar.errors import BundleError, Reason
+from sidecar.gates.prepare import PreparedGates, prepare
+from sidecar.gates.values import Mode
+from sidecar.tensors import ModelSignature
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ActiveBundle:
+    """A bundle ready to judge requests.
+
+    Args:
+        model_name: the served model that it guards.
+        digest: SHA-256 of the bundle, lower-case hex.
+        bundle: as accepted.
+        gates, coverage: prepared for evaluation.
+        modes: one per gate, as in force.
+        outside: what happens to rows in no domain.
+    """
+
+    model_name: str
+    digest: str
+    bundle: Bundle
+    gates: PreparedGates
+    coverage: PreparedCoverage
+    modes: tuple[Mode, ...]
+    outside: Outside
+
+    @property
+    def signature(self) -> ModelSignature:
+        """The tensors that are judged."""
+        return self.bundle.manifest.signature
+
+    @property
+    def revision(self) -> int:
+        """The bundle's revision."""
+        return self.bundle.manifest.revision
+
+    @property
+    def property_ids(self) -> tuple[str, ...]:
+        """One per gate."""
+        return tuple(gate.property_id for gate in self.bundle.gates)
+
+
+def activate(
+    content: bytes, model_name: str | None = None, mode: Mode | None = None, outside: Outside = Outside.PASS
+) -> ActiveBundle:
+    """Make a bundle ready to judge requests.
+
+    ``model_name`` and ``mode``, where not None, stand in for what the manifest says.
+
+    Raises:
+        BundleError: the bundle is not acceptable, or our code does not reproduce its self-test vectors.
+    """
+    bundle = accept(content)
+    active = ActiveBundle(
+        model_name=model_name or bundle.manifest.name,
+        digest=digest(content),
+        bundle=bundle,
+        gates=prepare(bundle.gates, bundle.manifest.signature),
+        coverage=prepare_coverage(bundle.gates, bundle.coverage),
+        modes=tuple(mode or record.mode for record in bundle.manifest.properties),
+        outside=outside,
+    )
+    self_test(bundle, active.gates)
+    return active
+
+
+@dataclasses.dataclass(frozen=True)
+class ActiveModels:
+    """All active bundles at one moment.
+
+    Args:
+        bundles: by served model name.
+        limit_rows: the largest batch that is accepted.
+    """
+
+    bundles: Mapping[str, ActiveBundle]
+    limit_rows: int = DEFAULT_LIMIT_ROWS
+
+
+def active_models(bundles: Iterable[ActiveBundle], limit_rows: int = DEFAULT_LIMIT_ROWS) -> ActiveModels:
+    """The set of these bundles.
+
+    Raises:
+        BundleError: two guard the same model.
+    """
+    by_name: dict[str, ActiveBundle] = {}
+    for bundle in bundles:
+        other = by_name.setdefault(bundle.model_name, bundle)
+        if other is not bundle:
+            raise BundleError(
+                Reason.BUNDLE_CONFLICT,
+                f"two bundles guard model {bundle.model_name!r}: {other.digest[:12]} and {bundle.digest[:12]}; "
+                "compile their properties into one bundle, or name the models with --bundle NAME=FILE",
+            )
+    return ActiveModels(MappingProxyType(by_name), limit_rows)
+
+
+class Registry:
+    """Holds the reference to the current set. Reading and replacing it are atomic."""
+
+    def __init__(self, current: ActiveModels) -> None:
+        self.current = current

@@ -1,0 +1,59 @@
+"""The audit record: one JSON line to the logger ``sidecar.audit`` for each row that a gate fired on, and for
+each request that was refused or failed.
+
+Rows that satisfied their properties leave no line; metrics count them.
+"""
+
+import json
+import logging
+import math
+from typing import Final
+
+from sidecar.proxy.active_bundle import ActiveBundle
+from sidecar.proxy.events import Refusal, RowEvent
+
+_LOGGER: Final = logging.getLogger("sidecar.audit")
+
+
+def record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
+    """Write down what happened to one row."""
+    _write(
+        {
+            "decision": decision,
+            "model": bundle.model_name,
+            "revision": bundle.revision,
+            "row": event.row,
+            "outcome": event.outcome.value,
+            "action": event.action,
+            "reason": event.reason,
+            "largest_change": _number(event.largest_change),
+            "breach": any(violation.is_breach for violation in event.violations),
+            "gates": [
+                {"property": violation.property_id, "mode": violation.mode, "label": violation.label.name.lower()}
+                for violation in event.violations
+            ],
+        }
+    )
+
+
+def record_refusal(decision: str, refusal: Refusal) -> None:
+    """Write down that a request got an error."""
+    _write(
+        {
+            "decision": decision,
+            "model": refusal.bundle.model_name if refusal.bundle else None,
+            "revision": refusal.bundle.revision if refusal.bundle else None,
+            "outcome": "error",
+            "reason": refusal.reason,
+            "message": refusal.message,
+        }
+    )
+
+
+def _number(value: float) -> float | str:
+    """Infinity and NaN are no JSON: a change from or to such a value is recorded as text."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _write(record: dict[str, object]) -> None:
+    _LOGGER.info(json.dumps(record, allow_nan=False))

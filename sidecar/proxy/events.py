@@ -1,0 +1,103 @@
+"""What the request path reports about one request, as values. Metrics and audit records are made from these."""
+
+import dataclasses
+import enum
+
+from sidecar.bundle.coverage import Label
+from sidecar.errors import Reason
+from sidecar.gates.values import Action, Mode
+from sidecar.proxy.active_bundle import ActiveBundle
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """The client gets an error instead of an answer.
+
+    Args:
+        reason: the stable code.
+        message: got, expected, where, what to do. The failure policy decides whether the client sees it.
+        bundle: the bundle of the model that was asked for, where the request got that far.
+    """
+
+    reason: Reason
+    message: str
+    bundle: ActiveBundle | None = None
+
+
+class RequestOutcome(enum.StrEnum):
+    """What became of a request; a metric label."""
+
+    OUTSIDE = "outside"  # no row in any domain: the upstream's bytes
+    UNTOUCHED = "untouched"  # all rows satisfied their properties: the upstream's bytes
+    CORRECTED = "corrected"
+    REFUSED = "refused"  # by a check of the request, or by a gate
+    FAILED = "failed"  # the upstream's fault, or ours
+    CANCELLED = "cancelled"  # the client gave up, or its deadline passed
+
+
+class RowOutcome(enum.StrEnum):
+    """What became of a row; a metric label."""
+
+    OUTSIDE = "outside"
+    UNTOUCHED = "untouched"
+    CORRECTED = "corrected"
+    REFUSED = "refused"  # this row, or another one of its request
+
+
+@dataclasses.dataclass(frozen=True)
+class Violation:
+    """A gate fired on a row, enforced or in shadow."""
+
+    property_id: str
+    mode: Mode
+    label: Label
+
+    @property
+    def is_breach(self) -> bool:
+        """The coverage map calls the place silent: the upstream computes another function than was verified."""
+        return self.label is Label.SILENT
+
+
+@dataclasses.dataclass(frozen=True)
+class RowEvent:
+    """A row on which at least one gate fired.
+
+    Args:
+        row: its index in the batch.
+        outcome: CORRECTED, REFUSED, or UNTOUCHED where only shadow gates fired.
+        action: what was done; None where nothing was.
+        reason: why it was refused; None where it was not.
+        largest_change: over the row's output values; 0 where nothing changed.
+        violations: at least one.
+    """
+
+    row: int
+    outcome: RowOutcome
+    action: Action | None
+    reason: Reason | None
+    largest_change: float
+    violations: tuple[Violation, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DomainRows:
+    """How many rows lay in a property's domain, by what is proved there."""
+
+    property_id: str
+    label: Label
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Events:
+    """All that was seen in one answer.
+
+    Args:
+        rows: how many rows had which outcome.
+        fired: in the order of rows.
+        in_domain: for every property that is not off.
+    """
+
+    rows: tuple[tuple[RowOutcome, int], ...]
+    fired: tuple[RowEvent, ...] = ()
+    in_domain: tuple[DomainRows, ...] = ()

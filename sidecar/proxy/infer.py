@@ -1,0 +1,134 @@
+"""One ModelInfer call around the request path: admit, ask the upstream, judge, count, record.
+
+This is where bytes move and clocks tick, still without knowing the transport on the client's side. It
+fails closed: whatever goes wrong here, nothing of the upstream's response is answered.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from sidecar.errors import Reason
+from sidecar.proxy import audit
+from sidecar.proxy.active_bundle import ActiveBundle, Registry
+from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
+from sidecar.proxy.events import Refusal, RequestOutcome
+from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_of_failure, status_of_refusal
+from sidecar.proxy.metadata import Metadata
+from sidecar.proxy.methods import MODEL_INFER
+from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.request_path import Judgement, admit, judge
+from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
+
+OUTCOME_KEY: Final = "gate-outcome"
+
+_LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What goes to the client.
+
+    Args:
+        result: the response message, or how the call ends in an error.
+        initial, trailing: metadata.
+    """
+
+    result: bytes | Status
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+
+@dataclasses.dataclass(eq=False)
+class _Exchange:
+    """One call as it goes along; what is counted in the end."""
+
+    decision: str
+    started: float
+    bundle: ActiveBundle | None = None
+    gate_seconds: float = 0.0
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Add the time of a block to the sidecar's own."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.gate_seconds += time.perf_counter() - started
+
+
+class ModelInfer:
+    """Answers ModelInfer calls by the bundles that are active when a call starts."""
+
+    def __init__(self, registry: Registry, upstream: Upstream, metrics: Metrics) -> None:
+        self._registry = registry
+        self._upstream = upstream
+        self._metrics = metrics
+
+    async def answer(self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
+        """Answer one request; the upstream gets ``timeout_seconds``."""
+        exchange = _Exchange(decision_id(call_id, 1), time.perf_counter())
+        try:
+            return await self._answer(exchange, request, metadata, timeout_seconds)
+        except asyncio.CancelledError:
+            self._count(exchange, RequestOutcome.CANCELLED)
+            raise
+        except Exception as error:
+            _LOGGER.exception("decision %s failed", exchange.decision)
+            return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
+
+    async def _answer(
+        self, exchange: _Exchange, request: bytes, metadata: Metadata, timeout_seconds: float
+    ) -> Answer:
+        with exchange.computing():
+            admission = admit(request, metadata, self._registry.current)
+        if isinstance(admission, Refusal):
+            exchange.bundle = admission.bundle
+            return self._refuse(exchange, admission)
+        exchange.bundle = admission.plan.bundle
+        reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
+        if isinstance(reply, UpstreamFailure):
+            return self._fail(exchange, reply)
+        with exchange.computing():
+            judgement = judge(admission.plan, reply.body)
+        if isinstance(judgement, Refusal):
+            return self._refuse(exchange, judgement, reply)
+        return self._conclude(exchange, admission.plan.bundle, judgement, reply)
+
+    def _conclude(
+        self, exchange: _Exchange, bundle: ActiveBundle, judgement: Judgement, reply: UpstreamReply
+    ) -> Answer:
+        self._metrics.judged(bundle.model_name, judgement.events)
+        for event in judgement.events.fired:
+            audit.record_row(bundle, exchange.decision, event)
+        if isinstance(judgement.answer, Refusal):
+            return self._refuse(exchange, judgement.answer, reply)
+        self._count(exchange, judgement.outcome)
+        own = ((DECISION_KEY, exchange.decision), (OUTCOME_KEY, judgement.outcome))
+        return Answer(judgement.answer, reply.initial, reply.trailing + own)
+
+    def _refuse(self, exchange: _Exchange, refusal: Refusal, reply: UpstreamReply = UpstreamReply(b"")) -> Answer:
+        return self._end(exchange, refusal, status_of_refusal(refusal), reply)
+
+    def _fail(self, exchange: _Exchange, failure: UpstreamFailure) -> Answer:
+        refusal = Refusal(failure.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
+        return self._end(exchange, refusal, status_of_failure(failure), failure)
+
+    def _end(
+        self, exchange: _Exchange, refusal: Refusal, status: Status, reply: UpstreamReply | UpstreamFailure
+    ) -> Answer:
+        outcome = RequestOutcome.FAILED if is_failure(refusal.reason) else RequestOutcome.REFUSED
+        self._metrics.refused(exchange.bundle, refusal.reason)
+        self._count(exchange, outcome)
+        audit.record_refusal(exchange.decision, refusal)
+        own = ((DECISION_KEY, exchange.decision), (OUTCOME_KEY, outcome), (REASON_KEY, status.reason))
+        return Answer(status, reply.initial, reply.trailing + own)
+
+    def _count(self, exchange: _Exchange, outcome: RequestOutcome) -> None:
+        total_seconds = time.perf_counter() - exchange.started
+        self._metrics.request_finished(exchange.bundle, outcome, total_seconds, exchange.gate_seconds)

@@ -1,0 +1,42 @@
+"""Which call metadata travels on, in both directions.
+
+Everything does, except what belongs to one connection or to gRPC itself, and names that start with
+`gate-`: those are ours, and a client or an upstream must not be able to speak in our name.
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+"""Key and value pairs in order; keys may repeat; values of keys that end in `-bin` are bytes."""
+
+OWN_PREFIX: Final = "gate-"
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+
+_PREFIXES: Final = (":", "grpc-", OWN_PREFIX)
+
+
+def travelling(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """The pairs that travel on."""
+    return tuple((key, value) for key, value in metadata if _travels(key.lower()))
+
+
+def _travels(key: str) -> bool:
+    return key not in _HOP_BY_HOP and not key.startswith(_PREFIXES)

@@ -1,0 +1,64 @@
+"""What happens to each RPC of the Open Inference Protocol: one table, deny by default.
+
+Passed RPCs only ask. Denied are those that can change the model or its surroundings under the gates, and
+those whose messages carry tensors that nobody judges.
+
+Source: the service `inference.GRPCInferenceService` as NVIDIA Triton offers it (20 RPCs).
+"""
+
+import enum
+from typing import Final
+
+SERVICE: Final = "/inference.GRPCInferenceService/"
+
+
+class Rule(enum.StrEnum):
+    """What is done with a method; a metric label."""
+
+    GATED = "gated"
+    PASSED = "passed"
+    ANSWERED = "answered"
+    DENIED_REPOSITORY_CONTROL = "denied_repository_control"
+    DENIED_SHARED_MEMORY = "denied_shared_memory"
+    DENIED_SERVER_SETTINGS = "denied_server_settings"
+    UNSUPPORTED_STREAM = "unsupported_stream"
+    UNSUPPORTED_UNKNOWN = "unsupported_unknown"
+
+
+DENIED: Final = (Rule.DENIED_REPOSITORY_CONTROL, Rule.DENIED_SHARED_MEMORY, Rule.DENIED_SERVER_SETTINGS)
+UNSUPPORTED: Final = (Rule.UNSUPPORTED_STREAM, Rule.UNSUPPORTED_UNKNOWN)
+
+MODEL_INFER: Final = SERVICE + "ModelInfer"
+MODEL_READY: Final = SERVICE + "ModelReady"
+SERVER_READY: Final = SERVICE + "ServerReady"
+
+RULES: Final[dict[str, Rule]] = {
+    MODEL_INFER: Rule.GATED,
+    # Whether *we* are ready is ours to say: the upstream knows nothing of the bundles.
+    SERVER_READY: Rule.ANSWERED,
+    SERVICE + "ServerLive": Rule.PASSED,
+    MODEL_READY: Rule.PASSED,
+    SERVICE + "ServerMetadata": Rule.PASSED,
+    SERVICE + "ModelMetadata": Rule.PASSED,
+    SERVICE + "ModelConfig": Rule.PASSED,
+    SERVICE + "ModelStatistics": Rule.PASSED,
+    SERVICE + "RepositoryIndex": Rule.PASSED,
+    # With explicit model control one call can replace a model's code and configuration.
+    SERVICE + "RepositoryModelLoad": Rule.DENIED_REPOSITORY_CONTROL,
+    SERVICE + "RepositoryModelUnload": Rule.DENIED_REPOSITORY_CONTROL,
+    # Tensors in shared memory are not in the message.
+    SERVICE + "SystemSharedMemoryStatus": Rule.DENIED_SHARED_MEMORY,
+    SERVICE + "SystemSharedMemoryRegister": Rule.DENIED_SHARED_MEMORY,
+    SERVICE + "SystemSharedMemoryUnregister": Rule.DENIED_SHARED_MEMORY,
+    SERVICE + "CudaSharedMemoryStatus": Rule.DENIED_SHARED_MEMORY,
+    SERVICE + "CudaSharedMemoryRegister": Rule.DENIED_SHARED_MEMORY,
+    SERVICE + "CudaSharedMemoryUnregister": Rule.DENIED_SHARED_MEMORY,
+    SERVICE + "TraceSetting": Rule.DENIED_SERVER_SETTINGS,
+    SERVICE + "LogSettings": Rule.DENIED_SERVER_SETTINGS,
+    SERVICE + "ModelStreamInfer": Rule.UNSUPPORTED_STREAM,
+}
+
+
+def rule_of(method: str) -> Rule:
+    """The rule for a method path such as ``/inference.GRPCInferenceService/ModelInfer``."""
+    return RULES.get(method, Rule.UNSUPPORTED_UNKNOWN)

@@ -1,0 +1,166 @@
+"""All metrics of the proxy, in a registry of their own. The only module that knows the metrics library.
+
+Names start with `gate_`; units are seconds and counts. Every label takes its values from a closed list or
+from the active bundles, and all children exist from activation on, so that a rate over a counter that never
+moved is zero rather than absent.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from sidecar.bundle.coverage import Label
+from sidecar.errors import Reason
+from sidecar.gates.values import Action, Mode
+from sidecar.proxy.active_bundle import ActiveBundle
+from sidecar.proxy.events import Events, RequestOutcome, RowOutcome
+from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+NO_MODEL: Final = ""
+"""The model label of requests for a model that no bundle guards: names that clients make up are no labels."""
+
+_CALL_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_GATE_BUCKETS: Final = (0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+_PROVED: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
+_REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith("bundle_"))
+
+
+class Metrics:
+    """The counters of one sidecar."""
+
+    def __init__(self) -> None:
+        self.registry: Final = CollectorRegistry()
+        self._requests = self._counter("gate_requests", "ModelInfer requests by what became of them.", "outcome")
+        self._rows = self._counter("gate_rows", "Rows of answered or refused batches by what became of them.", "outcome")
+        self._violations = self._counter(
+            "gate_violations",
+            "Rows of the upstream's answers that violate a property, by what is proved where they lie.",
+            "property",
+            "mode",
+            "region",
+        )
+        self._breaches = self._counter(
+            "gate_breaches", "Violations in regions proved silent: the upstream is not the verified model.", "property"
+        )
+        self._corrections = self._counter("gate_corrections", "Rows that reached the client corrected.", "action")
+        self._refusals = self._counter("gate_refusals", "ModelInfer requests answered with an error.", "reason")
+        self._domain_rows = self._counter(
+            "gate_in_domain_rows", "Rows in a property's domain, by what is proved there.", "property", "region"
+        )
+        self._denials = Counter(
+            "gate_denied_calls", "Calls of methods that are not let through.", ["rule"], registry=self.registry
+        )
+        self._call_seconds = Histogram(
+            "gate_request_duration_seconds",
+            "ModelInfer, from the whole request received to the answer ready; the upstream's time included.",
+            ["model"],
+            buckets=_CALL_BUCKETS,
+            registry=self.registry,
+        )
+        self._gate_seconds = Histogram(
+            "gate_decision_duration_seconds",
+            "The sidecar's own computing for one ModelInfer.",
+            ["model"],
+            buckets=_GATE_BUCKETS,
+            registry=self.registry,
+        )
+        self._info = Gauge(
+            "gate_bundle_info", "Active bundles.", ["model", "revision", "digest"], registry=self.registry
+        )
+        self._revision = Gauge("gate_bundle_revision", "Revision of the active bundle.", ["model"], registry=self.registry)
+        self._model_ready = Gauge(
+            "gate_upstream_model_ready", "Whether the upstream says that the model is ready.", ["model"],
+            registry=self.registry,
+        )
+        self._initialise_closed_labels()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["model", *labels], registry=self.registry)
+
+    def _initialise_closed_labels(self) -> None:
+        for rule in (*DENIED, *UNSUPPORTED):
+            self._denials.labels(rule)
+        for outcome in (RequestOutcome.REFUSED, RequestOutcome.FAILED, RequestOutcome.CANCELLED):
+            self._requests.labels(NO_MODEL, outcome)
+        for reason in _REQUEST_REASONS:
+            self._refusals.labels(NO_MODEL, reason)
+
+    def bundle_activated(self, bundle: ActiveBundle) -> None:
+        """Announce a bundle, and make all its series exist."""
+        model = bundle.model_name
+        self._info.labels(model, bundle.revision, bundle.digest).set(1)
+        self._revision.labels(model).set(bundle.revision)
+        self._model_ready.labels(model).set(0)
+        self._call_seconds.labels(model)
+        self._gate_seconds.labels(model)
+        for request_outcome in RequestOutcome:
+            self._requests.labels(model, request_outcome)
+        for row_outcome in RowOutcome:
+            self._rows.labels(model, row_outcome)
+        for action in Action:
+            self._corrections.labels(model, action)
+        for reason in _REQUEST_REASONS:
+            self._refusals.labels(model, reason)
+        for property_id in bundle.property_ids:
+            self._initialise_property(model, property_id)
+
+    def _initialise_property(self, model: str, property_id: str) -> None:
+        self._breaches.labels(model, property_id)
+        for label in _PROVED:
+            self._domain_rows.labels(model, property_id, _region(label))
+            for mode in (Mode.ENFORCE, Mode.SHADOW):
+                self._violations.labels(model, property_id, mode, _region(label))
+
+    def request_finished(
+        self, bundle: ActiveBundle | None, outcome: RequestOutcome, total_seconds: float, gate_seconds: float
+    ) -> None:
+        """Count a request that got an answer or an error; ``bundle`` is None where no model was found for it."""
+        self._requests.labels(_model(bundle), outcome).inc()
+        if bundle is not None:
+            self._call_seconds.labels(bundle.model_name).observe(total_seconds)
+            self._gate_seconds.labels(bundle.model_name).observe(gate_seconds)
+
+    def refused(self, bundle: ActiveBundle | None, reason: Reason) -> None:
+        """Count an error that a client got instead of an answer."""
+        self._refusals.labels(_model(bundle), reason).inc()
+
+    def judged(self, model: str, events: Events) -> None:
+        """Count what was seen in one answer."""
+        for outcome, count in events.rows:
+            self._rows.labels(model, outcome).inc(count)
+        for domain in events.in_domain:
+            self._domain_rows.labels(model, domain.property_id, _region(domain.label)).inc(domain.count)
+        for row in events.fired:
+            if row.outcome is RowOutcome.CORRECTED and row.action is not None:
+                self._corrections.labels(model, row.action).inc()
+            for violation in row.violations:
+                self._violations.labels(model, violation.property_id, violation.mode, _region(violation.label)).inc()
+                if violation.is_breach:
+                    self._breaches.labels(model, violation.property_id).inc()
+
+    def denied(self, rule: Rule) -> None:
+        """Count a call of a method that is not let through."""
+        self._denials.labels(rule).inc()
+
+    def model_ready(self, model: str, ready: bool) -> None:
+        """Note what the upstream says of a model."""
+        self._model_ready.labels(model).set(ready)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """One sample, for tests and the demonstration; None where the series does not exist."""
+        return self.registry.get_sample_value(name, labels)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+def _model(bundle: ActiveBundle | None) -> str:
+    return NO_MODEL if bundle is None else bundle.model_name
+
+
+def _region(label: Label) -> str:
+    return label.name.lower()

@@ -1,0 +1,117 @@
+"""The model server behind us: one unary call with bytes in and bytes out.
+
+The outcome of a call is a value, a reply or a failure; what a failure means to the client is for
+:mod:`sidecar.proxy.failure_policy` to say. A fake in memory stands in :mod:`sidecar.proxy.memory_upstream`.
+"""
+
+import dataclasses
+from typing import Final, Protocol, TypeAlias
+
+import grpc
+import grpc.aio
+
+from sidecar.errors import Reason
+from sidecar.proxy.metadata import Metadata, travelling
+from sidecar.proxy.methods import RULES, Rule
+
+MAX_RECONNECT_BACKOFF_MS: Final = 2000
+"""gRPC's own default of two minutes would keep a restarted model server idle for that long."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UpstreamReply:
+    """The upstream answered.
+
+    Args:
+        body: the response message.
+        initial, trailing: its metadata, as far as it travels on.
+    """
+
+    body: bytes
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class UpstreamFailure:
+    """The upstream did not answer, or answered with an error.
+
+    Args:
+        reason: UPSTREAM_UNAVAILABLE, UPSTREAM_DEADLINE, or UPSTREAM_ERROR for any other status.
+        code: the gRPC status of the call to the upstream.
+        details: its text.
+        answered: whether the text is the upstream's own; otherwise gRPC made it up on our side, and it may
+            show the upstream's address.
+        initial, trailing: the upstream's metadata, as far as it travels on.
+    """
+
+    reason: Reason
+    code: grpc.StatusCode
+    details: str
+    answered: bool
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+
+UpstreamOutcome: TypeAlias = UpstreamReply | UpstreamFailure
+
+
+class Upstream(Protocol):
+    """A model server. Implemented over gRPC, and in memory."""
+
+    async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
+        """Call one unary method. Cancelling the task cancels the call."""
+
+    async def close(self) -> None:
+        """End all calls."""
+
+
+_REASON: Final[dict[grpc.StatusCode, Reason]] = {
+    grpc.StatusCode.UNAVAILABLE: Reason.UPSTREAM_UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Reason.UPSTREAM_DEADLINE,
+}
+
+
+class GrpcUpstream:
+    """A model server at a ``host:port``. The connection is made with the first call and remade when lost."""
+
+    def __init__(self, target: str, limit_bytes: int) -> None:
+        self._channel = grpc.aio.insecure_channel(
+            target,
+            options=[
+                ("grpc.max_receive_message_length", limit_bytes),
+                ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
+                ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
+                # The upstream stands beside us: neither a proxy nor a policy from DNS has a say in it.
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.service_config_disable_resolution", 1),
+                ("grpc.enable_retries", 0),
+            ],
+        )
+        self._methods = {
+            method: self._channel.unary_unary(method)
+            for method, rule in RULES.items()
+            if rule in (Rule.GATED, Rule.PASSED)
+        }
+
+    async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
+        """Call one of the methods that are gated or passed."""
+        call = self._methods[method](request, metadata=metadata, timeout=timeout_seconds)
+        try:
+            body = await call
+            return UpstreamReply(
+                body, travelling(await call.initial_metadata()), travelling(await call.trailing_metadata())
+            )
+        except grpc.aio.AioRpcError as error:
+            return UpstreamFailure(
+                reason=_REASON.get(error.code(), Reason.UPSTREAM_ERROR),
+                code=error.code(),
+                details=error.details() or "",
+                answered=self._channel.get_state() is grpc.ChannelConnectivity.READY,
+                initial=travelling(error.initial_metadata()),
+                trailing=travelling(error.trailing_metadata()),
+            )
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight fail."""
+        await self._channel.close()
