@@ -146,11 +146,11 @@ def encode_raw(values: npt.NDArray[np.float64], datatype: Datatype) -> bytes:
     Raises:
         ValueError: a value is not representable; round it first (``numerics.round_to_datatype``).
     """
-    if datatype is Datatype.BF16:
-        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-        raw = (bits >> np.uint32(16)).astype("<u2").tobytes()
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        if datatype is Datatype.BF16:
+            bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+            raw = (bits >> np.uint32(16)).astype("<u2").tobytes()
+        else:
             raw = values.astype(_RAW_DTYPE[datatype]).tobytes()
     if not np.array_equal(decode_raw(raw, datatype), values, equal_nan=True):
         raise ValueError(f"values are not representable as {datatype}: {values!r}")

@@ -23,6 +23,9 @@ MAX_ROW_VALUES: Final = 2**18
 """Values in an input or an output row; a picture of 224 x 224 in three colours has 150 528."""
 
 MAX_GATES: Final = 4096
+MAX_REGIONS: Final = 1024
+"""Regions of all gates together. What overlaps is found pair by pair, exactly: about 7 s at this limit."""
+
 MAX_NAME_CHARACTERS: Final = 256
 MAX_TEXT_CHARACTERS: Final = 2**16
 MAX_OPTIONS: Final = 256

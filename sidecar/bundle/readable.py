@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Final
 
-from sidecar.gates.values import Clause, Literal, Region
+from sidecar.gates.values import Literal, Region, Requirement
 from sidecar.tensors import ModelSignature, TensorSpec
 
 _SHOWN_DIGITS: Final = 12
@@ -21,7 +21,9 @@ def number_text(value: Fraction) -> str:
     """A decimal number, with ``~`` before it when it is not exactly the value."""
     shown = _SHOWN.divide(decimal.Decimal(value.numerator), decimal.Decimal(value.denominator))
     exact = Fraction(shown) == value
-    return ("" if exact else "~") + f"{shown.normalize(_SHOWN):g}"
+    digits = shown.normalize(_SHOWN)
+    notation = "f" if -_SHOWN_DIGITS <= digits.adjusted() < _SHOWN_DIGITS else "g"
+    return ("" if exact else "~") + format(digits, notation)
 
 
 def value_names(specs: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -56,9 +58,14 @@ def _form_text(named: Sequence[tuple[Fraction, str]]) -> str:
     return " ".join(parts).removeprefix("+ ") or "0"
 
 
-def clause_text(clause: Clause, signature: ModelSignature) -> str:
-    """Literals joined by ``or``."""
-    return " or ".join(literal_text(literal, signature) for literal in clause)
+def requirement_lines(requirement: Requirement, signature: ModelSignature) -> list[str]:
+    """One line per literal; ``or`` binds a clause together more closely than ``and`` binds the clauses."""
+    lines: list[str] = []
+    for clause in requirement.clauses:
+        first, *more = (literal_text(literal, signature) for literal in clause)
+        lines.append(f"and {first}" if lines else first)
+        lines += [f"  or {literal}" for literal in more]
+    return lines or ["nothing"]
 
 
 def region_lines(region: Region, signature: ModelSignature) -> list[str]:

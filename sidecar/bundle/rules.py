@@ -11,8 +11,11 @@ import numpy as np
 
 from sidecar.bundle.coverage import CoverageTree
 from sidecar.bundle.coverage_rules import check_tree
+from sidecar.bundle.limits import MAX_REGIONS
 from sidecar.bundle.values import Manifest, SelfTestVectors
 from sidecar.errors import BundleError, Reason
+from sidecar.gates.cost import projection_cost
+from sidecar.gates.limits import MAX_DISJUNCTS
 from sidecar.gates.values import Gate, Literal, Terms
 from sidecar.numerics import round_to_datatype
 from sidecar.tensors import Datatype, ModelSignature, Rows, TensorSpec, encode_raw
@@ -26,6 +29,15 @@ def check_gates(gates: Sequence[Gate], manifest: Manifest) -> None:
         raise _refusal(Reason.BUNDLE_GATES, f"gates for {got}, expected the manifest's properties {expected}")
     for gate in gates:
         _check_gate(gate, manifest.signature)
+    regions = sum(len(gate.domain) for gate in gates)
+    if regions > MAX_REGIONS:
+        raise _refusal(Reason.BUNDLE_GATES, f"the gates have {regions} regions, expected at most {MAX_REGIONS}")
+    if projection_cost(gates) > MAX_DISJUNCTS:
+        raise BundleError(
+            Reason.BUNDLE_GATES,
+            f"overlapping gates have a joint requirement of more than {MAX_DISJUNCTS} disjuncts, which is the limit; "
+            "write properties with fewer alternatives, or give them domains that do not overlap",
+        )
 
 
 def _check_gate(gate: Gate, signature: ModelSignature) -> None:
@@ -100,9 +112,8 @@ def _check_values(name: str, rows: Rows, specs: Sequence[TensorSpec]) -> None:
         try:
             encode_raw(rows[:, start : start + spec.row_size].ravel(), spec.datatype)
         except ValueError:
-            raise _wrong_vectors(
-                f"{name} for tensor {spec.name!r} off the wire", f"values of {spec.datatype}"
-            ) from None
+            got = f"{name} that tensor {spec.name!r} cannot hold"
+            raise _wrong_vectors(got, f"values of {spec.datatype}") from None
         start += spec.row_size
 
 

@@ -5,6 +5,7 @@ what the vectors say; and what the vectors say is right by exact rational evalua
 with the float64 filter, the projection or the compiler.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,8 @@ def expected_decisions(
     Args:
         gates: of the bundle.
         signature: of its model.
-        inputs, outputs: finite wire values, shapes (vector, input) and (vector, output).
+        inputs: finite wire values, shape (vector, input).
+        outputs: finite wire values, shape (vector, output).
     """
     return _decided(prepare(gates, signature), inputs, outputs)
 
@@ -37,8 +39,7 @@ def _decided(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> SelfTestVe
     corrected = outputs.copy()
     for decision in decisions.rows:
         corrected[decision.row] = np.nan if decision.output is None else decision.output
-    fired = decisions.contained & decisions.violated
-    return SelfTestVectors(inputs, outputs, corrected, decisions.contained, fired)
+    return SelfTestVectors(inputs, outputs, corrected, decisions.contained, decisions.violated)
 
 
 def self_test(bundle: Bundle, prepared: PreparedGates) -> None:
@@ -73,8 +74,9 @@ def _require_same(what: str, got: npt.NDArray[np.generic], expected: npt.NDArray
 
 
 def _check_exactly(gates: Sequence[Gate], vectors: SelfTestVectors, row: int) -> None:
-    inputs, outputs, corrected = vectors.inputs[row], vectors.outputs[row], vectors.corrected[row]
-    refused = bool(np.isnan(corrected).any())
+    inputs, outputs = vectors.inputs[row].tolist(), vectors.outputs[row].tolist()
+    corrected = vectors.corrected[row].tolist()
+    refused = all(map(math.isnan, corrected))
     for index, gate in enumerate(gates):
         contained = any(region_contains(region, inputs) for region in gate.domain)
         if contained != vectors.contained[row, index]:

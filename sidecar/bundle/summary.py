@@ -11,7 +11,7 @@ from sidecar.bundle.codec import encode
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.gate_codec import gate_document
 from sidecar.bundle.manifest_codec import manifest_document
-from sidecar.bundle.readable import clause_text, number_text, region_lines
+from sidecar.bundle.readable import number_text, region_lines, requirement_lines, value_names
 from sidecar.bundle.values import FORMAT_VERSION, Bundle, PropertyRecord
 from sidecar.gates.values import Action, Gate
 from sidecar.tensors import ModelSignature, TensorSpec
@@ -104,9 +104,8 @@ def _trace(record: PropertyRecord) -> Iterator[tuple[str, str]]:
 def _gate(gate: Gate, signature: ModelSignature) -> Iterator[tuple[str, str]]:
     for number, region in enumerate(gate.domain):
         yield "when" if number == 0 else "or when", _shortened(region_lines(region, signature))
-    clauses = [clause_text(clause, signature) for clause in gate.requirement.clauses]
-    yield "require", _shortened(clauses or ["nothing"])
-    yield "on violation", _action_text(gate)
+    yield "require", _shortened(requirement_lines(gate.requirement, signature))
+    yield "on violation", _action_text(gate, signature)
 
 
 def _shortened(lines: Sequence[str]) -> str:
@@ -115,19 +114,24 @@ def _shortened(lines: Sequence[str]) -> str:
     return "\n".join([*lines[:SHOWN_LINES], *more])
 
 
-def _action_text(gate: Gate) -> str:
+def _action_text(gate: Gate, signature: ModelSignature) -> str:
     if gate.action is Action.PROJECT:
         return f"project to the nearest satisfying output in {gate.norm}, margin {number_text(gate.margin)}"
     if gate.fallback is None:
-        return f"{gate.action}"
-    return f"{gate.action} to [{_shortened([', '.join(map(number_text, gate.fallback))])}]"
+        return gate.action
+    values = zip(value_names(signature.outputs), gate.fallback, strict=True)
+    return _shortened([f"{gate.action} to", *(f"  {name} = {number_text(value)}" for name, value in values)])
 
 
 def _coverage(trees: Sequence[CoverageTree]) -> Iterator[tuple[str, str]]:
     for number, tree in enumerate(trees):
         name = "proved" if len(trees) == 1 else f"proved in box {number + 1}"
-        yield name, f"{_volumes(tree.volume)}  in {_leaves(tree):,} boxes"
+        yield name, f"{_volumes(tree.volume)}  in {_counted(_leaves(tree))}"
 
 
 def _volumes(volume: npt.NDArray[np.float64]) -> str:
     return "  ".join(f"{label.name.lower()} {volume[label]:.4%}" for label in _LABELS)
+
+
+def _counted(boxes: int) -> str:
+    return "1 box" if boxes == 1 else f"{boxes:,} boxes"

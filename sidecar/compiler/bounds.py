@@ -26,7 +26,7 @@ never proved.
 """
 
 import dataclasses
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,13 @@ from sidecar.network.values import Network
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
+
+_BLAS_ALONE: Final = 2**18
+"""Multiplications in one matrix product up to which OpenBLAS stays on one thread."""
+
+_BLOCK: Final = 12_000
+"""Values of one array in a block of rows that is carried backward at once: small enough (96 KB) for the
+processor's cache and for memory to be reused rather than mapped anew, which page faults make several times slower."""
 
 Phases: TypeAlias = npt.NDArray[np.int8]
 """Axes (box, hidden neuron), stages one after the other: 1 active, -1 inactive, 0 not known."""
@@ -66,7 +73,8 @@ class Prepared:
     @property
     def widest(self) -> int:
         """The largest number of values in a layer, the input included."""
-        return max(size for stage in self.staged.stages for size in stage.weight.shape)
+        widths = [self.staged.stages[0].weight.shape[1], *(len(stage.bias) for stage in self.staged.stages)]
+        return max(widths)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +84,8 @@ class Bounds:
     Args:
         lower, upper: float64 (box, literal); infinite where nothing is known.
         slope: float64 (box, literal, input). constant: float64 (box, literal). In the box the literal's value is at
-            least ``slope . x + constant``, rounding of all but that last evaluation included.
+            least ``slope . x + constant``, rounding of all but that last evaluation included; the constant is not
+            finite where nothing is known.
         phases: (box, hidden neuron), to be inherited by parts of the box.
     """
 
@@ -85,6 +94,23 @@ class Bounds:
     slope: Floats
     constant: Floats
     phases: Phases
+
+    def at(self, chosen: Flags) -> "Bounds":
+        """The bounds of some boxes."""
+        return Bounds(
+            self.lower[chosen], self.upper[chosen], self.slope[chosen], self.constant[chosen], self.phases[chosen]
+        )
+
+
+def join_bounds(parts: list[Bounds]) -> Bounds:
+    """The bounds of several lots of boxes, in order; at least one part."""
+    return Bounds(
+        lower=np.concatenate([part.lower for part in parts]),
+        upper=np.concatenate([part.upper for part in parts]),
+        slope=np.concatenate([part.slope for part in parts]),
+        constant=np.concatenate([part.constant for part in parts]),
+        phases=np.concatenate([part.phases for part in parts]),
+    )
 
 
 def prepare(network: Network, requirement: Requirement, arithmetic: Arithmetic) -> Prepared:
@@ -120,13 +146,19 @@ class _Trace:
 
     def backward(self, form: Floats, constant: Floats, box: Indices) -> tuple[Floats, Floats]:
         """A linear form in the last ReLU's results (row, neuron) as a lower form in the inputs (row, input)."""
+        rows = max(1, _BLOCK // form.shape[1])
+        blocks = [slice(start, start + rows) for start in range(0, max(len(form), 1), rows)]
+        passed = [self._backward(form[block], constant[block], box[block]) for block in blocks]
+        return np.concatenate([form for form, _ in passed]), np.concatenate([constant for _, constant in passed])
+
+    def _backward(self, form: Floats, constant: Floats, box: Indices) -> tuple[Floats, Floats]:
         for stage, error, relaxation in zip(
             reversed(self.stages), reversed(self.errors), reversed(self.relaxations), strict=True
         ):
             form, shift = relaxation.backward(form, box)
-            charge = np.einsum("rj,rj->r", np.abs(form), error[box])
-            constant = constant + shift + form @ stage.bias - charge
-            form = form @ stage.weight
+            charge = np.einsum("rj,rj->r", np.abs(form), error.take(box, axis=0))
+            product = _product(form, stage.weight_and_bias)
+            form, constant = product[:, :-1], constant + shift + product[:, -1] - charge
         return form, constant
 
 
@@ -150,6 +182,19 @@ def _bound(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> 
         inner_lower, inner_upper = np.maximum(z_lower, 0.0), np.maximum(z_upper, 0.0)
     error = prepared.staged.stages[-1].error(_magnitude(inner_lower, inner_upper))
     return _literals(prepared, trace, error, known & np.isfinite(error).all(axis=1), found)
+
+
+def _product(form: Floats, matrix: Floats) -> Floats:
+    """``form @ matrix`` in slices that BLAS does not share out among threads.
+
+    For small matrices sharing costs more than it gains (a factor of 20 was seen), and it would let the last bit depend
+    on the number of cores.
+    """
+    rows = max(1, _BLAS_ALONE // matrix.size)
+    product = np.empty((len(form), matrix.shape[1]))
+    for start in range(0, len(form), rows):
+        np.matmul(form[start : start + rows], matrix, out=product[start : start + rows])
+    return product
 
 
 def _magnitude(lower: Floats, upper: Floats) -> Floats:
@@ -210,6 +255,6 @@ def _literals(prepared: Prepared, trace: _Trace, error: Floats, known: Flags, ph
         lower=least[:, :half],
         upper=-least[:, half:],
         slope=form[:, :half],
-        constant=constant[:, :half],
+        constant=np.where(known[:, None], constant[:, :half], -np.inf),
         phases=np.where(known[:, None], phases, 0).astype(np.int8),
     )

@@ -40,9 +40,10 @@ class Relaxation:
         Returns:
             Coefficients (row, neuron), whose rounding the caller charges, and a constant (row,), rounded safely.
         """
-        falling = np.minimum(form, 0.0)
-        slope = np.where(form < 0.0, self.upper_slope[box], self.lower_slope[box])
-        return form * slope, np.einsum("rj,rj->r", falling, self.upper_shift[box])
+        zero = np.zeros(form.shape[1])  # several times faster here than a scalar
+        rising, falling = np.maximum(form, zero), np.minimum(form, zero)
+        passed = rising * self.lower_slope.take(box, axis=0) + falling * self.upper_slope.take(box, axis=0)
+        return passed, np.einsum("rj,rj->r", falling, self.upper_shift.take(box, axis=0))
 
 
 def relax(lower: Floats, upper: Floats) -> Relaxation:

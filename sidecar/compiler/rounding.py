@@ -81,6 +81,7 @@ class Stage:
 
     Args:
         weight: float64 (out, in). bias: float64 (out,).
+        weight_and_bias: float64 (out, in + 1); the bias is the last column.
         magnitude: float64 (out, in); ``abs(weight)``.
         error_slope: float64 (out, in). error_offset: float64 (out,).
         growth, shift, limit: nothing overflows while ``growth * (1 + max(m)) + shift <= limit``.
@@ -88,6 +89,7 @@ class Stage:
 
     weight: Floats
     bias: Floats
+    weight_and_bias: Floats
     magnitude: Floats
     error_slope: Floats
     error_offset: Floats
@@ -180,6 +182,7 @@ def _stage(run: list[Affine], form: _Format, slack: float) -> Stage:
     return Stage(
         weight=weight,
         bias=bias,
+        weight_and_bias=np.column_stack([weight, bias]),
         magnitude=np.abs(weight),
         error_slope=(slope + slack * (magnitude + slope)) * INFLATE,
         error_offset=(offset + slack * (constant + offset) + TINY) * INFLATE,

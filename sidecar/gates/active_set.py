@@ -1,7 +1,8 @@
-"""Nearest point of a polyhedron in L2: a dual active-set method in exact rational arithmetic.
+"""Smallest change in L2 into a polyhedron: a dual active-set method in exact rational arithmetic.
 
 Exactness is what makes it simple: no tolerance says whether a constraint is violated or a normal dependent on
-others, and each full step raises the distance, so the method ends with the nearest point or with proof that there is none.
+others, and each full step raises the distance, so the method ends with the smallest change or with proof that there
+is none.
 
 Source: Goldfarb and Idnani, A numerically stable dual method for solving strictly convex quadratic programs,
 Mathematical Programming 27 (1983), section 3, with the identity as Hessian.
@@ -10,61 +11,66 @@ Mathematical Programming 27 (1983), section 3, with the identity as Hessian.
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sidecar.gates.halfspaces import Halfspace, Point
+from sidecar.gates.halfspaces import Change, Halfspace
 from sidecar.gates.limits import MAX_ACTIVE_SET_STEPS, TooCostly
 from sidecar.gates.values import Terms
 
+_ZERO = Fraction(0)
 
-def nearest_by_active_set(halfspaces: Sequence[Halfspace], origin: Point) -> Point | None:
-    """The point nearest to ``origin``; None where the halfspaces have no point in common.
+
+def smallest_by_active_set(halfspaces: Sequence[Halfspace]) -> Change | None:
+    """The smallest change into all halfspaces; None where they have no point in common.
 
     Raises:
         TooCostly: more than ``MAX_ACTIVE_SET_STEPS`` steps.
     """
-    solve = _Solve(origin)
-    while (entering := _farthest(halfspaces, solve.point)) is not None:
+    solve = _Solve()
+    while (entering := _farthest(halfspaces, solve.change)) is not None:
         if not solve.make_active(entering):
             return None
-    return solve.point
+    return {index: value for index, value in solve.change.items() if value}
 
 
-def _farthest(halfspaces: Sequence[Halfspace], point: Point) -> Halfspace | None:
-    """The violated halfspace farthest from the point; None where all hold."""
+def _farthest(halfspaces: Sequence[Halfspace], change: Change) -> Halfspace | None:
+    """The violated halfspace that is farthest away; None where all hold."""
     distances = [
-        (shortfall * shortfall / halfspace.norm_squared, number)
+        (lacking * lacking / halfspace.norm_squared, number)
         for number, halfspace in enumerate(halfspaces)
-        if (shortfall := halfspace.shortfall(point)) > 0
+        if (lacking := halfspace.lacks(change)) > 0
     ]
     return halfspaces[max(distances)[1]] if distances else None
 
 
 class _Solve:
-    """The state of one solve: ``point`` is nearest within the active halfspaces, all of them tight.
+    """The state of one solve: ``change`` is the smallest one into the active halfspaces, all of them tight.
 
-    ``point - origin = sum of multipliers * normals``, multipliers >= 0, active normals linearly independent.
+    ``change = sum of multipliers * normals``, multipliers >= 0, active normals linearly independent.
     """
 
-    def __init__(self, origin: Point) -> None:
-        self.point = dict(origin)
+    def __init__(self) -> None:
+        self.change: Change = {}
         self.active: list[Halfspace] = []
         self.multipliers: list[Fraction] = []
         self.steps_left = MAX_ACTIVE_SET_STEPS
 
     def make_active(self, entering: Halfspace) -> bool:
-        """Move until ``entering`` is tight, dropping what blocks the way. False where the halfspaces exclude each other."""
-        pressure = Fraction(0)
+        """Move until ``entering`` is tight, dropping what blocks the way.
+
+        Returns False where the halfspaces exclude each other.
+        """
+        pressure = _ZERO
         while True:
             self._spend()
             weights = _weights(self.active, entering)
             direction = _residual(self.active, weights, entering)
-            length_squared = sum((value * value for value in direction.values()), Fraction(0))
             blocking = self._blocking(weights)
-            full = entering.shortfall(self.point) / length_squared if length_squared else None
-            if full is not None and (blocking is None or full <= blocking[0]):
-                self._move(full, direction, weights)
-                self.active.append(entering)
-                self.multipliers.append(pressure + full)
-                return True
+            if direction:
+                full = entering.lacks(self.change) / sum((value * value for value in direction.values()), _ZERO)
+                if blocking is None or full <= blocking[0]:
+                    self._move(full, direction, weights)
+                    self.active.append(entering)
+                    self.multipliers.append(pressure + full)
+                    return True
             if blocking is None:
                 return False
             step, leaving = blocking
@@ -82,9 +88,9 @@ class _Solve:
         pairs = enumerate(zip(self.multipliers, weights, strict=True))
         return min(((multiplier / weight, place) for place, (multiplier, weight) in pairs if weight > 0), default=None)
 
-    def _move(self, step: Fraction, direction: dict[int, Fraction], weights: list[Fraction]) -> None:
+    def _move(self, step: Fraction, direction: Change, weights: list[Fraction]) -> None:
         for index, value in direction.items():
-            self.point[index] += step * value
+            self.change[index] = self.change.get(index, _ZERO) + step * value
         self.multipliers = [
             multiplier - step * weight for multiplier, weight in zip(self.multipliers, weights, strict=True)
         ]
@@ -96,18 +102,18 @@ def _weights(active: Sequence[Halfspace], entering: Halfspace) -> list[Fraction]
     return _solved(gram, [_dot(one.normal, entering.normal) for one in active])
 
 
-def _residual(active: Sequence[Halfspace], weights: Sequence[Fraction], entering: Halfspace) -> dict[int, Fraction]:
-    """The entering normal's part orthogonal to the active normals, nonzero entries only."""
+def _residual(active: Sequence[Halfspace], weights: Sequence[Fraction], entering: Halfspace) -> Change:
+    """The entering normal's part orthogonal to the active normals; empty where it depends on them."""
     residual = dict(entering.normal)
     for halfspace, weight in zip(active, weights, strict=True):
         for index, value in halfspace.normal:
-            residual[index] = residual.get(index, Fraction(0)) - weight * value
+            residual[index] = residual.get(index, _ZERO) - weight * value
     return {index: value for index, value in residual.items() if value}
 
 
 def _dot(one: Terms, other: Terms) -> Fraction:
     others = dict(other)
-    return sum((value * others[index] for index, value in one if index in others), Fraction(0))
+    return sum((value * others[index] for index, value in one if index in others), _ZERO)
 
 
 def _solved(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:

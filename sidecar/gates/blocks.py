@@ -5,18 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-BLOCK_VALUES = 1 << 20
-"""Intermediate values held at once (8 MiB of float64), whatever the batch; a single row may take more."""
+from sidecar.gates.limits import BLOCK_VALUES
 
 
-def in_blocks(
-    rows: int, width: int, judge: Callable[[slice], npt.NDArray[np.bool_]]
-) -> npt.NDArray[np.bool_]:
-    """``judge`` over consecutive slices of the rows, its results joined along axis 0.
+def in_blocks(rows: int, width: int, judge: Callable[[slice], npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+    """Judge consecutive slices of the rows, and join the results.
 
     Args:
         rows: how many there are.
         width: intermediate values per row.
+        judge: gets a slice of the rows, gives one result per row along axis 0.
     """
     step = max(1, BLOCK_VALUES // width)
     if rows <= step:

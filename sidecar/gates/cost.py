@@ -16,9 +16,7 @@ def projection_cost(gates: Sequence[Gate]) -> int:
     The gates that contain a row overlap pairwise, so they are among those that overlap any one of them.
     Boxes decide what overlaps; cuts could only make it less.
     """
-    return max(
-        math.prod(_disjuncts(other) for other in gates if _overlap(gate, other)) for gate in gates
-    )
+    return max(math.prod(_disjuncts(other) for other in gates if _overlap(gate, other)) for gate in gates)
 
 
 def _disjuncts(gate: Gate) -> int:

@@ -7,7 +7,8 @@ exact arithmetic, and does not care how they were made.
 import dataclasses
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,7 @@ def decide(prepared: PreparedGates, modes: Sequence[Mode], inputs: Rows, outputs
     """Judge every row of an answer, and correct what must be corrected.
 
     Args:
+        prepared: the model's gates.
         modes: one per gate.
         inputs: float64 (row, input); finite values of the wire datatypes.
         outputs: float64 (row, output); values of the wire datatypes, any.
@@ -84,7 +86,7 @@ def decide(prepared: PreparedGates, modes: Sequence[Mode], inputs: Rows, outputs
     violated = watched & ~satisfied(prepared, inputs, outputs, watched)
     rows = tuple(
         _decide_row(prepared, modes, int(row), inputs[row], outputs[row], contained[row], violated[row])
-        for row in violated.any(axis=1).nonzero()[0]
+        for row in np.flatnonzero(violated.any(axis=1))
     )
     return Decisions(contained, violated, rows)
 
@@ -97,7 +99,86 @@ def recheck(
         wire = _over_the_wire(prepared, output)
     except ValueError:
         return False
-    if lacks_required_values(prepared, inputs[np.newaxis], wire[np.newaxis])[0, list(gates)].any():
+    if _lacks_values(prepared, gates, inputs, wire):
         return False
     x, y = inputs.tolist(), wire.tolist()
     return all(requirement_holds(prepared.gates[gate].requirement, x, y) for gate in gates)
+
+
+def _decide_row(
+    prepared: PreparedGates,
+    modes: Sequence[Mode],
+    row: int,
+    inputs: npt.NDArray[np.float64],
+    outputs: npt.NDArray[np.float64],
+    contained: npt.NDArray[np.bool_],
+    violated: npt.NDArray[np.bool_],
+) -> RowDecision:
+    joint = [gate for gate, mode in enumerate(modes) if mode is Mode.ENFORCE and contained[gate]]
+    fired = tuple(gate for gate in joint if violated[gate])
+    shadow_fired = tuple(gate for gate, mode in enumerate(modes) if mode is Mode.SHADOW and violated[gate])
+    if not fired:
+        return RowDecision(row, Outcome.UNTOUCHED, fired, shadow_fired, None, None, None, 0.0)
+    action = _strongest(prepared.gates[gate].action for gate in fired)
+    answer = _answer(prepared, action, fired, joint, inputs, outputs)
+    if isinstance(answer, Reason):
+        return RowDecision(row, Outcome.REFUSED, fired, shadow_fired, action, answer, None, 0.0)
+    change = _largest_change(outputs, answer)
+    return RowDecision(row, Outcome.CORRECTED, fired, shadow_fired, action, None, answer, change)
+
+
+def _strongest(actions: Iterable[Action]) -> Action:
+    present = set(actions)
+    return next(action for action in (Action.REFUSE, Action.FALLBACK, Action.PROJECT) if action in present)
+
+
+def _answer(
+    prepared: PreparedGates,
+    action: Action,
+    fired: Sequence[int],
+    joint: Sequence[int],
+    inputs: npt.NDArray[np.float64],
+    outputs: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64] | Reason:
+    """An answer that has passed the final check of all enforced gates that contain the row, or why there is none."""
+    match action:
+        case Action.REFUSE:
+            return Reason.GATE_REFUSED
+        case Action.FALLBACK:
+            candidates = [prepared.fallbacks[gate] for gate in fired if prepared.gates[gate].action is Action.FALLBACK]
+        case Action.PROJECT:
+            if _lacks_values(prepared, joint, inputs, outputs):
+                return Reason.OUTPUT_NOT_FINITE
+            projected = project(prepared, joint, inputs, outputs).output
+            candidates = [] if projected is None else [projected]
+        case _:
+            assert_never(action)
+    passing = (candidate for candidate in candidates if recheck(prepared, joint, inputs, candidate))
+    return next(passing, Reason.CORRECTION_FAILED)
+
+
+def _lacks_values(
+    prepared: PreparedGates,
+    gates: Sequence[int],
+    inputs: npt.NDArray[np.float64],
+    outputs: npt.NDArray[np.float64],
+) -> bool:
+    lacking = lacks_required_values(prepared, inputs[np.newaxis], outputs[np.newaxis])
+    return bool(lacking[0, list(gates)].any())
+
+
+def _over_the_wire(prepared: PreparedGates, output: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What a client decodes from the bytes of an answer. Raises ValueError where a value has no encoding."""
+    specs = prepared.signature.outputs
+    return np.concatenate(
+        [
+            decode_raw(encode_raw(output[places.start : places.stop], spec.datatype), spec.datatype)
+            for spec, places in zip(specs, tensor_places(specs), strict=True)
+        ]
+    )
+
+
+def _largest_change(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
+    changed = ~((before == after) | (np.isnan(before) & np.isnan(after)))
+    changes = np.abs(after[changed] - before[changed])
+    return float(np.max(np.nan_to_num(changes, nan=math.inf), initial=0.0))

@@ -1,8 +1,8 @@
 """Effective domains: a stated domain, widened to what its bounds are on the wire.
 
 A person writes a bound in decimal; the client sends the wire datatype's nearest value, which may lie just
-outside. So each bound is widened to include the datatype's finite value nearest to it. It is never narrowed: more inputs
-under a gate is the safe side. Cuts are relations between values rather than values, and stay as stated.
+outside. So each bound is widened to include the datatype's finite value nearest to it. It is never narrowed: more
+inputs under a gate is the safe side. Cuts are relations between values rather than values, and stay as stated.
 """
 
 import math
@@ -25,6 +25,7 @@ def effective_region(region: Region, datatypes: Sequence[Datatype]) -> Region:
     client sends), and no effective box is empty of wire values.
 
     Args:
+        region: as stated.
         datatypes: of each value of an input row.
     """
     box = region.box
@@ -37,9 +38,7 @@ def effective_region(region: Region, datatypes: Sequence[Datatype]) -> Region:
     )
 
 
-def wire_bounds(
-    box: Box, datatypes: Sequence[Datatype]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def wire_bounds(box: Box, datatypes: Sequence[Datatype]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The smallest and the largest wire values inside a box, float64 of shape (n,) each.
 
     For finite wire values, lying between them is the same as lying in the box. Where a box holds no wire value of

@@ -5,6 +5,7 @@ The reference for everything else in this room: slow, short, and read straight o
 that a literal mentions are read; a non-finite one among them raises ValueError or OverflowError.
 """
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TypeAlias
@@ -12,20 +13,23 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.gates.values import Clause, Literal, Region, Requirement, Terms
+from sidecar.gates.values import Clause, Literal, Region, Requirement
 
 Row: TypeAlias = Sequence[float] | npt.NDArray[np.float64]
 """One row of inputs or outputs, by index."""
 
 
-def linear_value(form: Terms, row: Row) -> Fraction:
-    """``sum of coefficient * row[index]``."""
-    return sum((coefficient * Fraction(row[index]) for index, coefficient in form), Fraction(0))
-
-
 def literal_value(literal: Literal, inputs: Row, outputs: Row) -> Fraction:
-    """``outputs . y + inputs . x + offset``."""
-    return literal.offset + linear_value(literal.inputs, inputs) + linear_value(literal.outputs, outputs)
+    """``outputs . y + inputs . x + offset``, summed over a common denominator."""
+    numerator, denominator = literal.offset.as_integer_ratio()
+    for form, row in ((literal.inputs, inputs), (literal.outputs, outputs)):
+        for index, coefficient in form:
+            top, bottom = row[index].as_integer_ratio()
+            top, bottom = top * coefficient.numerator, bottom * coefficient.denominator
+            common = math.lcm(denominator, bottom)
+            numerator = numerator * (common // denominator) + top * (common // bottom)
+            denominator = common
+    return Fraction(numerator, denominator)
 
 
 def literal_holds(literal: Literal, inputs: Row, outputs: Row) -> bool:

@@ -1,7 +1,7 @@
-"""A joint requirement at one input, as halfspaces over the outputs that it mentions.
+"""A joint requirement at one answer, as halfspaces over changes of that answer.
 
-With the inputs known, a literal is ``normal . y >= bound`` (its closure). A point is a mapping from output index to
-exact value; it holds the outputs that the requirement mentions, and no other can need to move.
+With inputs and outputs known, a literal asks of a change d of the outputs that ``normal . d >= shortfall``. Where a
+shortfall is not positive, no change is needed. A change is sparse: it holds the outputs that move, and no others.
 """
 
 import dataclasses
@@ -9,28 +9,38 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import TypeAlias
 
-from sidecar.gates.exact import Row, linear_value, literal_holds
+from sidecar.gates.exact import Row, literal_holds, literal_value
 from sidecar.gates.values import Clause, Gate, Literal, Terms
 
-Point: TypeAlias = dict[int, Fraction]
-"""Output index to value, exact."""
+Change: TypeAlias = dict[int, Fraction]
+"""Output index to what is added to it, exact and not zero; outputs that stay are absent."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Halfspace:
-    """``normal . y >= bound``; the normal is not empty, ``norm_squared`` is its squared length."""
+    """``normal . change >= shortfall``, in units of the literal's value.
+
+    Args:
+        normal: not empty.
+        norm_squared: its squared Euclidean length.
+        shortfall: how much the literal's value lacks where nothing changes; negative where it has more than enough.
+    """
 
     normal: Terms
-    bound: Fraction
     norm_squared: Fraction
-
-    def shortfall(self, point: Point) -> Fraction:
-        """``bound - normal . y``: positive outside, in units of the literal's value."""
-        return self.bound - sum((value * point[index] for index, value in self.normal), Fraction(0))
+    shortfall: Fraction
 
     def tightened(self, growth: Fraction) -> "Halfspace":
         """Moved inwards by ``growth``, in units of the literal's value."""
-        return Halfspace(self.normal, self.bound + growth, self.norm_squared)
+        return Halfspace(self.normal, self.norm_squared, self.shortfall + growth)
+
+    def lacks(self, change: Change) -> Fraction:
+        """What the literal's value still lacks after a change; not positive inside."""
+        lacking = self.shortfall
+        for index, value in self.normal:
+            if index in change:
+                lacking -= value * change[index]
+        return lacking
 
 
 Alternatives: TypeAlias = tuple[Halfspace, ...]
@@ -39,20 +49,22 @@ Alternatives: TypeAlias = tuple[Halfspace, ...]
 
 @dataclasses.dataclass(frozen=True)
 class JointClause:
-    """A clause of a joint requirement: as stated, and what it asks of the outputs at the given input."""
+    """A clause of a joint requirement: as stated, and what it asks of changes of the given answer."""
 
     literals: Clause
     halfspaces: Alternatives
 
 
-def joint_clauses(gates: Iterable[Gate], inputs: Row) -> list[JointClause]:
-    """All clauses of some gates at one input, each literal tightened by its gate's margin.
+def joint_clauses(gates: Iterable[Gate], inputs: Row, outputs: Row) -> list[JointClause]:
+    """All clauses of some gates at one answer, each literal tightened by its gate's margin.
 
     Clauses that the inputs alone satisfy are left out; so are literals that the inputs alone refute.
     """
     pairs = [(clause, gate.margin) for gate in gates for clause in gate.requirement.clauses]
     return [
-        JointClause(clause, tuple(_halfspace(literal, inputs, margin) for literal in clause if literal.outputs))
+        JointClause(
+            clause, tuple(_halfspace(literal, inputs, outputs, margin) for literal in clause if literal.outputs)
+        )
         for clause, margin in pairs
         if not any(_holds_by_inputs(literal, inputs) for literal in clause)
     ]
@@ -62,9 +74,9 @@ def _holds_by_inputs(literal: Literal, inputs: Row) -> bool:
     return not literal.outputs and literal_holds(literal, inputs, ())
 
 
-def _halfspace(literal: Literal, inputs: Row, margin: Fraction) -> Halfspace:
+def _halfspace(literal: Literal, inputs: Row, outputs: Row, margin: Fraction) -> Halfspace:
     return Halfspace(
         normal=literal.outputs,
-        bound=margin - literal.offset - linear_value(literal.inputs, inputs),
         norm_squared=sum((value * value for _, value in literal.outputs), Fraction(0)),
+        shortfall=margin - literal_value(literal, inputs, outputs),
     )

@@ -11,8 +11,7 @@ import enum
 from collections.abc import Sequence
 from fractions import Fraction
 
-MAX_PIVOTS = 20_000
-"""Pivots in one solve before it gives up; far beyond what a projection needs, so that work stays bounded."""
+from sidecar.gates.limits import MAX_PIVOTS
 
 
 class Status(enum.StrEnum):
@@ -55,6 +54,7 @@ def maximize(
     Args:
         objective: one coefficient per variable.
         constraints: each with as many coefficients.
+        max_pivots: the limit on work; beyond it the status is ``GAVE_UP``.
 
     Raises:
         ValueError: a constraint has another number of coefficients.
@@ -83,13 +83,14 @@ class _Dictionary:
     Nonnegative variables stand for free ones as ``v_i = p_i - q`` with one q for all. Variables by number:
     0 to n - 1 the p, n the q, then the slacks, and last the artificial variable of the first phase.
     ``rows[basic] = [constant, coefficient of each variable]``, dense; coefficients of basic variables are zero.
+    The first of ``objectives`` is what is being maximised; the others are only kept in step.
     """
 
     def __init__(self, objective: Sequence[Fraction], constraints: Sequence[Constraint], max_pivots: int) -> None:
         self.variables = len(objective)
         self.artificial = self.variables + 1 + len(constraints)
         self.pivots_left = max_pivots
-        self.objective = self._affine(objective, Fraction(0))
+        self.objectives = [self._affine(objective, Fraction(0))]
         self.rows: dict[int, list[Fraction]] = {
             self.variables + 1 + number: self._affine(constraint.coefficients, constraint.offset)
             for number, constraint in enumerate(constraints)
@@ -100,70 +101,62 @@ class _Dictionary:
         return row + [Fraction(0)] * (self.artificial + 2 - len(row))
 
     def find_feasible(self) -> bool:
-        """Phase one: minimise the artificial variable that is added to every row."""
+        """Phase one: add the artificial variable to every row, and see whether it can be zero."""
         worst = min(self.rows, key=lambda basic: self.rows[basic][0], default=None)
         if worst is None or self.rows[worst][0] >= 0:
             return True
         for row in self.rows.values():
             row[1 + self.artificial] = Fraction(1)
-        saved, self.objective = self.objective, self._affine([Fraction(0)] * self.variables, Fraction(0))
-        self.objective[1 + self.artificial] = Fraction(-1)
-        swap = [saved]
-        self._pivot(self.artificial, worst, swap)
-        self._run(swap)
-        if self.objective[0] < 0:
+        against = self._affine([Fraction(0)] * self.variables, Fraction(0))
+        against[1 + self.artificial] = Fraction(-1)
+        self.objectives.insert(0, against)
+        self._pivot(self.artificial, worst)
+        self.improve()
+        if self.objectives[0][0] < 0:
             return False
-        self._drop_artificial(swap)
-        self.objective = swap[0]
+        self._drop_artificial()
         return True
 
-    def _drop_artificial(self, also: list[list[Fraction]]) -> None:
+    def _drop_artificial(self) -> None:
+        """Take it out for good; it is zero, so that another variable can stand for it where it is basic."""
         if self.artificial in self.rows:
             row = self.rows[self.artificial]
-            entering = next((number - 1 for number in range(1, len(row)) if row[number] != 0), None)
-            if entering is None:
-                del self.rows[self.artificial]
-            else:
-                self._pivot(entering, self.artificial, also)
-        for row in (*self.rows.values(), *also):
+            self._pivot(next(number for number, value in enumerate(row[1:]) if value), self.artificial)
+        del self.objectives[0]
+        for row in (*self.rows.values(), *self.objectives):
             row[1 + self.artificial] = Fraction(0)
 
     def improve(self) -> bool:
-        """Phase two. False where the objective is unbounded."""
-        return self._run([])
-
-    def _run(self, also: list[list[Fraction]]) -> bool:
-        """Pivot by Bland's rule until no variable improves the objective."""
+        """Pivot by Bland's rule until no variable improves the objective. False where it is unbounded."""
         while (entering := self._entering()) is not None:
             leaving = self._leaving(entering)
             if leaving is None:
                 return False
-            self._pivot(entering, leaving, also)
+            self._pivot(entering, leaving)
         return True
 
     def _entering(self) -> int | None:
-        return next((number - 1 for number in range(1, len(self.objective)) if self.objective[number] > 0), None)
+        return next((number for number, value in enumerate(self.objectives[0][1:]) if value > 0), None)
 
     def _leaving(self, entering: int) -> int | None:
-        limits = [
-            (-row[0] / row[1 + entering], basic) for basic, row in self.rows.items() if row[1 + entering] < 0
-        ]
-        return min(limits, default=(None, None))[1]
+        column = 1 + entering
+        limits = [(-row[0] / row[column], basic) for basic, row in self.rows.items() if row[column] < 0]
+        return min(limits)[1] if limits else None
 
-    def _pivot(self, entering: int, leaving: int, also: list[list[Fraction]]) -> None:
-        """Solve the leaving row for the entering variable, and put it into all other rows."""
+    def _pivot(self, entering: int, leaving: int) -> None:
+        """Solve the leaving variable's row for the entering variable, and put the result into all other rows."""
         self.pivots_left -= 1
         if self.pivots_left < 0:
             raise _GaveUp
+        column = 1 + entering
         row = self.rows.pop(leaving)
-        factor = row[1 + entering]
-        solved = [-value / factor for value in row]
-        solved[1 + entering] = Fraction(0)
-        solved[1 + leaving] = 1 / factor
-        for other in (*self.rows.values(), self.objective, *also):
-            scale = other[1 + entering]
+        solved = [-value / row[column] for value in row]
+        solved[column] = Fraction(0)
+        solved[1 + leaving] = 1 / row[column]
+        for other in (*self.rows.values(), *self.objectives):
+            scale = other[column]
             if scale:
-                other[1 + entering] = Fraction(0)
+                other[column] = Fraction(0)
                 other[:] = [value + scale * change for value, change in zip(other, solved, strict=True)]
         self.rows[entering] = solved
 

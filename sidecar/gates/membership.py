@@ -19,6 +19,7 @@ def contains(prepared: PreparedGates, inputs: Rows) -> npt.NDArray[np.bool_]:
     """Exact membership.
 
     Args:
+        prepared: the gates.
         inputs: float64 (row, input); values of the inputs' wire datatypes.
 
     Returns:
@@ -30,18 +31,20 @@ def contains(prepared: PreparedGates, inputs: Rows) -> npt.NDArray[np.bool_]:
 
 def _contains(prepared: PreparedGates, inputs: Rows) -> npt.NDArray[np.bool_]:
     values = inputs[:, np.newaxis, :]
-    inside = ((values >= prepared.lower) & (values <= prepared.upper)).all(axis=2)
+    within = (values >= prepared.lower) & (values <= prepared.upper)
+    inside: npt.NDArray[np.bool_] = np.logical_and.reduce(within, axis=2)
     if len(prepared.cut_regions):
-        inside[:, prepared.cut_regions] &= _satisfies_cuts(prepared, inputs, inside[:, prepared.cut_regions])
-    return np.logical_or.reduceat(inside, prepared.gate_regions[:-1], axis=1)
+        in_box = inside[:, prepared.cut_regions]
+        inside[:, prepared.cut_regions] = in_box & _satisfies_cuts(prepared, inputs, in_box)
+    contained: npt.NDArray[np.bool_] = np.logical_or.reduceat(inside, prepared.gate_regions[:-1], axis=1)
+    return contained
 
 
-def _satisfies_cuts(
-    prepared: PreparedGates, inputs: Rows, considered: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """bool (row, cut region); exact where ``considered``, of the same shape."""
+def _satisfies_cuts(prepared: PreparedGates, inputs: Rows, considered: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which rows satisfy all cuts, bool (row, cut region); exact where ``considered``, of the same shape."""
     extended = np.concatenate([np.ones((len(inputs), 1)), inputs], axis=1)
     known = filter_literals(prepared.cuts, extended)
+    certain: npt.NDArray[np.bool_]
     certain, possible = np.logical_and.reduceat(known, prepared.region_cuts[:-1], axis=2)
     regions = [region for gate in prepared.gates for region in gate.domain]
     for row, place in np.argwhere(possible & ~certain & considered):

@@ -1,37 +1,37 @@
 """Closed form for orderings: one score must stand above (or below) several others, each by its own gap.
 
-The commonest requirement there is ("the best is COC"), and the one that has as many halfspaces as a classifier has classes.
+The commonest requirement there is ("the best is COC"), and the one that has as many halfspaces as a classifier has
+classes.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sidecar.gates.halfspaces import Halfspace, Point
+from sidecar.gates.halfspaces import Change, Halfspace
 
 
 @dataclasses.dataclass(frozen=True)
 class Ordering:
-    """``sign * y[top] >= sign * y[index] + gap`` for each index and gap of ``gaps``."""
+    """``sign * (change[top] - change[index]) >= gap`` for each index and gap of ``gaps``."""
 
     top: int
     sign: int
     gaps: dict[int, Fraction]
 
-    def nearest(self, origin: Point) -> Point:
-        """The nearest point in L2: the top meets those that stand too high at their common mean, the others stay.
+    def smallest(self) -> Change:
+        """The smallest change in L2: the top meets those that stand too high at their common mean, the others stay.
 
         From the highest down, one belongs to that pool while it stands above the mean of the pool so far.
         """
-        heights = {index: self.sign * origin[index] + gap for index, gap in self.gaps.items()}
-        total, count = self.sign * origin[self.top], 1
-        for height in sorted(heights.values(), reverse=True):
-            if height * count <= total:
+        total, count = Fraction(0), 1
+        for gap in sorted(self.gaps.values(), reverse=True):
+            if gap * count <= total:
                 break
-            total, count = total + height, count + 1
+            total, count = total + gap, count + 1
         level = total / count
-        pool = [index for index, height in heights.items() if height > level]
-        return {**origin, **{index: self.sign * (level - self.gaps[index]) for index in pool}, self.top: self.sign * level}
+        moved = {index: self.sign * (level - gap) for index, gap in self.gaps.items() if gap > level}
+        return {**moved, self.top: self.sign * level} if moved else {}
 
 
 def as_ordering(halfspaces: Sequence[Halfspace]) -> Ordering | None:
@@ -49,7 +49,7 @@ def as_ordering(halfspaces: Sequence[Halfspace]) -> Ordering | None:
 
 
 def _as_comparison(halfspace: Halfspace) -> tuple[int, int] | None:
-    """(higher, lower) where the halfspace says ``c (y[higher] - y[lower]) >= bound`` with c > 0."""
+    """(higher, lower) where the halfspace compares two outputs with coefficients c and -c, c > 0."""
     if len(halfspace.normal) != 2:
         return None
     (first, a), (second, b) = halfspace.normal
@@ -62,6 +62,6 @@ def _gaps(others: Sequence[int], halfspaces: Sequence[Halfspace]) -> dict[int, F
     """The gap to each of the others; the widest where one is compared more than once."""
     gaps: dict[int, Fraction] = {}
     for index, halfspace in zip(others, halfspaces, strict=True):
-        gap = halfspace.bound / abs(halfspace.normal[0][1])
+        gap = halfspace.shortfall / abs(halfspace.normal[0][1])
         gaps[index] = max(gap, gaps.get(index, gap))
     return gaps

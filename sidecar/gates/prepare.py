@@ -64,6 +64,7 @@ def prepare(gates: Sequence[Gate], signature: ModelSignature) -> PreparedGates:
 
     Args:
         gates: at least one; domains already effective.
+        signature: the model's.
 
     Raises:
         ValueError: no gates, or a gate does not fit the signature (an index, a box's or a fallback's length, a
@@ -122,12 +123,10 @@ def _check_fits(gate: Gate, signature: ModelSignature) -> None:
 
 
 def _required(gate: Gate, signature: ModelSignature) -> npt.NDArray[np.bool_]:
-    """bool (extended column,): see :class:`PreparedGates`."""
+    """One gate's row of ``required``, see :class:`PreparedGates`."""
     literals = [literal for clause in gate.requirement.clauses for literal in clause]
     mentioned = {index for literal in literals for index, _ in literal.outputs}
-    outputs = [
-        bool(mentioned.intersection(places)) for places in tensor_places(signature.outputs) for _ in places
-    ]
+    outputs = [bool(mentioned.intersection(places)) for places in tensor_places(signature.outputs) for _ in places]
     inputs = np.zeros(signature.input_size, dtype=np.bool_)
     inputs[[index for literal in literals for index, _ in literal.inputs]] = True
     return np.concatenate([[False], inputs, outputs])
@@ -143,8 +142,9 @@ def _fallback(gate: Gate, signature: ModelSignature) -> npt.NDArray[np.float64]:
     if gate.fallback is None:
         return np.full(signature.output_size, np.nan)
     if len(gate.fallback) != signature.output_size:
+        size = len(gate.fallback)
         raise ValueError(
-            f"gate {gate.property_id!r}: a fallback of {len(gate.fallback)} values; the model has {signature.output_size} outputs"
+            f"gate {gate.property_id!r}: a fallback of {size} values; the model has {signature.output_size} outputs"
         )
     datatypes = signature.output_datatypes()
     try:

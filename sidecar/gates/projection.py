@@ -1,9 +1,9 @@
 """`project`: the nearest answer that satisfies all properties that hold for a row, as values of the wire.
 
-The nearest point is found exactly, in rational arithmetic, and rounded to the outputs' wire datatypes. Rounding can undo
-a requirement, strict ones nearly always; then the clauses that it undid are tightened, by doubling steps from about one
-spacing of the datatype, and the search starts again. What is returned has passed the stated requirement exactly, on the
-rounded values.
+The nearest point is found exactly, in rational arithmetic, and rounded to the outputs' wire datatypes. Rounding can
+undo a requirement, a strict one nearly always; then the clauses that it undid are tightened, by doubling steps from
+about one spacing of the datatype, and the search starts again. What is returned has passed the stated requirement
+exactly, on the rounded values.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sidecar.gates.disjuncts import search
 from sidecar.gates.exact import Row, clause_holds
-from sidecar.gates.halfspaces import Alternatives, Halfspace, JointClause, Point, joint_clauses
+from sidecar.gates.halfspaces import Alternatives, Change, Halfspace, JointClause, joint_clauses
 from sidecar.gates.limits import MAX_NODES, TooCostly
 from sidecar.gates.prepare import PreparedGates
 from sidecar.gates.values import Norm
@@ -27,7 +27,6 @@ from sidecar.tensors import Datatype
 class Obstacle(enum.StrEnum):
     """Why there is no projection."""
 
-    NOT_FINITE = "not_finite"
     CONTRADICTION = "contradiction"
     OUT_OF_RANGE = "out_of_range"
     NO_WIRE_VALUES = "no_wire_values"
@@ -39,7 +38,8 @@ class ProjectionResult:
     """Either an answer or what stood in the way.
 
     Args:
-        output: float64 (output,); values of the wire datatypes, bit-identical where nothing had to move. None with an obstacle.
+        output: float64 (output,); values of the wire datatypes, bit-identical where nothing had to move. None with an
+            obstacle.
         obstacle: None with an output.
     """
 
@@ -56,20 +56,21 @@ def project(
     than the slack of ``numerics.ROUNDING_SLACK_ULPS``.
 
     Args:
+        prepared: the model's gates.
         gates: which gates must hold; all enforced ones that contain the row.
         inputs: one finite row.
-        outputs: float64 (output,); values of the wire datatypes.
+        outputs: float64 (output,); values of the wire datatypes, finite where the gates' literals mention them.
     """
     joint = [prepared.gates[number] for number in gates]
-    clauses = joint_clauses(joint, inputs)
     norms = {gate.norm for gate in joint}
-    norm = norms.pop() if len(norms) == 1 else Norm.L2
-    indices = sorted({index for clause in clauses for half in clause.halfspaces for index, _ in half.normal})
-    if not np.isfinite(outputs[indices]).all():
-        return ProjectionResult(None, Obstacle.NOT_FINITE)
-    origin = {index: Fraction(float(outputs[index])) for index in indices}
     try:
-        return _grow_until_it_holds(clauses, inputs, outputs, origin, norm, prepared.signature.output_datatypes())
+        return _grow_until_it_holds(
+            clauses=joint_clauses(joint, inputs, outputs.tolist()),
+            inputs=inputs,
+            outputs=outputs,
+            norm=norms.pop() if len(norms) == 1 else Norm.L2,
+            datatypes=prepared.signature.output_datatypes(),
+        )
     except OverflowError:
         return ProjectionResult(None, Obstacle.OUT_OF_RANGE)
     except TooCostly:
@@ -80,7 +81,6 @@ def _grow_until_it_holds(
     clauses: Sequence[JointClause],
     inputs: Row,
     outputs: npt.NDArray[np.float64],
-    origin: Point,
     norm: Norm,
     datatypes: Sequence[Datatype],
 ) -> ProjectionResult:
@@ -88,40 +88,41 @@ def _grow_until_it_holds(
     growth = [Fraction(0)] * len(clauses)
     nodes_left = MAX_NODES
     for attempt in range(MAX_GROWTH_ROUNDS):
-        found = search(tightened, origin, norm, nodes_left)
+        found = search(tightened, norm, nodes_left)
         nodes_left -= found.nodes
-        if found.point is None:
+        if found.change is None:
             return ProjectionResult(None, Obstacle.NO_WIRE_VALUES if attempt else Obstacle.CONTRADICTION)
-        output = _on_the_wire(found.point, origin, outputs, datatypes)
+        output = _on_the_wire(found.change, outputs, datatypes)
         values = output.tolist()
         failing = [number for number, clause in enumerate(clauses) if not clause_holds(clause.literals, inputs, values)]
         if not failing:
             return ProjectionResult(output, None)
         for number in failing:
             growth[number] = 2 * growth[number] or FIRST_GROWTH
-            tightened[number] = _tightened(clauses[number].halfspaces, growth[number], found.point, datatypes)
+            tightened[number] = _tightened(clauses[number].halfspaces, growth[number], output, datatypes)
     return ProjectionResult(None, Obstacle.NO_WIRE_VALUES)
 
 
 def _on_the_wire(
-    point: Point, origin: Point, outputs: npt.NDArray[np.float64], datatypes: Sequence[Datatype]
+    change: Change, outputs: npt.NDArray[np.float64], datatypes: Sequence[Datatype]
 ) -> npt.NDArray[np.float64]:
-    """The answer with its moved values rounded. What need not move keeps its bits, the sign of a zero included."""
+    """The answer after a change, rounded. What need not move keeps its bits, the sign of a zero included."""
     output = outputs.copy()
-    for index, value in point.items():
-        if value != origin[index]:
-            output[index] = round_to_datatype(value, datatypes[index])
+    for index, value in change.items():
+        output[index] = round_to_datatype(Fraction(float(outputs[index])) + value, datatypes[index])
     return output
 
 
 def _tightened(
-    halfspaces: Alternatives, growth: Fraction, point: Point, datatypes: Sequence[Datatype]
+    halfspaces: Alternatives, growth: Fraction, output: npt.NDArray[np.float64], datatypes: Sequence[Datatype]
 ) -> Alternatives:
-    """Halfspaces moved inwards by ``growth`` times what rounding around the point can change."""
-    return tuple(half.tightened(growth * _rounding_change(half, point, datatypes)) for half in halfspaces)
+    """Halfspaces moved inwards by ``growth`` times what rounding around an answer can change."""
+    return tuple(half.tightened(growth * _rounding_change(half, output, datatypes)) for half in halfspaces)
 
 
-def _rounding_change(halfspace: Halfspace, point: Point, datatypes: Sequence[Datatype]) -> Fraction:
-    """The most that rounding the point can change the literal's value by: half a spacing for each output."""
-    spacings = (abs(value) * spacing(point[index], datatypes[index]) for index, value in halfspace.normal)
+def _rounding_change(halfspace: Halfspace, output: npt.NDArray[np.float64], datatypes: Sequence[Datatype]) -> Fraction:
+    """The most that rounding can change the literal's value by: half a spacing for each output."""
+    spacings = (
+        abs(value) * spacing(Fraction(float(output[index])), datatypes[index]) for index, value in halfspace.normal
+    )
     return sum(spacings, Fraction(0)) / 2

@@ -21,6 +21,7 @@ def satisfied(
     """Exact satisfaction of each considered gate on each row.
 
     Args:
+        prepared: the gates.
         inputs: float64 (row, input).
         outputs: float64 (row, output); any values.
         considered: bool (row, gate); what is asked for.
@@ -29,7 +30,7 @@ def satisfied(
         bool (row, gate); True where not considered.
     """
     result = np.ones(considered.shape, dtype=np.bool_)
-    (chosen,) = considered.any(axis=1).nonzero()
+    chosen = np.flatnonzero(considered.any(axis=1))
     if len(chosen):
         asked, inputs, outputs = considered[chosen], inputs[chosen], outputs[chosen]
         width = 2 * len(prepared.literals.columns)
@@ -40,7 +41,7 @@ def satisfied(
 
 
 def lacks_required_values(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> npt.NDArray[np.bool_]:
-    """bool (row, gate): whether a value that the gate requires is not finite."""
+    """Whether a value that the gate requires is not finite, bool (row, gate)."""
     return _lacking(prepared, _extended(inputs, outputs))
 
 
@@ -51,6 +52,7 @@ def _satisfied(
     lacking = _lacking(prepared, extended)
     known = filter_literals(prepared.literals, extended)
     clauses = np.logical_or.reduceat(known, prepared.clause_literals[:-1], axis=2)
+    certain: npt.NDArray[np.bool_]
     certain, possible = np.logical_and.reduceat(clauses, prepared.gate_clauses[:-1], axis=2)
     certain &= ~lacking
     undecided = possible & ~certain & ~lacking & considered

@@ -93,7 +93,7 @@ class _Parser:
     def _unexpected(self, wanted: str) -> InputError:
         token = self._next
         got = token.text if token.kind == "end" else shown(token.text)
-        return self._excerpt.error(token.index, f"expected {wanted}, got {got}")
+        return self._excerpt.error(token.place, f"expected {wanted}, got {got}")
 
     # -- conditions ----------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class _Parser:
         if token is None:
             return self._comparison()
         with self._nested(token):
-            return Not(self._as_condition(self._negation()), index=token.index)
+            return Not(self._as_condition(self._negation()), index=token.place)
 
     def _comparison(self) -> Parsed:
         token = self._accept("best")
@@ -128,7 +128,9 @@ class _Parser:
             return self._best(token)
         first = self._sum()
         if self._next.kind == "in":
-            raise self._excerpt.error(self._next.index, "'in' goes with best, as in best in {A, B}; compare with <= here")
+            raise self._excerpt.error(
+                self._next.place, "'in' goes with best, as in best in {A, B}; compare with <= here"
+            )
         if self._next.kind not in _COMPARATORS:
             return first
         operands = [self._as_amount(first)]
@@ -145,8 +147,8 @@ class _Parser:
         if sign.kind == "not":
             self._expect("in", "in after best not")
         classes = (self._class(),) if sign.kind in ("==", "!=") else self._classes()
-        condition = BestIn(classes, index=best.index)
-        return condition if sign.kind in ("==", "in") else Not(condition, index=best.index)
+        condition = BestIn(classes, index=best.place)
+        return condition if sign.kind in ("==", "in") else Not(condition, index=best.place)
 
     def _classes(self) -> tuple[ScoreOf, ...]:
         self._expect("{", "classes in braces, as in {A, B}")
@@ -158,7 +160,7 @@ class _Parser:
 
     def _class(self) -> ScoreOf:
         token = self._expect("name", "the name of a class")
-        return ScoreOf(token.text, index=token.index)
+        return ScoreOf(token.text, index=token.place)
 
     # -- amounts -------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class _Parser:
         parts = [self._as_amount(first)]
         while (sign := self._accept("+", "-")) is not None:
             part = self._as_amount(self._product())
-            parts.append(part if sign.kind == "+" else Negative(part, index=sign.index))
+            parts.append(part if sign.kind == "+" else Negative(part, index=sign.place))
         return Sum(tuple(parts), index=first.index)
 
     def _product(self) -> Parsed:
@@ -188,31 +190,31 @@ class _Parser:
             return self._primary()
         with self._nested(sign):
             operand = self._as_amount(self._signed())
-        return Negative(operand, index=sign.index) if sign.kind == "-" else operand
+        return Negative(operand, index=sign.place) if sign.kind == "-" else operand
 
     def _primary(self) -> Parsed:
         token = self._next
         match token.kind:
             case "number":
                 self._take()
-                with self._excerpt.at(token.index):
-                    return Number(decimal(token.text), index=token.index)
+                with self._excerpt.at(token.place):
+                    return Number(decimal(token.text), index=token.place)
             case "name":
                 self._take()
-                return Name(token.text, index=token.index)
+                return Name(token.text, index=token.place)
             case "score":
                 self._take()
                 self._expect("(", "'(' after score, as in score(A)")
                 name = self._class().name
                 self._expect(")", "')' after the class's name")
-                return ScoreOf(name, index=token.index)
+                return ScoreOf(name, index=token.place)
             case "(":
                 with self._nested(self._take()):
                     inside = self._condition()
                 self._expect(")", "')', an operator or a comparison")
                 return inside
             case "best":
-                raise self._excerpt.error(token.index, "best stands first, as in best == A or best in {A, B}")
+                raise self._excerpt.error(token.place, "best stands first, as in best == A or best in {A, B}")
             case _:
                 raise self._unexpected("a number, a feature, score(...), best or '('")
 
@@ -225,7 +227,9 @@ class _Parser:
 
     def _as_condition(self, parsed: Parsed) -> Condition:
         if isinstance(parsed, Amount):
-            raise self._excerpt.error(parsed.index, "expected a condition, got a number; compare it, as in 0 <= gap <= 20")
+            raise self._excerpt.error(
+                parsed.index, "expected a condition, got a number; compare it, as in 0 <= gap <= 20"
+            )
         return parsed
 
     @contextlib.contextmanager
@@ -233,6 +237,6 @@ class _Parser:
         """Count what stands inside ``token`` as one level deeper."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise self._excerpt.error(token.index, f"nested deeper than {MAX_DEPTH} levels; flatten the expression")
+            raise self._excerpt.error(token.place, f"nested deeper than {MAX_DEPTH} levels; flatten the expression")
         yield
         self._depth -= 1

@@ -6,12 +6,13 @@ leaves are the gates' own literals, in wire units. Constant inequalities are dec
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Final, TypeAlias
 
 from sidecar.gates.values import Literal, terms
 from sidecar.properties.rationals import bounded
+from sidecar.properties.source import Complaint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Linear:
         return not any(self.outputs.values()) and not any(self.inputs.values())
 
     def scaled(self, factor: Fraction) -> "Linear":
-        """This form times a number."""
+        """The form times a number."""
         return Linear(
             {index: bounded(value * factor) for index, value in self.outputs.items()},
             {index: bounded(value * factor) for index, value in self.inputs.items()},
@@ -51,6 +52,22 @@ def total(parts: Iterable[Linear]) -> Linear:
                 sums[index] = bounded(sums.get(index, Fraction(0)) + value)
         offset = bounded(offset + part.constant)
     return Linear(outputs, inputs, offset)
+
+
+def product(factors: Sequence[Linear]) -> Linear:
+    """The factors multiplied.
+
+    Raises:
+        Complaint: more than one of them has variables.
+    """
+    variable = [factor for factor in factors if not factor.is_constant()]
+    if len(variable) > 1:
+        raise Complaint("a product of two variables; only linear conditions can be guarded")
+    scale = Fraction(1)
+    for factor in factors:
+        if factor.is_constant():
+            scale = bounded(scale * factor.constant)
+    return variable[0].scaled(scale) if variable else constant(scale)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Token(NamedTuple):
 
     kind: str
     text: str
-    index: int
+    place: int
 
 
 def is_name(text: str) -> bool:

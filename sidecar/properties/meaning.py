@@ -17,13 +17,10 @@ a violation:
 """
 
 import dataclasses
-import difflib
 import enum
-from collections.abc import Iterable
 from fractions import Fraction
 from typing import assert_never
 
-from sidecar.errors import InputError
 from sidecar.properties import formulas
 from sidecar.properties.expression_tree import (
     AllOf,
@@ -42,7 +39,7 @@ from sidecar.properties.expression_tree import (
     Sum,
 )
 from sidecar.properties.formulas import Formula, Linear
-from sidecar.properties.source import Excerpt, shown
+from sidecar.properties.source import Excerpt, shown, suggestion
 from sidecar.properties.vocabulary import Best, Ranking, Score, Vocabulary
 
 
@@ -166,12 +163,8 @@ class _Reading:
         return score
 
     def product(self, tree: Product) -> Linear:
-        product = formulas.constant(Fraction(1))
-        for factor in tree.factors:
-            form = self.amount(factor)
-            if not form.is_constant() and not product.is_constant():
-                raise self.excerpt.error(factor.index, "a product of two variables; only linear conditions can be guarded")
-            product = form.scaled(product.constant) if product.is_constant() else product.scaled(form.constant)
+        with self.excerpt.at(tree.index):
+            product = formulas.product([self.amount(factor) for factor in tree.factors])
         for divisor in tree.divisors:
             form = self.amount(divisor)
             if not form.is_constant() or form.constant == 0:
@@ -221,12 +214,3 @@ _EQUALITY = {
     Purpose.WHEN: "!= between numbers leaves all but a thin slice; state a domain with <= and >=",
     Purpose.REQUIRE: "== and != between numbers cannot be required of rounded values; require low <= value <= high",
 }
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that does not exist: the nearest one, or some of those that do."""
-    names = list(known)
-    near = difflib.get_close_matches(name.lower()[:100], [candidate.lower() for candidate in names], n=1)
-    if near:
-        return "did you mean " + next(candidate for candidate in names if candidate.lower() == near[0]) + "?"
-    return "known: " + (", ".join(names[:8]) or "none") + (", ..." if len(names) > 8 else "")

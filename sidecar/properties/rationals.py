@@ -18,8 +18,8 @@ MAX_EXPONENT: Final = 400
 MAX_MAGNITUDE: Final = Fraction(2) ** 1000
 """Beyond any sensible quantity, and well inside the range of float64, which other rooms compute in."""
 
-MAX_BITS: Final = 1 << 14
-"""Bits in the numerator and in the denominator of any number on the way to a coefficient."""
+MAX_BITS: Final = 3400
+"""Bits in the numerator and in the denominator of any number; 1024 decimal digits, what a bundle holds."""
 
 DECIMAL: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 """Regular expression for a decimal number without its sign."""

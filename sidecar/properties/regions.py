@@ -11,11 +11,10 @@ from fractions import Fraction
 from typing import Final
 
 from sidecar.gates.values import Box, Literal, Region
-from sidecar.properties.normal_form import Conjunct
+from sidecar.properties.normal_form import Conjunct, check_size
 from sidecar.properties.rationals import bounded
 from sidecar.properties.source import Complaint
 from sidecar.properties.vocabulary import Feature
-
 
 EMPTY_DOMAIN: Final = "empty domain: no input meets these conditions; check the bounds against each other"
 
@@ -32,8 +31,9 @@ def regions(domain: Sequence[Conjunct], features: Sequence[Feature]) -> tuple[Re
 
     Raises:
         Complaint: a feature has no bound on some side, or a stated bound lies outside the declared range
-            that would complete it.
+            that would complete it; too many regions of too many features.
     """
+    check_size(len(domain), len(domain) * len(features))
     found = (_region(conjunct, features) for conjunct in domain)
     return tuple(dict.fromkeys(region for region in found if region is not None))
 
@@ -81,8 +81,9 @@ def _sides(feature: Feature, low: Fraction | None, high: Fraction | None) -> tup
 
 
 def _unbounded(feature: Feature, low: Fraction | None, high: Fraction | None) -> str:
-    missing = " and ".join(side for side, bound in (("lower", low), ("upper", high)) if bound is None)
-    return f"{feature.name} has no {missing} bound (in wire units); bound it here, or declare a range for it"
+    first, second = ("lower", "upper") if feature.wire.scale > 0 else ("upper", "lower")
+    missing = " and no ".join(side for side, bound in ((first, low), (second, high)) if bound is None)
+    return f"{feature.name} has no {missing} bound; state one here (in YAML, a range declared for it serves too)"
 
 
 def _outside(feature: Feature, stated: Fraction) -> str:

@@ -13,21 +13,21 @@ from sidecar.properties.source import Source
 MAX_DEPTH: Final = 64
 """Brackets inside one another; public files need four."""
 
-_TOKEN = re.compile(r"[ \t\r\n]+|;[^\n]*|(?P<token>[()]|[^\s();]+|.)", re.DOTALL)
+_TOKEN = re.compile(r"[ \t\r\n]+|;[^\n]*|(?P<word>[()]|[^\s();]+|.)", re.DOTALL)
 
 
 class Atom(NamedTuple):
     """A word or number, and where it stands."""
 
     text: str
-    index: int
+    place: int
 
 
 class Group(NamedTuple):
     """A bracketed list, and where it opens."""
 
     items: tuple["Node", ...]
-    index: int
+    place: int
 
 
 Node: TypeAlias = Atom | Group
@@ -41,18 +41,18 @@ def top_level(source: Source) -> Iterator[Node]:
     """
     stack: list[tuple[int, list[Node]]] = []
     for match in _TOKEN.finditer(source.text):
-        token, index = match["token"], match.start()
-        if token is None:
+        word, place = match["word"], match.start()
+        if word is None:
             continue
-        if token == "(":
-            stack.append((index, []))
+        if word == "(":
+            stack.append((place, []))
             if len(stack) > MAX_DEPTH:
-                raise source.error(index, f"brackets nested deeper than {MAX_DEPTH}; flatten the condition")
+                raise source.error(place, f"brackets nested deeper than {MAX_DEPTH}; flatten the condition")
             continue
-        node: Node = Atom(token, index)
-        if token == ")":
+        node: Node = Atom(word, place)
+        if word == ")":
             if not stack:
-                raise source.error(index, "')' without '('; remove it")
+                raise source.error(place, "')' without '('; remove it")
             opened, items = stack.pop()
             node = Group(tuple(items), opened)
         if stack:

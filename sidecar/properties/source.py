@@ -7,9 +7,10 @@ the place adds it.
 
 import contextlib
 import dataclasses
+import difflib
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +81,15 @@ class Excerpt:
 def shown(text: str) -> str:
     """A file's own words for an error message: quoted, on one line, shortened."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that does not exist: the nearest one, or some of those that do."""
+    names = list(known)
+    near = difflib.get_close_matches(name.lower()[:100], [candidate.lower() for candidate in names], n=1)
+    if near:
+        return "did you mean " + next(candidate for candidate in names if candidate.lower() == near[0]) + "?"
+    return "known: " + (", ".join(names[:8]) or "none") + (", ..." if len(names) > 8 else "")
 
 
 def read_content(path: Path, limit_bytes: int) -> bytes:

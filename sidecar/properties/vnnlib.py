@@ -108,7 +108,7 @@ class _Reader:
             case Group((Atom("assert"), condition)):
                 yield self._condition(condition)
             case _:
-                raise self._source.error(node.index, "expected (declare-const NAME Real) or (assert CONDITION)")
+                raise self._unexpected(node, "(declare-const NAME Real) or (assert CONDITION)")
 
     def _declare(self, name: str, index: int) -> None:
         match = _VARIABLE.fullmatch(name)
@@ -128,10 +128,10 @@ class _Reader:
             case Group((Atom("or"), first, *rest)):
                 return formulas.disjunction(self._condition(part) for part in (first, *rest))
             case Group((Atom("<=" | "<" | ">=" | ">" as comparison), left, right)):
-                with self._source.at(node.index):
+                with self._source.at(node.place):
                     return _compared(comparison, self._term(left), self._term(right))
             case _:
-                raise self._source.error(node.index, "expected (and ...), (or ...) or one of <= < >= > with two terms")
+                raise self._unexpected(node, "(and ...), (or ...) or one of <= < >= > with two terms")
 
     def _term(self, node: Node) -> Linear:
         match node:
@@ -145,9 +145,9 @@ class _Reader:
                 subtracted = (self._term(part).scaled(Fraction(-1)) for part in rest)
                 return formulas.total((self._term(first), *subtracted))
             case Group((Atom("*"), first, *rest)):
-                return self._product([self._term(part) for part in (first, *rest)], node.index)
+                return formulas.product([self._term(part) for part in (first, *rest)])
             case _:
-                raise self._source.error(node.index, "expected a number, X_i, Y_i, or one of + - * with terms")
+                raise self._unexpected(node, "a number, X_i, Y_i, or one of + - * with terms")
 
     def _atom(self, text: str, index: int) -> Linear:
         match = _VARIABLE.fullmatch(text)
@@ -159,16 +159,13 @@ class _Reader:
         one = {int(match[2]): Fraction(1)}
         return Linear({}, one, Fraction(0)) if match[1] == "X" else Linear(one, {}, Fraction(0))
 
-    def _product(self, factors: list[Linear], index: int) -> Linear:
-        product = formulas.constant(Fraction(1))
-        for factor in factors:
-            if product.is_constant():
-                product = factor.scaled(product.constant)
-            elif factor.is_constant():
-                product = product.scaled(factor.constant)
-            else:
-                raise self._source.error(index, "a product of two variables; only linear conditions can be guarded")
-        return product
+    def _unexpected(self, node: Node, expected: str) -> InputError:
+        match node:
+            case Atom(text) | Group((Atom(text), *_)):
+                got = shown(text)
+            case _:
+                got = "brackets without an operator"
+        return self._source.error(node.place, f"expected {expected}, got {got}")
 
 
 def _compared(comparison: str, left: Linear, right: Linear) -> Formula:
@@ -190,7 +187,8 @@ def _guards(unsafe: Formula, inputs: int) -> list[tuple[tuple[Region, ...], Requ
     parts = tuple(_flattened(unsafe))
     common = conjuncts(formulas.conjunction(part for part in parts if not _speaks_of_outputs(part)))
     alternatives = _by_domain(conjuncts(formulas.conjunction(filter(_speaks_of_outputs, parts))))
-    check_size(len(common) * len(alternatives), sum(map(len, common)) * len(alternatives))
+    boxes = len(common) * len(alternatives)
+    check_size(boxes, max(boxes * inputs, sum(map(len, common)) * len(alternatives)))
     domains: dict[Requirement, list[Conjunct]] = {}
     for domain, answers in alternatives:
         domains.setdefault(safe(answers), []).extend((*part, *domain) for part in common)

@@ -28,7 +28,7 @@ class ActiveBundle:
         digest: SHA-256 of the bundle, lower-case hex.
         bundle: as accepted.
         gates, coverage: prepared for evaluation.
-        modes: one per gate, as in force.
+        property_ids, modes: one per gate; modes as in force.
         outside: what happens to rows in no domain.
     """
 
@@ -37,6 +37,7 @@ class ActiveBundle:
     bundle: Bundle
     gates: PreparedGates
     coverage: PreparedCoverage
+    property_ids: tuple[str, ...]
     modes: tuple[Mode, ...]
     outside: Outside
 
@@ -49,11 +50,6 @@ class ActiveBundle:
     def revision(self) -> int:
         """The bundle's revision."""
         return self.bundle.manifest.revision
-
-    @property
-    def property_ids(self) -> tuple[str, ...]:
-        """One per gate."""
-        return tuple(gate.property_id for gate in self.bundle.gates)
 
 
 def activate(
@@ -72,7 +68,8 @@ def activate(
         digest=digest(content),
         bundle=bundle,
         gates=prepare(bundle.gates, bundle.manifest.signature),
-        coverage=prepare_coverage(bundle.gates, bundle.coverage),
+        coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
+        property_ids=tuple(gate.property_id for gate in bundle.gates),
         modes=tuple(mode or record.mode for record in bundle.manifest.properties),
         outside=outside,
     )

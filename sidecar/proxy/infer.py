@@ -15,6 +15,7 @@ from typing import Final
 from sidecar.errors import Reason
 from sidecar.proxy import audit
 from sidecar.proxy.active_bundle import ActiveBundle, Registry
+from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_of_failure, status_of_refusal
@@ -27,20 +28,6 @@ from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 OUTCOME_KEY: Final = "gate-outcome"
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What goes to the client.
-
-    Args:
-        result: the response message, or how the call ends in an error.
-        initial, trailing: metadata.
-    """
-
-    result: bytes | Status
-    initial: Metadata = ()
-    trailing: Metadata = ()
 
 
 @dataclasses.dataclass(eq=False)
@@ -82,9 +69,7 @@ class ModelInfer:
             _LOGGER.exception("decision %s failed", exchange.decision)
             return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
 
-    async def _answer(
-        self, exchange: _Exchange, request: bytes, metadata: Metadata, timeout_seconds: float
-    ) -> Answer:
+    async def _answer(self, exchange: _Exchange, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
         with exchange.computing():
             admission = admit(request, metadata, self._registry.current)
         if isinstance(admission, Refusal):
@@ -97,7 +82,7 @@ class ModelInfer:
         with exchange.computing():
             judgement = judge(admission.plan, reply.body)
         if isinstance(judgement, Refusal):
-            return self._refuse(exchange, judgement, reply)
+            return self._refuse(exchange, judgement)
         return self._conclude(exchange, admission.plan.bundle, judgement, reply)
 
     def _conclude(
@@ -107,27 +92,27 @@ class ModelInfer:
         for event in judgement.events.fired:
             audit.record_row(bundle, exchange.decision, event)
         if isinstance(judgement.answer, Refusal):
-            return self._refuse(exchange, judgement.answer, reply)
+            return self._refuse(exchange, judgement.answer)
         self._count(exchange, judgement.outcome)
         own = ((DECISION_KEY, exchange.decision), (OUTCOME_KEY, judgement.outcome))
         return Answer(judgement.answer, reply.initial, reply.trailing + own)
 
-    def _refuse(self, exchange: _Exchange, refusal: Refusal, reply: UpstreamReply = UpstreamReply(b"")) -> Answer:
-        return self._end(exchange, refusal, status_of_refusal(refusal), reply)
+    def _refuse(self, exchange: _Exchange, refusal: Refusal) -> Answer:
+        # Nothing of the upstream's answer goes to the client, its metadata included.
+        return self._end(exchange, refusal, status_of_refusal(refusal))
 
     def _fail(self, exchange: _Exchange, failure: UpstreamFailure) -> Answer:
         refusal = Refusal(failure.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
-        return self._end(exchange, refusal, status_of_failure(failure), failure)
+        answer = self._end(exchange, refusal, status_of_failure(failure))
+        return dataclasses.replace(answer, initial=failure.initial, trailing=failure.trailing + answer.trailing)
 
-    def _end(
-        self, exchange: _Exchange, refusal: Refusal, status: Status, reply: UpstreamReply | UpstreamFailure
-    ) -> Answer:
+    def _end(self, exchange: _Exchange, refusal: Refusal, status: Status) -> Answer:
         outcome = RequestOutcome.FAILED if is_failure(refusal.reason) else RequestOutcome.REFUSED
         self._metrics.refused(exchange.bundle, refusal.reason)
         self._count(exchange, outcome)
         audit.record_refusal(exchange.decision, refusal)
         own = ((DECISION_KEY, exchange.decision), (OUTCOME_KEY, outcome), (REASON_KEY, status.reason))
-        return Answer(status, reply.initial, reply.trailing + own)
+        return Answer(status, (), own)
 
     def _count(self, exchange: _Exchange, outcome: RequestOutcome) -> None:
         total_seconds = time.perf_counter() - exchange.started

@@ -34,7 +34,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry: Final = CollectorRegistry()
         self._requests = self._counter("gate_requests", "ModelInfer requests by what became of them.", "outcome")
-        self._rows = self._counter("gate_rows", "Rows of answered or refused batches by what became of them.", "outcome")
+        self._rows = self._counter(
+            "gate_rows", "Rows of answered or refused batches by what became of them.", "outcome"
+        )
         self._violations = self._counter(
             "gate_violations",
             "Rows of the upstream's answers that violate a property, by what is proved where they lie.",
@@ -70,9 +72,13 @@ class Metrics:
         self._info = Gauge(
             "gate_bundle_info", "Active bundles.", ["model", "revision", "digest"], registry=self.registry
         )
-        self._revision = Gauge("gate_bundle_revision", "Revision of the active bundle.", ["model"], registry=self.registry)
+        self._revision = Gauge(
+            "gate_bundle_revision", "Revision of the active bundle.", ["model"], registry=self.registry
+        )
         self._model_ready = Gauge(
-            "gate_upstream_model_ready", "Whether the upstream says that the model is ready.", ["model"],
+            "gate_upstream_model_ready",
+            "Whether the upstream says that the model is ready.",
+            ["model"],
             registry=self.registry,
         )
         self._initialise_closed_labels()

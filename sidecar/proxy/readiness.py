@@ -1,5 +1,6 @@
 """Whether the sidecar may get traffic: every bundle is active, its model is ready upstream, and we are not
-stopping. The upstream is asked now and then; who wants to know reads the last answer, from any thread."""
+stopping. The upstream is asked now and then; who wants to know reads the last answer, from any thread.
+"""
 
 import asyncio
 import logging

@@ -6,22 +6,21 @@ a defect of ours, and the caller fails closed.
 """
 
 import dataclasses
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import Label, label
 from sidecar.config import Outside
 from sidecar.errors import CallerError, Reason, UpstreamError
-from sidecar.gates.decide import Decisions, Outcome, RowDecision, decide
+from sidecar.gates.decide import Decisions, Outcome, decide
 from sidecar.gates.membership import contains
 from sidecar.gates.values import Mode
 from sidecar.protocols.open_inference.request import parse_request, read_request
 from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
-from sidecar.proxy.events import DomainRows, Events, Refusal, RequestOutcome, RowEvent, RowOutcome, Violation
+from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.metadata import Metadata, travelling
+from sidecar.proxy.observation import all_outside, observe
 from sidecar.tensors import Rows
 
 
@@ -76,13 +75,68 @@ def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission
 
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
-    """Judge the upstream's response to an admitted request."""
+    """Judge the upstream's response to an admitted request before anything is answered."""
     try:
         if not plan.contained.any():
-            rows = _row_counts(plan, np.zeros(len(plan.inputs), dtype=np.bool_))
-            return Judgement(_as_asked(plan, response), RequestOutcome.OUTSIDE, Events(rows))
+            return Judgement(_as_asked(plan, response), RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
         received = read_response(response, plan.bundle.signature, len(plan.inputs))
         decisions = decide(plan.bundle.gates, plan.bundle.modes, plan.inputs, received.outputs)
-        ...
+        outcome = _outcome(decisions)
+        events = observe(plan.bundle, plan.inputs, plan.contained, decisions)
+        if outcome is RequestOutcome.REFUSED:
+            return Judgement(_refusal(plan, decisions), outcome, events)
+        body = response
+        if outcome is RequestOutcome.CORRECTED:
+            body = replace_outputs(received, _corrected(received.outputs, decisions), plan.bundle.signature)
+        return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
         return Refusal(error.reason, error.message, plan.bundle)
+
+
+def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
+    if not models.bundles:
+        raise CallerError(Reason.NOT_READY, "no gate bundle is active")
+    if model_name not in models.bundles:
+        raise CallerError(
+            Reason.MODEL_NOT_GUARDED,
+            f"no gate bundle is active for model {model_name!r}; guarded models: {', '.join(sorted(models.bundles))}",
+        )
+    return models.bundles[model_name]
+
+
+def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:
+    outside = np.flatnonzero(~contained.any(axis=1))
+    if bundle.outside is Outside.REFUSE and len(outside):
+        raise CallerError(
+            Reason.OUTSIDE_DOMAIN,
+            f"row {int(outside[0])} lies in no property's domain ({len(outside)} of {len(contained)} rows), and "
+            f"model {bundle.model_name!r} is set to refuse such rows",
+        )
+
+
+def _as_asked(plan: Plan, response: bytes) -> bytes:
+    """The response without the outputs that were asked for on the gates' behalf."""
+    return drop_outputs(response, plan.added_outputs) if plan.added_outputs else response
+
+
+def _outcome(decisions: Decisions) -> RequestOutcome:
+    outcomes = {row.outcome for row in decisions.rows}
+    if Outcome.REFUSED in outcomes:
+        return RequestOutcome.REFUSED
+    return RequestOutcome.CORRECTED if Outcome.CORRECTED in outcomes else RequestOutcome.UNTOUCHED
+
+
+def _corrected(outputs: Rows, decisions: Decisions) -> Rows:
+    corrected = outputs.copy()
+    for row in decisions.rows:
+        if row.output is not None:
+            corrected[row.row] = row.output
+    return corrected
+
+
+def _refusal(plan: Plan, decisions: Decisions) -> Refusal:
+    """The first refused row speaks for the request."""
+    row = next(row for row in decisions.rows if row.outcome is Outcome.REFUSED)
+    fired = [plan.bundle.property_ids[gate] for gate in row.fired]
+    reason = row.reason or Reason.GATE_REFUSED
+    return Refusal(reason, f"the answer for row {row.row} violates {', '.join(map(repr, fired))}", plan.bundle)

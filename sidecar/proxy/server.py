@@ -1,22 +1,24 @@
 """The portable transport: one grpc.aio handler that takes every method as a stream of bytes.
 
 Identity serialisers keep the client's and the upstream's bytes as they are, unknown fields included. What a
-method gets is in :mod:`sidecar.proxy.methods`; what a ModelInfer call gets, in :mod:`sidecar.proxy.infer`.
+method gets is said in :mod:`sidecar.proxy.methods`, what a ModelInfer call gets in :mod:`sidecar.proxy.infer`.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, TypeAlias, assert_never
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
 
 from sidecar.errors import OperationError, Reason
 from sidecar.protocols.open_inference.readiness import encode_server_ready
+from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import CALL_ID_KEY, new_call_id
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
-from sidecar.proxy.infer import Answer, ModelInfer
+from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.metadata import Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
@@ -24,13 +26,12 @@ from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-_Handler: TypeAlias = Callable[[AsyncIterator[bytes], _Context], Awaitable[None]]
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 
 class ProxyHandler(grpc.GenericRpcHandler):
-    """Gives every call, whatever its method, to the rule of its method."""
+    """Gives every call to the rule of its method; ``upstream_timeout_seconds`` is for calls without a deadline."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self._metrics = metrics
         self._upstream_timeout_seconds = upstream_timeout_seconds
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for a method; there is one for every name."""
         method = handler_call_details.method
 
@@ -57,13 +58,103 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     async def _handle(self, method: str, context: _Context) -> None:
         call_id = new_call_id()
-        answer = await self._answer(method, call_id, context)
-        own = ((CALL_ID_KEY, call_id),)
-        await context.send_initial_metadata(answer.initial + own)
-        trailing = answer.trailing + own
-        if isinstance(answer.result, Status):
-            # A tuple: abort refuses other sequences of pairs.
-            await context.abort(answer.result.code, answer.result.details, trailing)
-        context.set_trailing_metadata(trailing)
+        rule = rule_of(method)
+        request = b""
+        if rule in (Rule.GATED, Rule.PASSED):
+            # A second message is not looked at, as gRPC servers do for unary methods.
+            message = await context.read()
+            if not isinstance(message, bytes):
+                await self._end_without_message(call_id, context)
+                return
+            request = message
+        await _send(context, call_id, await self._answer_safely(method, rule, call_id, request, context))
+
+    async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
+        try:
+            return await self._answer(method, rule, call_id, request, context)
+        except Exception:
+            _LOGGER.exception("call %s of %s failed", call_id, method)
+            self._metrics.refused(None, Reason.INTERNAL)
+            return _refused(Reason.INTERNAL)
+
+    async def _answer(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
+        match rule:
+            case Rule.GATED:
+                return await self._model_infer.answer(call_id, request, _metadata(context), self._timeout(context))
+            case Rule.PASSED:
+                return await self._pass(method, request, context)
+            case Rule.ANSWERED:
+                return Answer(encode_server_ready(self._readiness.ready))
+            case Rule.DENIED_REPOSITORY_CONTROL | Rule.DENIED_SHARED_MEMORY | Rule.DENIED_SERVER_SETTINGS:
+                self._metrics.denied(rule)
+                return _refused(
+                    Reason.METHOD_DENIED, f"{method} could change what the gates guard, or hide tensors from them"
+                )
+            case Rule.UNSUPPORTED_STREAM | Rule.UNSUPPORTED_UNKNOWN:
+                self._metrics.denied(rule)
+                return _refused(Reason.METHOD_UNSUPPORTED, f"{method} is not spoken here; use ModelInfer")
+
+    async def _pass(self, method: str, request: bytes, context: _Context) -> Answer:
+        outcome = await self._upstream.call(method, request, travelling(_metadata(context)), self._timeout(context))
+        if isinstance(outcome, UpstreamFailure):
+            status = status_of_failure(outcome)
+            return Answer(status, outcome.initial, (*outcome.trailing, (REASON_KEY, status.reason)))
+        return Answer(outcome.body, outcome.initial, outcome.trailing)
+
+    async def _end_without_message(self, call_id: str, context: _Context) -> None:
+        try:
+            await _send(context, call_id, _refused(Reason.MALFORMED_REQUEST, "the call ended without a message"))
+        except grpc.aio.AbortError:
+            self._metrics.refused(None, Reason.MALFORMED_REQUEST)
+            raise
+        except (asyncio.CancelledError, Exception):
+            # gRPC has ended the call itself, with RESOURCE_EXHAUSTED: there was a message, over the limit.
+            self._metrics.refused(None, Reason.MESSAGE_TOO_LARGE)
+            raise
+
+    def _timeout(self, context: _Context) -> float:
+        """Seconds: what is left of the client's deadline, where it set one."""
+        remaining: float | None = context.time_remaining()
+        return self._upstream_timeout_seconds if remaining is None else remaining
+
+
+def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[grpc.aio.Server, int]:
+    """A server bound to an address, not started yet, and its port.
+
+    Raises:
+        OperationError: the address cannot be bound, for instance because another process listens there.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", limit_bytes),
+            ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
+            # Two servers on one port would share its connections silently.
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    server.add_generic_rpc_handlers((handler,))
+    try:
+        return server, server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise OperationError(
+            f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
+        ) from error
+
+
+def _metadata(context: _Context) -> Metadata:
+    return tuple((key, value) for key, value in context.invocation_metadata() or ())
+
+
+def _refused(reason: Reason, message: str = "") -> Answer:
+    return Answer(status_of_refusal(Refusal(reason, message)), (), ((REASON_KEY, reason),))
+
+
+async def _send(context: _Context, call_id: str, answer: Answer) -> None:
+    own = ((CALL_ID_KEY, call_id),)
+    await context.send_initial_metadata(answer.initial + own)
+    if isinstance(answer.result, Status):
+        # A tuple: abort refuses other sequences of pairs.
+        await context.abort(answer.result.code, answer.result.details, answer.trailing + own)
+    else:
+        context.set_trailing_metadata(answer.trailing + own)
         await context.write(answer.result)
-...

@@ -88,7 +88,7 @@ class GrpcUpstream:
                 ("grpc.enable_retries", 0),
             ],
         )
-        self._methods = {
+        self._methods: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {
             method: self._channel.unary_unary(method)
             for method, rule in RULES.items()
             if rule in (Rule.GATED, Rule.PASSED)

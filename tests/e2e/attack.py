@@ -40,9 +40,7 @@ def counterexamples(network: Network, judge: Judge, count: int, rng: np.random.G
     return _spread(network, judge, rows[depths >= 0][:count], count, rng)
 
 
-def _spread(
-    network: Network, judge: Judge, found: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def _spread(network: Network, judge: Judge, found: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Fills up with violating neighbours of what was found, where the violating part of the domain is small."""
     lower, upper = judge.wire_box()
     for _ in range(20):

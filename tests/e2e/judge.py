@@ -20,14 +20,14 @@ Expression = str | list["Expression"]
 def parse(text: str) -> list[Expression]:
     """The assertions of a file, as nested lists."""
     stack: list[list[Expression]] = [[]]
-    for token in re.findall(r"[()]|[^\s()]+", re.sub(r";[^\n]*", "", text)):
-        if token == "(":
+    for word in re.findall(r"[()]|[^\s()]+", re.sub(r";[^\n]*", "", text)):
+        if word == "(":
             stack.append([])
-        elif token == ")":
+        elif word == ")":
             done = stack.pop()
             stack[-1].append(done)
         else:
-            stack[-1].append(token)
+            stack[-1].append(word)
     return [statement[1] for statement in stack[0] if statement[0] == "assert"]
 
 

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -163,6 +164,7 @@ def running_triton(install: TritonInstall, models: Sequence[ServedModel], folder
 
 def _write_repository(repository: Path, models: Sequence[ServedModel]) -> None:
     """An ordinary repository: Triton completes the configuration from the models themselves."""
+    repository.mkdir(parents=True)
     for model in models:
         version = repository / model.name / "1"
         version.mkdir(parents=True)
@@ -179,7 +181,7 @@ def _start(install: TritonInstall, folder: Path) -> tuple["subprocess.Popen[byte
     """Somebody may take a port between our look and Triton's bind: then try other ports."""
     log_path = folder / "triton.log"
     for _ in range(START_ATTEMPTS):
-        grpc_port, http_port = _free_ports(2)
+        grpc_port, http_port = free_ports(2)
         process = _spawn(install, folder / "models", grpc_port, http_port, log_path)
         try:
             if _becomes_ready(process, http_port):
@@ -188,7 +190,7 @@ def _start(install: TritonInstall, folder: Path) -> tuple["subprocess.Popen[byte
             _stop(process)
             raise
         _stop(process)
-        log = log_path.read_text(errors="replace")
+        log = readable_log(log_path)
         if any(sign in log for sign in SIGNS_OF_ANOTHER_MACHINE):
             raise TritonUnavailable(f"the server's binary does not run on this machine: {log[-2000:]}")
         if "already in use" not in log and "failed to start" not in log.lower():
@@ -196,7 +198,14 @@ def _start(install: TritonInstall, folder: Path) -> tuple["subprocess.Popen[byte
     raise TritonFailed(f"Triton did not become ready; the end of {log_path}:\n{log[-6000:]}")
 
 
-def _free_ports(count: int) -> list[int]:
+def readable_log(log_path: Path) -> str:
+    """A log without the padding and the rules of Triton's tables."""
+    lines = log_path.read_text(errors="replace").splitlines()
+    return "\n".join(re.sub(r" {2,}", "  ", line) for line in lines if not line.startswith("+-"))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on, at least until somebody takes them."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

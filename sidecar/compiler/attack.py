@@ -1,0 +1,156 @@
+"""Finds inputs that violate a requirement: random points, corners, then projected gradient descent from the best.
+
+Nothing here proves anything, and nothing proved depends on it. It is a fixed amount of work from a fixed seed.
+"""
+
+from fractions import Fraction
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.compiler.literal_rows import LiteralRows, literal_rows
+from sidecar.gates.effective import wire_bounds
+from sidecar.gates.exact import requirement_holds
+from sidecar.gates.values import Box, Requirement
+from sidecar.network.values import Affine, Network, Relu, forward
+from sidecar.numerics import round_array
+from sidecar.tensors import Rows
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+_ROUNDS: Final = 4
+_SAMPLES: Final = 8192
+_STARTS: Final = 256
+_STEPS: Final = 60
+"""Work of one attack: rounds, random points per round, descents per clause and round, steps of each descent."""
+
+_FIRST_STEP: Final = 0.1
+_LAST_STEP: Final = 1e-4
+"""Length of a descent's steps, as part of the box's width; geometric in between."""
+
+_MOST_KEPT: Final = 512
+_MOST_REPORTED: Final = 48
+"""Violating points that are collected; counterexamples chosen from them."""
+
+
+class Counterexamples:
+    """Collects violating points of one box and chooses from them.
+
+    Args:
+        network: what is attacked.
+        box: where; exact.
+        requirement: what is to be violated.
+    """
+
+    def __init__(self, network: Network, box: Box, requirement: Requirement) -> None:
+        self._network, self._requirement = network, requirement
+        self._datatypes = network.signature.input_datatypes()
+        self.lower, self.upper = wire_bounds(box, self._datatypes)
+        self.rows = literal_rows(requirement, network.signature.input_size, network.signature.output_size)
+        self._found: list[Rows] = []
+        self._count = 0
+
+    @property
+    def enough(self) -> bool:
+        """Further points would only be thrown away."""
+        return self._count >= _MOST_KEPT or not self.rows.clauses or bool((self.lower > self.upper).any())
+
+    def look_at(self, points: Rows) -> Floats:
+        """Keep those points (row, input), moved into the box, that seem to violate.
+
+        Returns:
+            (row, clause): the largest value of each clause's literals; at most zero where it is violated.
+        """
+        points = points.clip(self.lower, self.upper)
+        best = self.rows.best(self.rows.values(points, forward(self._network, points)))
+        violating = points[(best <= 0.0).any(axis=1)][: max(0, _MOST_KEPT - self._count)]
+        self._found.append(violating)
+        self._count += len(violating)
+        return best
+
+    def chosen(self) -> Rows:
+        """A few dozen counterexamples: wire values inside the box, exactly violating by ``forward``, far apart."""
+        if (self.lower > self.upper).any():
+            return np.empty((0, len(self.lower)))
+        points = [self._on_the_wire(point) for found in self._found for point in found]
+        rows = np.unique(np.array(points).reshape(-1, len(self.lower)), axis=0)
+        outputs = forward(self._network, rows)
+        violating = [
+            np.isfinite(output).all() and not requirement_holds(self._requirement, row, output)
+            for row, output in zip(rows, outputs, strict=True)
+        ]
+        return _spread(rows[np.array(violating, dtype=np.bool_)], self.upper - self.lower)
+
+    def _on_the_wire(self, point: Floats) -> Floats:
+        return round_array([Fraction(value) for value in point], self._datatypes).clip(self.lower, self.upper)
+
+
+def attack(counterexamples: Counterexamples, network: Network, seed: int) -> None:
+    """Search the whole box, reporting to ``counterexamples``; ends early once there are enough."""
+    generator = np.random.default_rng(seed)
+    lower, upper = counterexamples.lower, counterexamples.upper
+    for _ in range(_ROUNDS):
+        if counterexamples.enough:
+            return
+        points = np.concatenate([_uniform(generator, lower, upper, _SAMPLES), _corners(generator, lower, upper)])
+        best = counterexamples.look_at(points)
+        for clause in range(best.shape[1]):
+            starts = points[np.argsort(best[:, clause], kind="stable")[:_STARTS]]
+            _descend(counterexamples, network, starts, clause)
+
+
+def _uniform(generator: np.random.Generator, lower: Floats, upper: Floats, count: int) -> Rows:
+    return np.asarray(lower + generator.random((count, len(lower))) * (upper - lower))
+
+
+def _corners(generator: np.random.Generator, lower: Floats, upper: Floats) -> Rows:
+    """The centre, and corners: all of them where they are few, else some."""
+    few = len(lower) <= 8
+    if few:
+        sides = (np.arange(2 ** len(lower))[:, None] >> np.arange(len(lower))) & 1
+    else:
+        sides = generator.integers(0, 2, (256, len(lower)))
+    return np.concatenate([(lower + (upper - lower) * 0.5)[None], np.where(sides == 1, upper, lower)])
+
+
+def _descend(counterexamples: Counterexamples, network: Network, points: Rows, clause: int) -> None:
+    """Follow the gradient of the clause's largest literal downhill, in steps of equal length per feature."""
+    lower, upper, rows = counterexamples.lower, counterexamples.upper, counterexamples.rows
+    literals = rows.clauses[clause]
+    for step in np.geomspace(_FIRST_STEP, _LAST_STEP, _STEPS):
+        values = rows.values(points, forward(network, points))[:, literals]
+        strongest = np.array(literals)[values.argmax(axis=1)]
+        gradient = _pulled_back(network, points, rows.outputs[strongest]) + rows.inputs[strongest]
+        points = (points - step * (upper - lower) * np.sign(gradient)).clip(lower, upper)
+    counterexamples.look_at(points)
+
+
+def _pulled_back(network: Network, points: Rows, direction: Floats) -> Floats:
+    """The gradient of ``direction . outputs`` at each point: (row, output) to (row, input)."""
+    hidden, active = points, []
+    for layer in network.layers:
+        match layer:
+            case Affine(weight, bias):
+                hidden = hidden @ weight.T + bias
+            case Relu():
+                active.append(hidden > 0.0)
+                hidden = np.maximum(hidden, 0.0)
+    for layer in reversed(network.layers):
+        match layer:
+            case Affine(weight, _):
+                direction = direction @ weight
+            case Relu():
+                direction = direction * active.pop()
+    return direction
+
+
+def _spread(rows: Rows, width: Floats) -> Rows:
+    """At most ``_MOST_REPORTED`` rows, each next one farthest from those chosen, measured by the box's widths."""
+    scaled = rows / np.where(width > 0.0, width, 1.0)
+    chosen: list[int] = []
+    distance = np.full(len(rows), np.inf)
+    while len(chosen) < min(_MOST_REPORTED, len(rows)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
+    return rows[chosen]

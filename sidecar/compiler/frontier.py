@@ -1,0 +1,107 @@
+"""The boxes that wait to be bounded, largest first.
+
+Largest first makes an interrupted search settle as much volume as it can. What waits is at most one box per smallest
+volume worth splitting; where that is more than memory should hold, the smallest go first until it is not.
+"""
+
+import dataclasses
+from collections import defaultdict
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.compiler.bounds import Phases
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Indices: TypeAlias = npt.NDArray[np.intp]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+MOST_WAITING: Final = 400_000
+"""Boxes; a few hundred bytes each."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes of a search.
+
+    Args:
+        lower: float64 (box, input).
+        upper: float64 (box, input).
+        node: the node of the split tree that each one is.
+        share: float64 (box,); of the root box's volume.
+        phases: what is proved of the hidden neurons.
+    """
+
+    lower: Floats
+    upper: Floats
+    node: Indices
+    share: Floats
+    phases: Phases
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+    def at(self, index: Indices | Flags | slice) -> "Boxes":
+        """Some of the boxes."""
+        return Boxes(self.lower[index], self.upper[index], self.node[index], self.share[index], self.phases[index])
+
+
+def join(parts: list[Boxes]) -> Boxes:
+    """All boxes of several parts, in order; at least one part."""
+    return Boxes(
+        lower=np.concatenate([part.lower for part in parts]),
+        upper=np.concatenate([part.upper for part in parts]),
+        node=np.concatenate([part.node for part in parts]),
+        share=np.concatenate([part.share for part in parts]),
+        phases=np.concatenate([part.phases for part in parts]),
+    )
+
+
+class Frontier:
+    """Waiting boxes, in stacks by the binary order of magnitude of their share."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        self._neurons = boxes.phases.shape[1]
+        self._stacks: dict[int, list[Boxes]] = defaultdict(list)
+        self._count = 0
+        self.push(boxes)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, boxes: Boxes) -> None:
+        """Add boxes."""
+        magnitude = -np.frexp(boxes.share)[1]
+        for level in np.unique(magnitude):
+            chosen = boxes.at(magnitude == level)
+            self._stacks[int(level)].append(dataclasses.replace(chosen, phases=_packed(chosen.phases)))
+        self._count += len(boxes)
+
+    def take(self, count: int) -> Boxes:
+        """Remove and return up to ``count`` boxes, at least one: the latest of the largest order of magnitude."""
+        taken: list[Boxes] = []
+        while count > 0 and self._count > 0:
+            level = (max if self._count > MOST_WAITING else min)(self._stacks)
+            part = self._stacks[level].pop()
+            if len(part) > count:
+                self._stacks[level].append(part.at(slice(len(part) - count)))
+                part = part.at(slice(len(part) - count, None))
+            if not self._stacks[level]:
+                del self._stacks[level]
+            taken.append(part)
+            count -= len(part)
+            self._count -= len(part)
+        boxes = join(taken)
+        return dataclasses.replace(boxes, phases=_unpacked(boxes.phases, self._neurons))
+
+
+def _packed(phases: Phases) -> npt.NDArray[np.int8]:
+    """Two bits per neuron."""
+    return np.concatenate([np.packbits(phases > 0, axis=1), np.packbits(phases < 0, axis=1)], axis=1).view(np.int8)
+
+
+def _unpacked(packed: npt.NDArray[np.int8], neurons: int) -> Phases:
+    active, inactive = np.split(np.ascontiguousarray(packed).view(np.uint8), 2, axis=1)
+    positive = np.unpackbits(active, axis=1, count=neurons).astype(np.int8)
+    return np.asarray(positive - np.unpackbits(inactive, axis=1, count=neurons).astype(np.int8))

@@ -1,0 +1,110 @@
+"""The admin address: plain HTTP for Prometheus, Kubernetes and people. It reads and changes nothing.
+
+/metrics   Prometheus text format
+/livez     200 while the process answers
+/readyz    200 when the sidecar may get traffic, else 503
+/status    JSON: version, readiness, the active bundles and their modes
+"""
+
+import dataclasses
+import http
+import json
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final, TypeAlias
+
+from sidecar.errors import OperationError
+from sidecar.proxy.metrics import CONTENT_TYPE, Metrics
+from sidecar.proxy.readiness import Readiness
+
+REQUEST_TIMEOUT_SECONDS: Final = 10.0
+"""How long a connection may take to state its request: idle ones must not pile up threads."""
+
+CLOSING_POLL_SECONDS: Final = 0.1
+"""How often the serving thread looks whether it is to stop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """One answer."""
+
+    status: http.HTTPStatus
+    content_type: str
+    body: bytes
+
+
+Pages: TypeAlias = Mapping[str, Callable[[], Page]]
+"""By path. Called in threads of their own."""
+
+
+def admin_pages(metrics: Metrics, readiness: Readiness, status: Callable[[], dict[str, object]]) -> Pages:
+    """The pages of a sidecar; ``status`` gives what /status says."""
+    return {
+        "/metrics": lambda: Page(http.HTTPStatus.OK, CONTENT_TYPE, metrics.exposition()),
+        "/livez": lambda: _text(http.HTTPStatus.OK, "live"),
+        "/readyz": lambda: _readiness(readiness),
+        "/status": lambda: _json(status()),
+    }
+
+
+def _readiness(readiness: Readiness) -> Page:
+    if readiness.ready:
+        return _text(http.HTTPStatus.OK, "ready")
+    return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, "not ready: see /status")
+
+
+def _json(document: dict[str, object]) -> Page:
+    return Page(http.HTTPStatus.OK, "application/json", f"{json.dumps(document, indent=2)}\n".encode())
+
+
+def _text(status: http.HTTPStatus, text: str) -> Page:
+    return Page(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+
+
+class AdminServer:
+    """Serves pages from a thread until closed; ``port`` is the bound one."""
+
+    def __init__(self, address: str, pages: Pages) -> None:
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(pages))
+        except (OSError, ValueError, OverflowError) as error:
+            raise OperationError(
+                f"cannot listen on {address} for metrics and health: {error}; choose another address with --admin"
+            ) from error
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(CLOSING_POLL_SECONDS,), name="admin", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_TIMEOUT_SECONDS
+        server_version = "sidecar"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0], _not_found)()
+            self.send_response(page.status)
+            self.send_header("Content-Type", page.content_type)
+            self.send_header("Content-Length", str(len(page.body)))
+            self.end_headers()
+            self.wfile.write(page.body)
+
+        def log_message(self, *_: object) -> None:
+            """Probes and scrapes are no news."""
+
+    return Handler
+
+
+def _not_found() -> Page:
+    return _text(http.HTTPStatus.NOT_FOUND, "not found; there are /metrics, /livez, /readyz, /status")

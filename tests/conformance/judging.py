@@ -1,0 +1,75 @@
+"""Whether what a client got is what a case expects, however it travelled."""
+
+import dataclasses
+
+import numpy as np
+
+from sidecar.protocols.generated import open_inference_pb2 as pb
+from tests.conformance.cases import Case, Corrected, Error, VeryBytes
+from tests.conformance.guarded_model import values
+
+
+@dataclasses.dataclass(frozen=True)
+class Received:
+    """What the client got (None for an error), and whether the upstream saw a request."""
+
+    body: bytes | None
+    trailers: dict[str, str]
+    forwarded: bytes | None
+
+
+def check(case: Case, received: Received) -> None:
+    match case.expected:
+        case VeryBytes(outcome, without):
+            assert received.trailers["gate-outcome"] == outcome
+            assert received.body == _cut_down(case.answer, without)
+        case Corrected(y, z):
+            assert received.trailers["gate-outcome"] == "corrected"
+            _check_corrected(case.answer, received.body, {"y": y, "z": z})
+        case Error(reason, forwarded):
+            assert received.body is None
+            assert received.trailers["gate-reason"] == reason
+            assert (received.forwarded is not None) is forwarded
+    if received.forwarded is not None:
+        _check_forwarded(case.request, received.forwarded)
+
+
+def _cut_down(answer: bytes, without: tuple[str, ...]) -> bytes:
+    """What the upstream would have sent, had it been asked without those outputs."""
+    if not without:
+        return answer
+    message = pb.ModelInferResponse.FromString(answer)
+    for index in reversed(range(len(message.outputs))):
+        if message.outputs[index].name in without:
+            del message.outputs[index]
+            if message.raw_output_contents:
+                del message.raw_output_contents[index]
+    return message.SerializeToString()
+
+
+def _check_corrected(answer: bytes, body: bytes | None, expected: dict) -> None:
+    assert body is not None
+    for name, rows in expected.items():
+        np.testing.assert_array_equal(values(body, name), values(answer, name) if rows is None else np.array(rows))
+    assert _without_values(body, expected) == _without_values(answer, expected)
+
+
+def _without_values(content: bytes, names: dict) -> bytes:
+    message = pb.ModelInferResponse.FromString(content)
+    for index, tensor in enumerate(message.outputs):
+        if tensor.name in names:
+            tensor.contents.Clear()
+            if message.raw_output_contents:
+                message.raw_output_contents[index] = b""
+    return message.SerializeToString(deterministic=True)
+
+
+def _check_forwarded(request: bytes, forwarded: bytes) -> None:
+    """The client's own bytes, and at most more outputs asked for after them."""
+    assert forwarded.startswith(request)
+    asked = pb.ModelInferRequest.FromString(request)
+    if asked.outputs:
+        names = {output.name for output in pb.ModelInferRequest.FromString(forwarded).outputs}
+        assert names == {output.name for output in asked.outputs} | {"y", "z"}
+    else:
+        assert forwarded == request

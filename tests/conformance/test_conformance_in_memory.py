@@ -1,0 +1,36 @@
+"""All cases on the request path and its shell, without a transport."""
+
+import asyncio
+
+import pytest
+
+from sidecar.proxy.active_bundle import Registry, activate, active_models
+from sidecar.proxy.decision_ids import new_call_id
+from sidecar.proxy.failure_policy import Status
+from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.memory_upstream import MemoryUpstream
+from sidecar.proxy.methods import MODEL_INFER
+from sidecar.proxy.metrics import Metrics
+from tests.conformance.cases import CASES, Case
+from tests.conformance.guarded_model import bundle_bytes
+from tests.conformance.judging import Received, check
+
+
+@pytest.fixture(scope="module")
+def models():
+    return active_models([activate(bundle_bytes())], limit_rows=8)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Case, models):
+    upstream = MemoryUpstream({MODEL_INFER: case.answer})
+    infer = ModelInfer(Registry(models), upstream, Metrics())
+    answer = asyncio.run(infer.answer(new_call_id(), case.request, (), 1.0))
+    body = None if isinstance(answer.result, Status) else answer.result
+    forwarded = upstream.asked[0].request if upstream.asked else None
+    check(case, Received(body, dict(answer.trailing), forwarded))
+
+
+def test_case_names_are_distinct():
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names) >= 60

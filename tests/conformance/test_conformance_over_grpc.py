@@ -1,0 +1,40 @@
+"""All cases over the portable transport, against the upstream in memory."""
+
+import pytest
+
+from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.proxy.memory_upstream import MemoryUpstream
+from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
+from tests.conformance.cases import CASES, Case
+from tests.conformance.judging import Received, check
+from tests.integration.proxy_harness import Loop, call, settings, sidecar
+
+READY = pb.ModelReadyResponse(ready=True).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    return MemoryUpstream({MODEL_READY: READY})
+
+
+@pytest.fixture(scope="module")
+def running(loop, upstream, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    with sidecar(loop, settings(folder, 1, limit_rows=8), upstream) as running:
+        yield running
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(case: Case, running, upstream):
+    upstream.answers[MODEL_INFER] = case.answer
+    upstream.asked.clear()
+    reply = call(running.listen_port, MODEL_INFER, case.request)
+    forwarded = [asked.request for asked in upstream.asked if asked.method == MODEL_INFER]
+    check(case, Received(reply.body, reply.trailing, forwarded[0] if forwarded else None))

@@ -1,0 +1,169 @@
+"""What `inspect` shows."""
+
+import dataclasses
+import json
+from fractions import Fraction
+
+import pytest
+
+from sidecar.bundle.acceptance import digest
+from sidecar.bundle.codec import encode
+from sidecar.bundle.readable import literal_text, number_text, region_lines, requirement_lines, value_names
+from sidecar.bundle.summary import describe, render
+from sidecar.bundle.values import Bundle
+from sidecar.gates.values import Action, Box, Literal, Region, Requirement, terms
+from sidecar.tensors import Datatype, ModelSignature, TensorSpec
+
+SIGNATURE = ModelSignature(
+    inputs=(TensorSpec("x", Datatype.FP32, (2,)), TensorSpec("t", Datatype.FP32, ())),
+    outputs=(TensorSpec("scores", Datatype.FP32, (3,)), TensorSpec("grid", Datatype.FP32, (2, 2))),
+    batch_axis=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("0", "0"),
+        ("60", "60"),
+        ("-1500", "-1500"),
+        ("201/2", "100.5"),
+        ("1/3", "~0.333333333333"),
+        ("-2/3", "-0.666666666667"),
+        ("1/1000000", "0.000001"),
+        ("123456789012345", "~1.23456789012e+14"),
+        ("1e-30", "1e-30"),
+        ("1e400", "1e+400"),
+        ("1e-400", "1e-400"),
+    ],
+)
+def test_a_number_is_decimal_and_says_when_it_is_rounded(value: str, text: str) -> None:
+    assert number_text(Fraction(value)).removeprefix("~") == text.removeprefix("~")
+    assert number_text(Fraction(value)).startswith("~") == (Fraction(text.removeprefix("~")) != Fraction(value))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "offset", "strict", "text"),
+    [
+        ({0: -1, 2: 1}, {}, "0", True, "scores[2] - scores[0] > 0"),
+        ({0: -1}, {}, "1500", False, "scores[0] <= 1500"),
+        ({0: -2, 1: -1}, {}, "1", True, "2*scores[0] + scores[1] < 1"),
+        ({1: 1}, {}, "-1/2", False, "scores[1] >= 0.5"),
+        ({6: 1}, {0: -3, 2: 1}, "0", True, "grid[1,1] + t - 3*x[0] > 0"),
+        ({}, {}, "1", False, "0 >= -1"),
+    ],
+)
+def test_a_literal_reads_as_people_write_it(
+    outputs: dict[int, int], inputs: dict[int, int], offset: str, strict: bool, text: str
+) -> None:
+    literal = Literal(
+        outputs=terms({index: Fraction(value) for index, value in outputs.items()}),
+        inputs=terms({index: Fraction(value) for index, value in inputs.items()}),
+        offset=Fraction(offset),
+        strict=strict,
+    )
+    assert literal_text(literal, SIGNATURE) == text
+
+
+def test_a_requirement_has_a_line_for_each_literal() -> None:
+    literals = [Literal(((index, Fraction(1)),), (), Fraction(0), strict=True) for index in range(3)]
+    requirement = Requirement(((literals[0],), (literals[1], literals[2]), (literals[0],)))
+    assert requirement_lines(requirement, SIGNATURE) == [
+        "scores[0] > 0",
+        "and scores[1] > 0",
+        "  or scores[2] > 0",
+        "and scores[0] > 0",
+    ]
+
+
+def test_a_region_has_its_features_below_one_another() -> None:
+    box = Box((Fraction(-10), Fraction(0), Fraction(1, 2)), (Fraction(10), Fraction(0), Fraction(1)))
+    cut = Literal((), ((0, Fraction(1)),), Fraction(0), strict=False)
+    assert region_lines(Region(box, (cut,)), SIGNATURE) == [
+        "-10 <= x[0] <= 10",
+        "  0 <= x[1] <= 0",
+        "0.5 <= t    <= 1",
+        "x[0] >= 0",
+    ]
+
+
+def test_names_count_like_rows() -> None:
+    assert value_names(SIGNATURE.outputs) == (
+        "scores[0]",
+        "scores[1]",
+        "scores[2]",
+        "grid[0,0]",
+        "grid[0,1]",
+        "grid[1,0]",
+        "grid[1,1]",
+    )
+
+
+def test_the_description_is_json_with_exact_numbers(bundle: Bundle) -> None:
+    described = json.loads(json.dumps(describe(bundle)))
+    assert described["digest"] == digest(encode(bundle))
+    assert described["bytes"] == len(encode(bundle))
+    assert described["manifest"]["properties"][0]["owner"] == "safety@example.org"
+    assert described["gates"][1]["domain"][0]["lower"] == ["-1/3", "0"]
+    assert described["gates"][0]["coverage"][0] == {"silent": 0.75, "violating": 0.1875, "open": 0.0625, "leaves": 3}
+    assert described["vectors"] == {"rows": 4, "fired": 2}
+    assert described["sources"] == [{"origin": "brake.yaml", "bytes": 37}, {"origin": "empty.vnnlib", "bytes": 0}]
+
+
+def test_the_text_shows_every_property_with_its_traceability_gate_and_coverage(bundle: Bundle) -> None:
+    text = render(bundle)
+    assert not any(line != line.rstrip() for line in text.splitlines())
+    for line in (
+        "guards          model brake, the first dimension counts rows",
+        "revision        7",
+        f"bundle          sha256 {digest(encode(bundle))}, 2,505 bytes, format version 1",
+        "inputs          distance FP32 [1]",
+        "                speed FP32 []",
+        "option          max-regions = 3,1,1",
+        "self-test       4 rows, a gate fires on 2 of them",
+        "source          brake.yaml, 37 bytes",
+        "property brake-when-near",
+        "  hazard           H-1: collision",
+        "                   See the hazard analysis, § 3.",
+        "  when             0 <= distance[0] <= 60",
+        "  or when          50 <= distance[0] <= 100.5",
+        "                   10*speed - distance[0] >= 0",
+        "  require          scores[1] - scores[0] >= 0",
+        "                     or scores[2] + distance[0] > 1000",
+        "  on violation     project to the nearest satisfying output in l2, margin 0",
+        "  proved in box 1  silent 75.0000%  violating 18.7500%  open 6.2500%  in 3 boxes",
+        "property bounded-score",
+        "  mode          shadow at the start",
+        "  require       scores[2] <= 1500",
+        "  on violation  fallback to",
+        "                  scores[2] = 0.5",
+        "  proved        silent 0.0000%  violating 0.0000%  open 100.0000%  in 1 box",
+    ):
+        assert line in text.splitlines()
+
+
+def test_what_is_unusual_is_shown_too(bundle: Bundle) -> None:
+    signature = bundle.manifest.signature.with_batch_axis(None)
+    refusing = dataclasses.replace(bundle.gates[1], action=Action.REFUSE, fallback=None, requirement=Requirement(()))
+    changed = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, signature=signature), gates=(bundle.gates[0], refusing)
+    )
+    text = render(changed)
+    assert "model brake, one row per message" in text
+    assert "  require       nothing" in text
+    assert "  on violation  refuse" in text
+
+
+def test_a_long_domain_is_shortened(bundle: Bundle) -> None:
+    size = 784
+    region = Region(Box((Fraction(0),) * size, (Fraction(1),) * size))
+    manifest = dataclasses.replace(
+        bundle.manifest,
+        signature=dataclasses.replace(
+            bundle.manifest.signature, inputs=(TensorSpec("image", Datatype.FP32, (28, 28)),)
+        ),
+        properties=bundle.manifest.properties[1:],
+    )
+    gates = (dataclasses.replace(bundle.gates[1], domain=(region,)),)
+    lines = render(dataclasses.replace(bundle, manifest=manifest, gates=gates, coverage=bundle.coverage[1:]))
+    assert "                ... and 760 more, see --json" in lines.splitlines()
