@@ -9,8 +9,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sidecar.errors import BundleError, CommandError
+
+if TYPE_CHECKING:
+    from sidecar.config import BundleSource
 
 _UNITS_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -85,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         "--admin", default="127.0.0.1:9002", metavar="H:P", help="metrics and health; default 127.0.0.1:9002"
     )
     serve.add_argument("--mode", choices=("enforce", "shadow", "off"), help="overrides every property's mode")
+    serve.add_argument(
+        "--outside", choices=("pass", "refuse"), default="pass", help="rows in no property's domain (default pass)"
+    )
     serve.set_defaults(command=_serve)
 
     server = commands.add_parser("model-server", help="serve an ONNX model over the Open Inference Protocol")
@@ -146,11 +153,38 @@ def _try(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    import asyncio
+    import logging
+
+    from sidecar.config import Outside, ServeSettings
+    from sidecar.gates.values import Mode
+    from sidecar.proxy.serve import serve
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    settings = ServeSettings(
+        bundles=tuple(_bundle_source(text) for text in arguments.bundle),
+        upstream=arguments.upstream,
+        listen=arguments.listen,
+        admin=arguments.admin,
+        mode=None if arguments.mode is None else Mode(arguments.mode),
+        outside=Outside(arguments.outside),
+    )
+    asyncio.run(serve(settings))
+    return 0
+
+
+def _bundle_source(text: str) -> "BundleSource":
+    from sidecar.config import BundleSource
+
+    name, separator, path = text.partition("=")
+    return BundleSource(Path(path), name) if separator else BundleSource(Path(text))
 
 
 def _model_server(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from sidecar.model_server.server import run_model_server
+
+    run_model_server(arguments.model, arguments.name, arguments.listen, lambda line: print(line, flush=True))
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

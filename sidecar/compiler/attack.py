@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.compiler.literal_rows import LiteralRows, literal_rows
+from sidecar.compiler.literal_rows import literal_rows
+from sidecar.compiler.products import product
 from sidecar.gates.effective import wire_bounds
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Box, Requirement
@@ -63,7 +64,7 @@ class Counterexamples:
             (row, clause): the largest value of each clause's literals; at most zero where it is violated.
         """
         points = points.clip(self.lower, self.upper)
-        best = self.rows.best(self.rows.values(points, forward(self._network, points)))
+        best = self.rows.best(self.rows.values(points, _outputs(self._network, points)))
         violating = points[(best <= 0.0).any(axis=1)][: max(0, _MOST_KEPT - self._count)]
         self._found.append(violating)
         self._count += len(violating)
@@ -119,11 +120,22 @@ def _descend(counterexamples: Counterexamples, network: Network, points: Rows, c
     lower, upper, rows = counterexamples.lower, counterexamples.upper, counterexamples.rows
     literals = rows.clauses[clause]
     for step in np.geomspace(_FIRST_STEP, _LAST_STEP, _STEPS):
-        values = rows.values(points, forward(network, points))[:, literals]
+        values = rows.values(points, _outputs(network, points))[:, literals]
         strongest = np.array(literals)[values.argmax(axis=1)]
         gradient = _pulled_back(network, points, rows.outputs[strongest]) + rows.inputs[strongest]
         points = (points - step * (upper - lower) * np.sign(gradient)).clip(lower, upper)
     counterexamples.look_at(points)
+
+
+def _outputs(network: Network, points: Rows) -> Rows:
+    """The network's outputs as ``forward`` computes them, up to rounding."""
+    for layer in network.layers:
+        match layer:
+            case Affine(weight, bias):
+                points = product(points, weight.T) + bias
+            case Relu():
+                points = np.maximum(points, 0.0)
+    return points
 
 
 def _pulled_back(network: Network, points: Rows, direction: Floats) -> Floats:
@@ -132,14 +144,14 @@ def _pulled_back(network: Network, points: Rows, direction: Floats) -> Floats:
     for layer in network.layers:
         match layer:
             case Affine(weight, bias):
-                hidden = hidden @ weight.T + bias
+                hidden = product(hidden, weight.T) + bias
             case Relu():
                 active.append(hidden > 0.0)
                 hidden = np.maximum(hidden, 0.0)
     for layer in reversed(network.layers):
         match layer:
             case Affine(weight, _):
-                direction = direction @ weight
+                direction = product(direction, weight)
             case Relu():
                 direction = direction * active.pop()
     return direction

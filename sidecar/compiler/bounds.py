@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.literal_rows import Flags, LiteralRows, literal_rows
+from sidecar.compiler.products import product
 from sidecar.compiler.relaxation import Relaxation, relax
 from sidecar.compiler.rounding import INFLATE, TINY, Stage, Staged, staged
 from sidecar.gates.values import Requirement
@@ -40,9 +41,6 @@ from sidecar.network.values import Network
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
-
-_BLAS_ALONE: Final = 2**18
-"""Multiplications in one matrix product up to which OpenBLAS stays on one thread."""
 
 _BLOCK: Final = 12_000
 """Values of one array in a block of rows that is carried backward at once: small enough (96 KB) for the
@@ -73,8 +71,8 @@ class Prepared:
     @property
     def widest(self) -> int:
         """The largest number of values in a layer, the input included."""
-        widths = [self.staged.stages[0].weight.shape[1], *(len(stage.bias) for stage in self.staged.stages)]
-        return max(widths)
+        stages = self.staged.stages
+        return max(stages[0].weight.shape[1], *(len(stage.bias) for stage in stages))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,8 +155,8 @@ class _Trace:
         ):
             form, shift = relaxation.backward(form, box)
             charge = np.einsum("rj,rj->r", np.abs(form), error.take(box, axis=0))
-            product = _product(form, stage.weight_and_bias)
-            form, constant = product[:, :-1], constant + shift + product[:, -1] - charge
+            passed = product(form, stage.weight_and_bias)
+            form, constant = passed[:, :-1], constant + shift + passed[:, -1] - charge
         return form, constant
 
 
@@ -184,27 +182,14 @@ def _bound(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> 
     return _literals(prepared, trace, error, known & np.isfinite(error).all(axis=1), found)
 
 
-def _product(form: Floats, matrix: Floats) -> Floats:
-    """``form @ matrix`` in slices that BLAS does not share out among threads.
-
-    For small matrices sharing costs more than it gains (a factor of 20 was seen), and it would let the last bit depend
-    on the number of cores.
-    """
-    rows = max(1, _BLAS_ALONE // matrix.size)
-    product = np.empty((len(form), matrix.shape[1]))
-    for start in range(0, len(form), rows):
-        np.matmul(form[start : start + rows], matrix, out=product[start : start + rows])
-    return product
-
-
 def _magnitude(lower: Floats, upper: Floats) -> Floats:
     return np.maximum(np.abs(lower), np.abs(upper))
 
 
 def _interval(stage: Stage, error: Floats, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
     """Bounds of the stage's result for inputs in ``[lower, upper]``, ``E`` included."""
-    centre = ((lower + upper) * 0.5) @ stage.weight.T + stage.bias
-    spread = ((upper - lower) * 0.5) @ stage.magnitude.T + error
+    centre = product((lower + upper) * 0.5, stage.weight.T) + stage.bias
+    spread = product((upper - lower) * 0.5, stage.magnitude.T) + error
     return centre - spread, centre + spread
 
 

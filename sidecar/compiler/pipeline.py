@@ -22,7 +22,7 @@ from sidecar.compiler.search import Partition, SearchLimits, partition
 from sidecar.compiler.vectors import vector_inputs
 from sidecar.errors import InputError
 from sidecar.gates.effective import effective_region
-from sidecar.gates.exact import requirement_holds
+from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Action, Gate
 from sidecar.network.values import Model
@@ -111,7 +111,7 @@ def compile_bundle(
     notes = require_joint_satisfiability(gates, signature)
     partitions = _search(model, gates, options, progress)
     counterexamples = _replayed(model, gates, partitions)
-    inputs = vector_inputs(gates, counterexamples, signature.input_datatypes())
+    inputs, outputs = _answered(model, vector_inputs(gates, counterexamples, signature.input_datatypes()))
     manifest = Manifest(
         name=served_name(model, files, options.name),
         revision=options.revision,
@@ -126,7 +126,7 @@ def compile_bundle(
         manifest=manifest,
         gates=gates,
         coverage=tuple(tuple(found.tree for found in of_gate) for of_gate in partitions),
-        vectors=expected_decisions(gates, signature, inputs, answers(model, inputs)),
+        vectors=expected_decisions(gates, signature, inputs, outputs),
         sources=tuple(PropertySource(file.origin, file.source) for file in files),
     )
     content = encode(bundle)
@@ -245,12 +245,21 @@ def _recorded(options: CompileOptions, partitions: Sequence[Sequence[Partition]]
     return (("max-regions", ",".join(regions)), ("minimum-volume", repr(options.minimum_volume)))
 
 
+def _answered(model: Model, inputs: Rows) -> tuple[Rows, Rows]:
+    """The inputs with a finite answer, and the answers; a bundle's vectors hold finite values only."""
+    outputs = answers(model, inputs)
+    finite = np.isfinite(outputs).all(axis=1)
+    return inputs[finite], outputs[finite]
+
+
 def _replayed(model: Model, gates: Sequence[Gate], partitions: Sequence[Sequence[Partition]]) -> tuple[Rows, ...]:
     """Per gate, the counterexamples that onnxruntime's answer confirms, judged exactly."""
     confirmed = []
     for gate, of_gate in zip(gates, partitions, strict=True):
-        inputs = np.concatenate([found.counterexamples for found in of_gate])
-        outputs = answers(model, inputs)
-        violates = [not requirement_holds(gate.requirement, x, y) for x, y in zip(inputs, outputs, strict=True)]
+        inputs, outputs = _answered(model, np.concatenate([found.counterexamples for found in of_gate]))
+        violates = [
+            any(region_contains(region, x) for region in gate.domain) and not requirement_holds(gate.requirement, x, y)
+            for x, y in zip(inputs, outputs, strict=True)
+        ]
         confirmed.append(inputs[np.array(violates, dtype=np.bool_)])
     return tuple(confirmed)

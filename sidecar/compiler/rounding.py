@@ -40,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
+from sidecar.compiler.products import product
 from sidecar.errors import InputError
 from sidecar.network.values import Affine, Network, Relu
 from sidecar.numerics import UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64
@@ -99,7 +100,7 @@ class Stage:
 
     def error(self, magnitude: Floats) -> Floats:
         """``E`` for inputs bounded by ``magnitude`` (box, in); (box, out), infinite where overflow looms."""
-        error = magnitude @ self.error_slope.T + self.error_offset
+        error = product(magnitude, self.error_slope.T) + self.error_offset
         peak = self.growth * (1.0 + magnitude.max(axis=1)) + self.shift
         return np.where((peak <= self.limit)[:, None], error, np.inf)
 

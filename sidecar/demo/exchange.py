@@ -70,9 +70,9 @@ class Line:
             OperationError: it does not in time.
         """
         deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline:
+        while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(grpc.RpcError):
-                if decode_server_ready(self._ready(b"", timeout=_DEADLINE_SECONDS, wait_for_ready=True)):
+                if decode_server_ready(self._ready(b"", timeout=left, wait_for_ready=True)):
                     return
             time.sleep(0.05)
         raise OperationError(f"the {self._name} is not ready after {_READY_SECONDS:g} s; see its log (--keep DIR)")

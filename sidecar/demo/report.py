@@ -73,7 +73,7 @@ def story(row: Correction, bundle: Bundle) -> list[str]:
         f"   {'the model advised':<22}{_scores(row.before)}",
         f"   {'the sidecar answered':<22}{_scores(row.after)}",
         *(f"   Why: {gate.property_id}: {titles[gate.property_id]}." for gate in row.gates),
-        f"   The scores were moved by {row.distance:.3g}, as little as satisfies it. Decision {row.decision}",
+        f"   The scores were moved by {row.distance:.3g} (Euclidean). Decision {row.decision}.",
     ]
 
 

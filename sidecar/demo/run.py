@@ -35,7 +35,7 @@ REQUESTS: Final = 1500
 COMPILE_SECONDS: Final = 15.0
 
 _MODEL_SERVER_PORT: Final = re.compile(r"serving .* on \S*:(\d+)")
-_SIDECAR_PORT: Final = re.compile(r"listening on \S*?:?(\d+)")
+_SIDECAR_PORT: Final = re.compile(r"listening on (?:port |\S*:)(\d+)")
 
 
 def run_demo(keep: Path | None, stream: TextIO, requests: int = REQUESTS, mode: Mode = Mode.ENFORCE) -> int:
@@ -105,7 +105,9 @@ def _exchanged(
                 screen.progress(f"3. Send requests to both over gRPC: {done:,} of {requests:,}")
 
         received = list(exchanges(name, bundle.manifest.signature, sent, direct, guarded, report))
-    screen.lines(f"3. Send {requests:,} requests to both over gRPC, and judge every answer.")
+    screen.lines(
+        f"3. Send {requests:,} requests to both over gRPC: any situations, the domains', counterexamples; judge all."
+    )
     return received
 
 
@@ -118,7 +120,9 @@ def _tell(verdict: Verdict, compiled: CompiledBundle, keep: Path | None, screen:
     if verdict.kept:
         screen.verdict("No violation reached the client; what was fine arrived to the byte.", good=True)
     else:
-        screen.verdict("FAILED: the sidecar did not keep its promises.", good=False)
+        touched = verdict.fine - verdict.identical
+        leaked = f"{verdict.violations_after:,} violations reached the client"
+        screen.verdict(f"FAILED: {leaked}, {touched:,} fine answers did not arrive to the byte.", good=False)
     screen.lines("")
     screen.heading("Try next")
     screen.lines(*next_steps(keep, telling))

@@ -10,7 +10,7 @@ Source: Protocol Buffers, "Encoding".
 import dataclasses
 import enum
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 class WireType(enum.IntEnum):
@@ -42,6 +42,9 @@ class Field:
     payload: int
     end: int
 
+
+_FIXED_SIZE: Final = {WireType.FIXED64: 8, WireType.FIXED32: 4, WireType.GROUP_END: 0}
+"""Bytes of payload."""
 
 Edits: TypeAlias = Mapping[tuple[int, int], bytes | None]
 """(field number, how many-eth occurrence, from 0) -> its new payload, or None to drop it."""
@@ -97,17 +100,13 @@ def _field(message: bytes, start: int) -> Field:
     match wire_type:
         case WireType.VARINT:
             _, end = _varint(message, at)
-        case WireType.FIXED64:
-            end = at + 8
-        case WireType.FIXED32:
-            end = at + 4
         case WireType.LENGTH_DELIMITED:
             length, payload = _varint(message, at)
             end = payload + length
         case WireType.GROUP_START:
             end = _end_of_group(message, at, number)
-        case WireType.GROUP_END:
-            end = at
+        case _:
+            end = at + _FIXED_SIZE[wire_type]
     if end > len(message):
         raise ValueError(f"field {number} at byte {start} ends at {end}, the message at {len(message)}")
     return Field(number, wire_type, start, payload, end)

@@ -199,9 +199,16 @@ def test_no_violation_reaches_the_client_and_fine_answers_are_byte_identical(
         assert seen["ties left alone"] > 100
         assert seen["fine rows beside corrected ones"] > 500
     assert corrected == seen["corrected"], "the metrics tell another story"
-    assert guarded.sidecar.metric("gate_breaches_total", model=case.name) == 0, (
-        "a violation where none was proved to be"
-    )
+    _check_proofs(guarded.sidecar, case.name)
+
+
+def _check_proofs(sidecar: RunningSidecar, model: str) -> None:
+    """What was proved of the verified model holds of the one that Triton serves, on all traffic so far."""
+    assert sidecar.metric("gate_breaches_total", model=model) == 0, "a violation in a region proved silent"
+    proved_violating = {"model": model, "region": "violating"}
+    rows = sidecar.metric("gate_in_domain_rows_total", **proved_violating)
+    assert sidecar.metric("gate_violations_total", **proved_violating) == rows, "no violation where one was proved"
+    assert sidecar.metric("gate_in_domain_rows_total", model=model) > 0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)

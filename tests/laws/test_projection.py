@@ -28,6 +28,7 @@ from sidecar.tensors import FLOATING_DATATYPES, ModelSignature, TensorSpec
 
 OUTPUTS = 3
 WHOLE = Region(Box((Fraction(-4),), (Fraction(4),)))
+L2_ONLY = st.just(Norm.L2)
 SMALL = st.integers(-3, 3).map(Fraction)
 NORMALS = st.dictionaries(st.integers(0, OUTPUTS - 1), SMALL.filter(bool), min_size=1, max_size=OUTPUTS).map(terms)
 SHORTFALLS = st.one_of(SMALL, st.fractions(-5, 5, max_denominator=8))
@@ -125,7 +126,7 @@ def test_the_search_finds_the_smallest_change_over_all_disjuncts(clauses, norm):
 
 
 @st.composite
-def problems(draw, norms=st.just(Norm.L2)):
+def problems(draw, norms=L2_ONLY):
     """Gates over one input and three outputs, a row, and the outputs' datatypes."""
     kinds = [draw(st.sampled_from(FLOATING_DATATYPES)) for _ in range(draw(st.sampled_from([1, OUTPUTS])))]
     sizes = [OUTPUTS // len(kinds)] * len(kinds)

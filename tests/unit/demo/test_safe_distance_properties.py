@@ -5,6 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from sidecar.bundle.coverage import Label
+from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
 from sidecar.demo.driving import ADVICE, LARGEST, LOWER, MODEL_PATH, PROPERTIES_PATH, UPPER
 from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.values import Action, Mode
@@ -60,3 +62,13 @@ def test_every_property_is_traceable_and_enforced(file: PropertyFile) -> None:
 
 def test_file_names_the_model_and_its_batch_axis(file: PropertyFile) -> None:
     assert (file.model_name, file.batch_axis) == ("safe_distance", 0)
+
+
+def test_most_of_each_domain_is_proved_silent_and_some_of_it_violating() -> None:
+    model = read_model(MODEL_PATH)
+    files = [read_properties(PROPERTIES_PATH, model.network.signature)]
+    compiled = compile_bundle(with_batch_axis(model, files), files, CompileOptions(), lambda _: None)
+    for (tree,) in compiled.bundle.coverage:
+        assert tree.volume[Label.SILENT] > 0.8
+        assert tree.volume[Label.VIOLATING] > 0
+        assert tree.volume[Label.OPEN] < 0.05

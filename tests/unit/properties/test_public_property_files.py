@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import time
 from fractions import Fraction
 
 import pytest
@@ -41,7 +40,7 @@ def test_all_public_files_are_read(family: str) -> None:
     pattern, inputs, outputs, at_least = FAMILIES[family]
     files = sorted(folder(family).glob(pattern))
     assert len(files) >= max(at_least, 1)
-    for file in files if len(files) <= 10 else files[::6]:
+    for file in files if len(files) <= 10 else files[::12]:
         (stated,) = read_vnnlib(file, signature(inputs, outputs)).properties
         assert file.name.startswith(stated.trace.property_id)
         assert all(len(region.box.lower) == inputs for region in stated.domain)
@@ -62,10 +61,3 @@ def test_prop_6_is_one_property_over_two_boxes() -> None:
 def test_requirements_have_the_shape_that_the_file_states(name: str, clauses: list[int]) -> None:
     (stated,) = read_vnnlib(folder("acasxu") / f"{name}.vnnlib", signature(5, 5)).properties
     assert [len(clause) for clause in stated.requirement.clauses] == clauses
-
-
-def test_a_file_about_3072_inputs_takes_a_few_seconds_at_most() -> None:
-    file = next(folder("oval21").glob("vnnlib/*"))
-    start = time.perf_counter()
-    read_vnnlib(file, signature(3072, 10))
-    assert time.perf_counter() - start < 10

@@ -295,5 +295,5 @@ def test_acasxu_margins_are_in_physical_units(tmp_path: pathlib.Path) -> None:
 
 
 def test_places_after_an_escaped_line_end_are_found(read: Read, yaml_text: str) -> None:
-    with pytest.raises(InputError, match=r"p\.yaml:11:27: no feature is called 'sped'"):
+    with pytest.raises(InputError, match=r"p\.yaml:12:27: no feature is called 'sped'"):
         read(yaml_text.replace("gap <= 20 and speed >= 5", r'"gap <= 20\nand sped >= 5"'))

@@ -12,15 +12,20 @@ GENERATED = ROOT / "sidecar" / "protocols" / "generated"
 OURS = "from sidecar.protocols.generated import open_inference_pb2 as ours"
 THEIRS = "from tritonclient.grpc import service_pb2 as theirs"
 COMPARE = """
-for name in ("ModelInferRequest", "ModelInferResponse", "ModelMetadataResponse", "ModelStreamInferResponse", "InferParameter"):
-    def fields(descriptor):
-        return {(f.number, f.name, f.type, f.is_repeated, f.message_type and f.message_type.name) for f in descriptor.fields}
+def fields(message):
+    described = message.fields
+    return {(f.number, f.name, f.type, f.is_repeated, f.message_type and f.message_type.name) for f in described}
+
+names = "ModelInferRequest ModelInferResponse ModelMetadataResponse InferTensorContents InferParameter"
+for name in names.split():
     a, b = getattr(ours, name).DESCRIPTOR, getattr(theirs, name).DESCRIPTOR
     assert fields(a) == fields(b), name
     assert {n.name: fields(n) for n in a.nested_types} == {n.name: fields(n) for n in b.nested_types}, name
+
 request = ours.ModelInferRequest(model_name="m", raw_input_contents=[b"abc"])
 request.parameters["p"].uint64_param = 7
-assert theirs.ModelInferRequest.FromString(request.SerializeToString()).SerializeToString() == request.SerializeToString()
+content = request.SerializeToString()
+assert theirs.ModelInferRequest.FromString(content).SerializeToString() == content
 """
 
 

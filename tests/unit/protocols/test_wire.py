@@ -25,27 +25,33 @@ def test_every_wire_type_is_found():
 
 
 @pytest.mark.parametrize(
-    ("defect", "message"),
+    "message",
     [
-        ("a tag without payload", b"\x08"),
-        ("a torn varint", b"\x08\x96"),
-        ("an endless varint", b"\x08" + b"\xff" * 11),
-        ("a torn fixed64", b"\x11" + bytes(7)),
-        ("a torn fixed32", b"\x25" + bytes(3)),
-        ("a length beyond the end", b"\x1a\x03hi"),
-        ("a group that does not end", b"\xfb\x3f\x08\x01"),
-        ("a group that ends as another", b"\xfb\x3f\x0c"),
-        ("a group's end alone", b"\x0c"),
-        ("a wire type that is none", b"\x0e"),
+        pytest.param(b"\x08", id="a tag without payload"),
+        pytest.param(b"\x08\x96", id="a torn varint"),
+        pytest.param(b"\x08" + b"\xff" * 11, id="an endless varint"),
+        pytest.param(b"\x11" + bytes(7), id="a torn fixed64"),
+        pytest.param(b"\x25" + bytes(3), id="a torn fixed32"),
+        pytest.param(b"\x1a\x03hi", id="a length beyond the end"),
+        pytest.param(b"\xfb\x3f\x08\x01", id="a group that does not end"),
+        pytest.param(b"\xfb\x3f\x0c", id="a group that ends as another"),
+        pytest.param(b"\x0c", id="a group's end alone"),
+        pytest.param(b"\x0e", id="a wire type that is none"),
     ],
 )
-def test_broken_bytes_are_told(defect, message):
+def test_broken_bytes_are_told(message):
     with pytest.raises(ValueError, match=r"."):
         list(top_level_fields(message))
 
 
 def test_replacing_touches_nothing_else():
     assert splice(EVERY_WIRE_TYPE, {(3, 0): b"longer"}) == EVERY_WIRE_TYPE.replace(b"\x1a\x02hi", b"\x1a\x06longer")
+
+
+def test_a_long_payload_gets_a_long_length():
+    message = pb.ModelInferResponse(raw_output_contents=[b"short"]).SerializeToString()
+    replaced = splice(message, {(6, 0): bytes(70_000)})
+    assert pb.ModelInferResponse.FromString(replaced).raw_output_contents[0] == bytes(70_000)
 
 
 def test_dropping_counts_occurrences_of_its_own_field():

@@ -1,0 +1,130 @@
+"""The shell around the request path, with an upstream in memory: failures, time, cancellation, defects."""
+
+import asyncio
+import logging
+
+import grpc
+import pytest
+
+from sidecar.errors import Reason
+from sidecar.proxy.active_bundle import Registry, activate, active_models
+from sidecar.proxy.failure_policy import Status
+from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.memory_upstream import MemoryUpstream
+from sidecar.proxy.methods import MODEL_INFER
+from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.upstream import UpstreamFailure, UpstreamReply
+from tests.conformance.guarded_model import bundle_bytes, request, response
+
+INSIDE = request([0.75, 0]).SerializeToString()
+TOO_HIGH = response([[3, 2, 1]]).SerializeToString()
+MODELS = active_models([activate(bundle_bytes())])
+
+
+class Fixture:
+    def __init__(self, answer, delay_seconds: float = 0.0) -> None:
+        self.upstream = MemoryUpstream({MODEL_INFER: answer}, delay_seconds)
+        self.metrics = Metrics()
+        for bundle in MODELS.bundles.values():
+            self.metrics.bundle_activated(bundle)
+        self.infer = ModelInfer(Registry(MODELS), self.upstream, self.metrics)
+
+    def ask(self, content: bytes = INSIDE, timeout_seconds: float = 1.0):
+        return asyncio.run(self.infer.answer("ab" * 16, content, (("k", "v"),), timeout_seconds))
+
+    def requests(self, outcome: str, model: str = "guarded") -> float | None:
+        return self.metrics.value("gate_requests_total", model=model, outcome=outcome)
+
+    def refusals(self, reason: Reason, model: str = "guarded") -> float | None:
+        return self.metrics.value("gate_refusals_total", model=model, reason=reason)
+
+
+def test_metadata_of_the_upstream_goes_with_an_answer():
+    reply = UpstreamReply(TOO_HIGH, (("i", "1"),), (("t", "2"),))
+    fixture = Fixture(reply)
+    answer = fixture.ask()
+    assert answer.initial == (("i", "1"),)
+    assert answer.trailing == (("t", "2"), ("gate-decision", "ab" * 16 + "/1"), ("gate-outcome", "corrected"))
+    assert fixture.upstream.asked[0].metadata == (("k", "v"),)
+
+
+def test_nothing_of_the_answer_goes_with_a_refusal():
+    reply = UpstreamReply(response([[float("nan"), 0, 0]]).SerializeToString(), (("i", "1"),), (("t", "2"),))
+    fixture = Fixture(reply)
+    answer = fixture.ask()
+    assert isinstance(answer.result, Status)
+    assert answer.initial == ()
+    assert [key for key, _ in answer.trailing] == ["gate-decision", "gate-outcome", "gate-reason"]
+    assert fixture.requests("refused") == fixture.refusals(Reason.OUTPUT_NOT_FINITE) == 1
+
+
+def test_an_upstreams_error_passes_with_its_metadata():
+    failure = UpstreamFailure(
+        Reason.UPSTREAM_ERROR, grpc.StatusCode.ABORTED, "busy", answered=True, trailing=(("t", "2"),)
+    )
+    fixture = Fixture(failure)
+    answer = fixture.ask()
+    assert answer.result == Status(grpc.StatusCode.ABORTED, "busy", Reason.UPSTREAM_ERROR)
+    assert answer.trailing[0] == ("t", "2")
+    assert fixture.requests("failed") == fixture.refusals(Reason.UPSTREAM_ERROR) == 1
+
+
+def test_a_slow_upstream_fails_in_time():
+    fixture = Fixture(TOO_HIGH, delay_seconds=60)
+    assert fixture.ask(timeout_seconds=0.01).result.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert fixture.refusals(Reason.UPSTREAM_DEADLINE) == 1
+
+
+def test_cancelling_is_counted():
+    fixture = Fixture(TOO_HIGH, delay_seconds=60)
+
+    async def ask_and_cancel():
+        asking = asyncio.create_task(fixture.infer.answer("ab" * 16, INSIDE, (), 100.0))
+        await asyncio.sleep(0.01)
+        asking.cancel()
+        await asking
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(ask_and_cancel())
+    assert fixture.requests("cancelled") == 1
+
+
+def test_a_defect_fails_closed_under_its_decision_id(caplog):
+    def defect(_):
+        raise ZeroDivisionError("a secret of ours")
+
+    fixture = Fixture(defect)
+    with caplog.at_level(logging.ERROR):
+        answer = fixture.ask()
+    assert answer.result.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in answer.result.details
+    assert "a secret of ours" in caplog.text
+    assert fixture.requests("failed") == fixture.refusals(Reason.INTERNAL) == 1
+
+
+def test_requests_for_unknown_models_do_not_make_series():
+    fixture = Fixture(TOO_HIGH)
+    fixture.ask(request([0, 0], model_name="made-up-17").SerializeToString())
+    assert "made-up-17" not in fixture.metrics.exposition().decode()
+    assert fixture.refusals(Reason.MODEL_NOT_GUARDED, model="") == 1
+
+
+def test_no_series_appears_with_traffic():
+    """All children exist from activation on."""
+    fixture = Fixture(TOO_HIGH)
+    series = _series(fixture)
+    for content in (INSIDE, b"\xff", request([4.5, 0]).SerializeToString(), request([0.25, 0]).SerializeToString()):
+        fixture.ask(content)
+    fixture.upstream.answers[MODEL_INFER] = b"\xff"
+    fixture.ask()
+    assert _series(fixture) == series
+
+
+def _series(fixture: Fixture) -> set[str]:
+    lines = fixture.metrics.exposition().decode().splitlines()
+    return {line.rpartition(" ")[0] for line in lines if not line.startswith("#") and "_created" not in line}
+
+
+def test_the_fake_upstream_says_unimplemented_to_what_it_was_not_told():
+    outcome = asyncio.run(MemoryUpstream({}).call("/x", b"", (), 1.0))
+    assert outcome.code is grpc.StatusCode.UNIMPLEMENTED
