@@ -62,8 +62,8 @@ class ServeSettings:
 
     bundles: tuple[BundleSource, ...]
     upstream: str
-    listen: str = "127.0.0.1:8001"
-    admin: str = "127.0.0.1:8002"
+    listen: str = "127.0.0.1:9001"
+    admin: str = "127.0.0.1:9002"
     mode: Mode | None = None
     outside: Outside = Outside.PASS
     limit_bytes: int = DEFAULT_LIMIT_BYTES

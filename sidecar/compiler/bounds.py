@@ -72,7 +72,8 @@ class Prepared:
     def widest(self) -> int:
         """The largest number of values in a layer, the input included."""
         stages = self.staged.stages
-        return max(stages[0].weight.shape[1], *(len(stage.bias) for stage in stages))
+        widest: int = max(stages[0].weight.shape[1], *(len(stage.bias) for stage in stages))
+        return widest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from sidecar.errors import InputError
 from sidecar.gates.effective import effective_region
 from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.prepare import prepare
-from sidecar.gates.values import Action, Gate
+from sidecar.gates.values import Action, Gate, Region, Requirement
 from sidecar.network.values import Model
 from sidecar.properties.values import Property, PropertyFile
 from sidecar.tensors import Datatype, ModelSignature, Rows
@@ -224,9 +224,18 @@ def _search(
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
             limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
             arithmetic = _DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
-            found = partition(model.network, region.box, gate.requirement, arithmetic, limits, report)
+            found = partition(model.network, region.box, _in_box(gate, region), arithmetic, limits, report)
             partitions[-1].append(found)
     return partitions
+
+
+def _in_box(gate: Gate, region: Region) -> Requirement:
+    """What the gate requires on the whole of a region's box: the requirement, or to lie outside the cuts.
+
+    So a silent leaf may be one that the cuts take away, and a violating one lies within them.
+    """
+    outside = tuple(cut.negated() for cut in region.cuts)
+    return Requirement(tuple((*clause, *outside) for clause in gate.requirement.clauses))
 
 
 def _regions_by_search(options: CompileOptions, total: int) -> list[int | None]:

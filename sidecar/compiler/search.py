@@ -2,8 +2,9 @@
 
 Waiting boxes are bounded in batches (:mod:`sidecar.compiler.bounds`). A box is settled when its bounds prove it
 silent or violating, or when it is too small to go on; else slabs that cannot violate are carved off its sides
-(:mod:`sidecar.compiler.contraction`) and the rest is halved. A carved slab is a split like any other, so the result is
-a plain split tree. Beside it, points are tried that could violate (:mod:`sidecar.compiler.attack`); they decide nothing.
+(:mod:`sidecar.compiler.contraction`) and the rest is halved. A carved slab is a split like any other, so the result
+is a plain split tree. Beside it, points that could violate are tried (:mod:`sidecar.compiler.attack`); they decide
+nothing.
 
 The same network, box, requirement and region count give the same tree. The clock is looked at between batches only, and
 a batch's composition depends on what came before and on ``max_regions`` alone: a search that the clock stopped after
@@ -210,7 +211,7 @@ class _Search:
         silent = proved.all(axis=1)
         self._settle(boxes.at(silent), Label.SILENT)
         boxes, bounds, forms, proved = boxes.at(~silent), bounds.at(~silent), forms.at(~silent), proved[~silent]
-        large = np.asarray(boxes.share > self._minimum_volume)
+        large = np.array(boxes.share > self._minimum_volume, dtype=np.bool_)
         self._settle(boxes.at(~large), Label.OPEN)
         boxes, bounds, forms, proved = boxes.at(large), bounds.at(large), forms.at(large), proved[large]
         if len(boxes):

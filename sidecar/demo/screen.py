@@ -15,6 +15,7 @@ class Screen:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._terminal = stream.isatty()
+        self._unfinished = False
 
     def heading(self, text: str) -> None:
         """A line that stands out."""
@@ -33,10 +34,12 @@ class Screen:
         if self._terminal:
             self._stream.write(f"{_REWRITE}{text}")
             self._stream.flush()
+            self._unfinished = True
 
     def _styled(self, text: str, style: str) -> str:
         return f"{style}{text}{_RESET}" if self._terminal else text
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{_REWRITE}{text}" if self._terminal else text)
+        self._stream.write(f"{_REWRITE}{text}" if self._unfinished else text)
         self._stream.flush()
+        self._unfinished = False

@@ -29,6 +29,10 @@ class WireMap:
         """The physical value of a wire one."""
         return (wire - self.offset) / self.scale
 
+    def inverse(self) -> tuple[Fraction, Fraction]:
+        """Factor and shift in ``physical = factor * wire + shift``."""
+        return bounded(1 / self.scale), bounded(-self.offset / self.scale)
+
 
 IDENTITY: Final = WireMap()
 
@@ -68,7 +72,7 @@ class Feature:
 
     def form(self) -> Linear:
         """The physical value as a linear form over the wire's row."""
-        factor, shift = bounded(1 / self.wire.scale), bounded(-self.wire.offset / self.wire.scale)
+        factor, shift = self.wire.inverse()
         return Linear({}, {self.position: factor}, shift)
 
 
@@ -82,7 +86,7 @@ class Score:
 
     def form(self) -> Linear:
         """The physical value as a linear form over the wire's row."""
-        factor, shift = bounded(1 / self.wire.scale), bounded(-self.wire.offset / self.wire.scale)
+        factor, shift = self.wire.inverse()
         return Linear({self.position: factor}, {}, shift)
 
 

@@ -9,6 +9,8 @@
 import dataclasses
 import http
 import json
+import socket
+import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,13 +64,26 @@ def _text(status: http.HTTPStatus, text: str) -> Page:
     return Page(status, "text/plain; charset=utf-8", f"{text}\n".encode())
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        """Bind without asking DNS for our own name, as the base class would."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "sidecar", self.server_address[1]
+
+
 class AdminServer:
     """Serves pages from a thread until closed; ``port`` is the bound one."""
 
     def __init__(self, address: str, pages: Pages) -> None:
         host, _, port = address.rpartition(":")
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), _handler(pages))
+            self._server = _Server(host.strip("[]"), int(port), _handler(pages))
         except (OSError, ValueError, OverflowError) as error:
             raise OperationError(
                 f"cannot listen on {address} for metrics and health: {error}; choose another address with --admin"

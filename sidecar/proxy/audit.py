@@ -1,5 +1,5 @@
 """The audit record: one JSON line to the logger ``sidecar.audit`` for each row that a gate fired on, and for
-each request that was refused or failed.
+each request that was refused, failed, or answered without being judged.
 
 Rows that satisfied their properties leave no line; metrics count them.
 """
@@ -38,14 +38,23 @@ def record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
 
 def record_refusal(decision: str, refusal: Refusal) -> None:
     """Write down that a request got an error."""
+    _write_request(decision, "error", refusal)
+
+
+def record_unjudged(decision: str, why: Refusal) -> None:
+    """Write down that an answer went to the client that no property could judge and none enforces."""
+    _write_request(decision, "unjudged", why)
+
+
+def _write_request(decision: str, outcome: str, refusal: Refusal) -> None:
     _write(
         {
             "decision": decision,
             "model": refusal.bundle.model_name if refusal.bundle else None,
             "revision": refusal.bundle.revision if refusal.bundle else None,
-            "outcome": "error",
+            "outcome": outcome,
             "reason": refusal.reason,
-            "message": refusal.message,
+            "message": refusal.text,
         }
     )
 

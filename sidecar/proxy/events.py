@@ -2,11 +2,15 @@
 
 import dataclasses
 import enum
+from typing import Final
 
 from sidecar.bundle.coverage import Label
 from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
+
+MAX_TEXT_CHARACTERS: Final = 500
+"""gRPC's limit for all metadata of a message is 8 KiB, and a character may take 12 bytes there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,11 @@ class Refusal:
     message: str
     bundle: ActiveBundle | None = None
 
+    @property
+    def text(self) -> str:
+        """The message, cut where it would be too long for trailers and logs: a client may choose what is in it."""
+        return self.message if len(self.message) <= MAX_TEXT_CHARACTERS else f"{self.message[:MAX_TEXT_CHARACTERS]}..."
+
 
 class RequestOutcome(enum.StrEnum):
     """What became of a request; a metric label."""
@@ -30,6 +39,7 @@ class RequestOutcome(enum.StrEnum):
     OUTSIDE = "outside"  # no row in any domain: the upstream's bytes
     UNTOUCHED = "untouched"  # all rows satisfied their properties: the upstream's bytes
     CORRECTED = "corrected"
+    UNJUDGED = "unjudged"  # only shadow properties watched, and could not read it: the upstream's bytes
     REFUSED = "refused"  # by a check of the request, or by a gate
     FAILED = "failed"  # the upstream's fault, or ours
     CANCELLED = "cancelled"  # the client gave up, or its deadline passed
@@ -41,6 +51,7 @@ class RowOutcome(enum.StrEnum):
     OUTSIDE = "outside"
     UNTOUCHED = "untouched"
     CORRECTED = "corrected"
+    UNJUDGED = "unjudged"
     REFUSED = "refused"  # this row, or another one of its request
 
 
@@ -96,8 +107,10 @@ class Events:
         rows: how many rows had which outcome.
         fired: in the order of rows.
         in_domain: for every property that is not off.
+        unjudged: why the answer could not be judged, where it went to the client all the same.
     """
 
     rows: tuple[tuple[RowOutcome, int], ...]
     fired: tuple[RowEvent, ...] = ()
     in_domain: tuple[DomainRows, ...] = ()
+    unjudged: Refusal | None = None

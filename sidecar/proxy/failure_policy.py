@@ -71,7 +71,7 @@ _FIXED_TEXT: Final[dict[Reason, str]] = {
 
 def status_of_refusal(refusal: Refusal) -> Status:
     """The status for a refusal of ours."""
-    text = _FIXED_TEXT.get(refusal.reason, refusal.message)
+    text = _FIXED_TEXT.get(refusal.reason, refusal.text)
     return Status(_CODE[refusal.reason], f"{refusal.reason}: {text}", refusal.reason)
 
 

@@ -5,6 +5,7 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import logging
@@ -22,10 +23,13 @@ from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Judgement, admit, judge
+from sidecar.proxy.request_path import Judgement, Plan, admit, judge
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 
 OUTCOME_KEY: Final = "gate-outcome"
+
+MAX_ROWS_ON_THE_LOOP: Final = 16
+"""Larger batches are judged in a thread: a correction takes up to about a millisecond, and the loop serves everyone."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -56,6 +60,12 @@ class ModelInfer:
         self._registry = registry
         self._upstream = upstream
         self._metrics = metrics
+        # One thread: large batches take turns, and small requests are never behind more than one of them.
+        self._large_batches = concurrent.futures.ThreadPoolExecutor(1, "large-batches")
+
+    def close(self) -> None:
+        """End the thread; no call is in flight any more."""
+        self._large_batches.shutdown()
 
     async def answer(self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
         """Answer one request; the upstream gets ``timeout_seconds``."""
@@ -79,11 +89,16 @@ class ModelInfer:
         reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
         if isinstance(reply, UpstreamFailure):
             return self._fail(exchange, reply)
-        with exchange.computing():
-            judgement = judge(admission.plan, reply.body)
+        judgement = await self._judge(exchange, admission.plan, reply.body)
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, admission.plan.bundle, judgement, reply)
+
+    async def _judge(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
+        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
+            return _timed_judge(exchange, plan, response)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._large_batches, _timed_judge, exchange, plan, response)
 
     def _conclude(
         self, exchange: _Exchange, bundle: ActiveBundle, judgement: Judgement, reply: UpstreamReply
@@ -91,6 +106,8 @@ class ModelInfer:
         self._metrics.judged(bundle.model_name, judgement.events)
         for event in judgement.events.fired:
             audit.record_row(bundle, exchange.decision, event)
+        if judgement.events.unjudged is not None:
+            audit.record_unjudged(exchange.decision, judgement.events.unjudged)
         if isinstance(judgement.answer, Refusal):
             return self._refuse(exchange, judgement.answer)
         self._count(exchange, judgement.outcome)
@@ -117,3 +134,8 @@ class ModelInfer:
     def _count(self, exchange: _Exchange, outcome: RequestOutcome) -> None:
         total_seconds = time.perf_counter() - exchange.started
         self._metrics.request_finished(exchange.bundle, outcome, total_seconds, exchange.gate_seconds)
+
+
+def _timed_judge(exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
+    with exchange.computing():
+        return judge(plan, response)

@@ -30,6 +30,8 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 
+_GRPC_BUT_END_TO_END: Final = frozenset({"grpc-status-details-bin", "grpc-tags-bin", "grpc-trace-bin"})
+
 _PREFIXES: Final = (":", "grpc-", OWN_PREFIX)
 
 
@@ -39,4 +41,4 @@ def travelling(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
 
 
 def _travels(key: str) -> bool:
-    return key not in _HOP_BY_HOP and not key.startswith(_PREFIXES)
+    return key in _GRPC_BUT_END_TO_END or (key not in _HOP_BY_HOP and not key.startswith(_PREFIXES))

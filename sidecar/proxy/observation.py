@@ -1,6 +1,7 @@
 """From decisions to events: what was seen, with the coverage map's label on it. Nothing here decides anything."""
 
-from collections.abc import Iterator, Mapping
+import collections
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from sidecar.bundle.coverage import Label, label
 from sidecar.gates.decide import Decisions, Outcome, RowDecision
 from sidecar.proxy.active_bundle import ActiveBundle
-from sidecar.proxy.events import DomainRows, Events, RowEvent, RowOutcome, Violation
+from sidecar.proxy.events import DomainRows, Events, Refusal, RowEvent, RowOutcome, Violation
 from sidecar.tensors import Rows
 
 
@@ -17,17 +18,22 @@ def all_outside(count: int) -> Events:
     return Events(((RowOutcome.OUTSIDE, count),))
 
 
+def not_judged(contained: npt.NDArray[np.bool_], why: Refusal) -> Events:
+    """The events of an answer that goes to the client although it could not be judged."""
+    inside = int(contained.any(axis=1).sum())
+    return Events(((RowOutcome.UNJUDGED, inside), (RowOutcome.OUTSIDE, len(contained) - inside)), unjudged=why)
+
+
 def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_], decisions: Decisions) -> Events:
     """The events of an answer that was judged.
 
     ``contained`` is bool (row, gate), False for gates that are off.
     """
-    labels = {gate: label(bundle.coverage, gate, inputs) for gate in np.flatnonzero(contained.any(axis=0)).tolist()}
     refused = any(row.outcome is Outcome.REFUSED for row in decisions.rows)
     return Events(
         rows=_row_counts(contained, decisions, refused),
-        fired=tuple(_row_event(bundle, row, labels, refused) for row in decisions.rows),
-        in_domain=tuple(_domain_rows(bundle, contained, labels)),
+        fired=tuple(_row_event(bundle, inputs, row, refused) for row in decisions.rows),
+        in_domain=tuple(_domain_rows(bundle, inputs, contained)),
     )
 
 
@@ -47,9 +53,8 @@ def _row_counts(
     return tuple((outcome, rows) for outcome, rows in counts.items() if rows)
 
 
-def _row_event(
-    bundle: ActiveBundle, row: RowDecision, labels: Mapping[int, npt.NDArray[np.uint8]], refused: bool
-) -> RowEvent:
+def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bool) -> RowEvent:
+    here = inputs[row.row : row.row + 1]
     return RowEvent(
         row=row.row,
         outcome=RowOutcome.REFUSED if refused else RowOutcome(row.outcome),
@@ -57,17 +62,14 @@ def _row_event(
         reason=row.reason,
         largest_change=row.largest_change,
         violations=tuple(
-            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(labels[gate][row.row]))
+            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label(bundle.coverage, gate, here)[0]))
             for gate in sorted((*row.fired, *row.shadow_fired))
         ),
     )
 
 
-def _domain_rows(
-    bundle: ActiveBundle, contained: npt.NDArray[np.bool_], labels: Mapping[int, npt.NDArray[np.uint8]]
-) -> Iterator[DomainRows]:
-    for gate, of_rows in labels.items():
-        counts = np.bincount(of_rows[contained[:, gate]], minlength=len(Label)).tolist()
-        for proved, count in zip(Label, counts, strict=True):
-            if count:
-                yield DomainRows(bundle.property_ids[gate], proved, count)
+def _domain_rows(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]) -> Iterator[DomainRows]:
+    for gate in np.flatnonzero(contained.any(axis=0)).tolist():
+        counts = collections.Counter(label(bundle.coverage, gate, inputs[contained[:, gate]]).tolist())
+        for proved, count in sorted(counts.items()):
+            yield DomainRows(bundle.property_ids[gate], Label(proved), count)

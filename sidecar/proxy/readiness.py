@@ -6,12 +6,11 @@ import asyncio
 import logging
 from typing import Final
 
-from sidecar.errors import UpstreamError
 from sidecar.protocols.open_inference.readiness import decode_model_ready, encode_model_ready_request
 from sidecar.proxy.active_bundle import Registry
 from sidecar.proxy.methods import MODEL_READY
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.upstream import Upstream, UpstreamFailure
+from sidecar.proxy.upstream import Upstream, UpstreamReply
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -55,8 +54,9 @@ class Readiness:
     async def ask(self) -> None:
         """Ask once about every guarded model."""
         names = tuple(self._registry.current.bundles)
-        answers = await asyncio.gather(*(self._ask(name) for name in names))
-        ready = frozenset(name for name, answer in zip(names, answers, strict=True) if answer)
+        # An exception is no yes, and must not end the asking.
+        answers = await asyncio.gather(*(self._ask(name) for name in names), return_exceptions=True)
+        ready = frozenset(name for name, answer in zip(names, answers, strict=True) if answer is True)
         if ready != self._ready_models:
             _LOGGER.info("models ready upstream: %s of %s", sorted(ready), sorted(names))
         self._ready_models = ready
@@ -64,11 +64,7 @@ class Readiness:
             self._metrics.model_ready(name, name in ready)
 
     async def _ask(self, model_name: str) -> bool:
+        """Raises UpstreamError for an answer that cannot be read."""
         request = encode_model_ready_request(model_name)
         reply = await self._upstream.call(MODEL_READY, request, (), max(self._interval_seconds, 1.0))
-        if isinstance(reply, UpstreamFailure):
-            return False
-        try:
-            return decode_model_ready(reply.body)
-        except UpstreamError:
-            return False
+        return isinstance(reply, UpstreamReply) and decode_model_ready(reply.body)

@@ -20,7 +20,7 @@ from sidecar.protocols.open_inference.response import drop_outputs, read_respons
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.metadata import Metadata, travelling
-from sidecar.proxy.observation import all_outside, observe
+from sidecar.proxy.observation import all_outside, not_judged, observe
 from sidecar.tensors import Rows
 
 
@@ -68,6 +68,8 @@ def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission
         gated = read_request(parsed, bundle.signature, models.limit_rows)
         contained = contains(bundle.gates, gated.inputs) & np.array([mode is not Mode.OFF for mode in bundle.modes])
         _refuse_outside(bundle, contained)
+        if not contained.any():
+            return Admission(request, travelling(metadata), Plan(bundle, gated.inputs, contained, frozenset()))
         plan = Plan(bundle, gated.inputs, contained, gated.added_outputs)
         return Admission(gated.forward, travelling(metadata), plan)
     except CallerError as error:
@@ -76,9 +78,9 @@ def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
+    if not plan.contained.any():
+        return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
-        if not plan.contained.any():
-            return Judgement(_as_asked(plan, response), RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
         received = read_response(response, plan.bundle.signature, len(plan.inputs))
         decisions = decide(plan.bundle.gates, plan.bundle.modes, plan.inputs, received.outputs)
         outcome = _outcome(decisions)
@@ -90,7 +92,7 @@ def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
             body = replace_outputs(received, _corrected(received.outputs, decisions), plan.bundle.signature)
         return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
-        return Refusal(error.reason, error.message, plan.bundle)
+        return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))
 
 
 def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
@@ -105,8 +107,10 @@ def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:
+    if bundle.outside is Outside.PASS:
+        return
     outside = np.flatnonzero(~contained.any(axis=1))
-    if bundle.outside is Outside.REFUSE and len(outside):
+    if len(outside):
         raise CallerError(
             Reason.OUTSIDE_DOMAIN,
             f"row {int(outside[0])} lies in no property's domain ({len(outside)} of {len(contained)} rows), and "
@@ -117,6 +121,19 @@ def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> N
 def _as_asked(plan: Plan, response: bytes) -> bytes:
     """The response without the outputs that were asked for on the gates' behalf."""
     return drop_outputs(response, plan.added_outputs) if plan.added_outputs else response
+
+
+def _unreadable(plan: Plan, response: bytes, why: Refusal) -> Judgement | Refusal:
+    """An answer that cannot be judged is none, unless nothing but shadow properties, which never influence what
+    the client gets, watches it.
+    """
+    enforced = [mode is Mode.ENFORCE for mode in plan.bundle.modes]
+    if plan.contained[:, enforced].any():
+        return why
+    try:
+        return Judgement(_as_asked(plan, response), RequestOutcome.UNJUDGED, not_judged(plan.contained, why))
+    except UpstreamError:
+        return why
 
 
 def _outcome(decisions: Decisions) -> RequestOutcome:

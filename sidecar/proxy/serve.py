@@ -90,9 +90,9 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
-        handler = ProxyHandler(
-            ModelInfer(registry, upstream, metrics), upstream, readiness, metrics, settings.upstream_timeout_seconds
-        )
+        infer = ModelInfer(registry, upstream, metrics)
+        stack.callback(infer.close)
+        handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
         server, listen_port = bind_server(handler, settings.listen, settings.limit_bytes)
         await readiness.ask()
         asking = asyncio.create_task(readiness.keep_asking())

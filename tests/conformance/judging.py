@@ -68,7 +68,7 @@ def _check_forwarded(request: bytes, forwarded: bytes) -> None:
     """The client's own bytes, and at most more outputs asked for after them."""
     assert forwarded.startswith(request)
     asked = pb.ModelInferRequest.FromString(request)
-    if asked.outputs:
+    if asked.outputs and forwarded != request:
         names = {output.name for output in pb.ModelInferRequest.FromString(forwarded).outputs}
         assert names == {output.name for output in asked.outputs} | {"y", "z"}
     else:

@@ -27,7 +27,7 @@ from tests.e2e.networks import OVERLAPPING_PROPERTY, tying_network
 from tests.e2e.traffic import Answer, Wire, ask
 from tests.e2e.triton.launcher import RunningTriton, ServedModel, TritonInstall, running_triton
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("triton")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ACASXU_WIRE = Wire("input", "linear_7_Add", (1, 1, 1, 5))
 BATCH_WIRE = Wire("input", "scores", (None, 5))

@@ -13,7 +13,7 @@ from tests.e2e.traffic import Wire, ask
 from tests.e2e.triton import launcher
 from tests.e2e.triton.launcher import ServedModel, TritonFailed, TritonUnavailable, install_triton, running_triton
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("triton")]
+pytestmark = pytest.mark.e2e
 
 WIRE = Wire("input", "scores", (None, 5))
 

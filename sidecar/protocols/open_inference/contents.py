@@ -44,6 +44,9 @@ class TensorDefect(Exception):
 _TYPED_FIELD: Final[dict[Datatype, str]] = {Datatype.FP32: "fp32_contents", Datatype.FP64: "fp64_contents"}
 
 
+_SHARED_MEMORY_KEYS: Final = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+
+
 class TensorReader:
     """Reads the gated tensors of one message.
 
@@ -171,4 +174,4 @@ def replace_typed(tensor: Tensor, changed: npt.NDArray[np.bool_], values: Rows, 
 
 def shared_memory_keys(parameters: Mapping[str, pb.InferParameter]) -> list[str]:
     """The parameters that put a tensor outside the message."""
-    return sorted(key for key in parameters if key.startswith("shared_memory"))
+    return [key for key in _SHARED_MEMORY_KEYS if key in parameters]

@@ -19,6 +19,9 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.protocols.open_inference.contents import Defect, TensorDefect, TensorReader, shared_memory_keys
 from sidecar.tensors import ModelSignature, Rows
 
+MAX_TENSORS: Final = 4096
+"""In one request. A message of empty tensors could else hold millions, each looked at one by one."""
+
 _REASON: Final[dict[Defect, Reason]] = {
     Defect.MISSING: Reason.INPUT_MISSING,
     Defect.DUPLICATE: Reason.INPUT_DUPLICATE,
@@ -77,11 +80,18 @@ def read_request(request: InferRequest, signature: ModelSignature, limit_rows: i
     Raises:
         CallerError: the request cannot be judged as it is; each cause has its own reason.
     """
+    _refuse_too_many_tensors(request.message)
     _refuse_shared_memory(request.message)
     inputs = _read_inputs(request.message, signature, limit_rows)
     _refuse_non_finite(inputs, signature)
     added = _outputs_to_add(request.message, signature)
     return GatedRequest(inputs, request.content + _output_requests(added), frozenset(added))
+
+
+def _refuse_too_many_tensors(message: pb.ModelInferRequest) -> None:
+    count = max(len(message.inputs), len(message.outputs), len(message.raw_input_contents))
+    if count > MAX_TENSORS:
+        raise CallerError(Reason.MALFORMED_REQUEST, f"got {count} tensors, at most {MAX_TENSORS} are accepted")
 
 
 def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:

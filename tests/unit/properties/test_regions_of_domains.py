@@ -100,3 +100,8 @@ def test_too_many_boxes_of_too_many_features_are_refused() -> None:
     features = [Feature(f"X_{index}", index) for index in range(2000)]
     with pytest.raises(Complaint, match="multiplied out"):
         regions([()] * 501, features)
+
+
+def test_bound_at_the_end_of_the_range_leaves_a_single_value() -> None:
+    (region,) = regions([(at_least(0, 1),)], [GAP, SPEED])
+    assert (region.box.lower[0], region.box.upper[0]) == (1, 1)

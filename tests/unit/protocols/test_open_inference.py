@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import CallerError, InternalError, Reason, UpstreamError
@@ -86,6 +86,7 @@ class TestEachDatatype:
         assert read_response(infer_response(datatype, raw, [2]), model, 1).outputs.shape == (1, 2)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16), st.integers(0, 3), st.floats(width=32))
 def test_unchanged_values_keep_their_very_bits(raw, place, value):
     """Payloads of NaN included, which float64 arithmetic does not preserve."""

@@ -1,7 +1,7 @@
 """Moving bytes of serialised messages."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.protocols.generated import open_inference_pb2 as pb
@@ -64,6 +64,7 @@ def test_an_edit_without_its_field_is_told():
         splice(EVERY_WIRE_TYPE, {(3, 1): None})
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=6), st.binary(max_size=200), st.data())
 def test_splicing_does_what_editing_the_parsed_message_does(contents, new, data):
     message = pb.ModelInferResponse(model_name="m", id="7", raw_output_contents=contents)
@@ -75,6 +76,7 @@ def test_splicing_does_what_editing_the_parsed_message_does(contents, new, data)
     assert spliced == message.SerializeToString()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_what_protobuf_parses_is_walked_to_its_end(message):
     try:

@@ -1,12 +1,14 @@
 """The shell around the request path, with an upstream in memory: failures, time, cancellation, defects."""
 
 import asyncio
+import json
 import logging
 
 import grpc
 import pytest
 
 from sidecar.errors import Reason
+from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import Registry, activate, active_models
 from sidecar.proxy.failure_policy import Status
 from sidecar.proxy.infer import ModelInfer
@@ -14,7 +16,7 @@ from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.upstream import UpstreamFailure, UpstreamReply
-from tests.conformance.guarded_model import bundle_bytes, request, response
+from tests.conformance.guarded_model import bundle_bytes, request, response, values
 
 INSIDE = request([0.75, 0]).SerializeToString()
 TOO_HIGH = response([[3, 2, 1]]).SerializeToString()
@@ -100,6 +102,37 @@ def test_a_defect_fails_closed_under_its_decision_id(caplog):
     assert "secret" not in answer.result.details
     assert "a secret of ours" in caplog.text
     assert fixture.requests("failed") == fixture.refusals(Reason.INTERNAL) == 1
+
+
+def test_a_large_batch_does_not_hold_up_a_small_request():
+    """The batch takes tens of milliseconds of projecting; the loop goes on meanwhile."""
+    rows = 200
+    fixture = Fixture(response([[3, 2, 1]] * rows).SerializeToString())
+
+    async def ask_both():
+        large = request([[0.75, 0]] * rows).SerializeToString()
+        batch = asyncio.create_task(fixture.infer.answer("ab" * 16, large, (), 10.0))
+        await asyncio.sleep(0.005)
+        await fixture.infer.answer("cd" * 16, b"\xff", (), 10.0)
+        still_judging = not batch.done()
+        return still_judging, await batch
+
+    still_judging, answer = asyncio.run(ask_both())
+    assert still_judging
+    assert (values(answer.result, "y") == [1, 2, 1]).all()
+    fixture.infer.close()
+
+
+def test_an_unjudged_answer_is_counted_and_recorded(caplog):
+    models = active_models([activate(bundle_bytes(), mode=Mode.SHADOW)])
+    metrics = Metrics()
+    infer = ModelInfer(Registry(models), MemoryUpstream({MODEL_INFER: b"\xff"}), metrics)
+    with caplog.at_level(logging.INFO, "sidecar.audit"):
+        answer = asyncio.run(infer.answer("ab" * 16, INSIDE, (), 1.0))
+    assert answer.result == b"\xff"
+    assert dict(answer.trailing)["gate-outcome"] == "unjudged"
+    assert metrics.value("gate_requests_total", model="guarded", outcome="unjudged") == 1
+    assert json.loads(caplog.records[-1].message)["outcome"] == "unjudged"
 
 
 def test_requests_for_unknown_models_do_not_make_series():

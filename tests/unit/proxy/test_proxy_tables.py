@@ -65,9 +65,21 @@ def test_what_the_table_does_not_name_is_unknown(method):
     assert rule_of(method) is Rule.UNSUPPORTED_UNKNOWN
 
 
-@pytest.mark.parametrize("key", ["gate-mode", "Gate-Mode", "grpc-timeout", ":path", "te", "content-type", "user-agent"])
+@pytest.mark.parametrize(
+    "key", ["gate-mode", "Gate-Mode", "grpc-timeout", "grpc-status", ":path", "te", "content-type", "user-agent"]
+)
 def test_metadata_that_stays_here(key):
     assert travelling([(key, "x"), ("authorization", "y")]) == (("authorization", "y"),)
+
+
+@pytest.mark.parametrize("key", ["grpc-status-details-bin", "grpc-trace-bin", "x-gate-mode"])
+def test_metadata_that_travels(key):
+    assert travelling([(key, b"x")]) == ((key, b"x"),)
+
+
+def test_a_message_that_a_client_made_long_is_cut():
+    refusal = Refusal(Reason.INPUT_MISSING, "x" * 100_000)
+    assert len(status_of_refusal(refusal).details) < 600
 
 
 def test_repeated_keys_keep_their_order():

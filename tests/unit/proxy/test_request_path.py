@@ -42,6 +42,7 @@ def admitted(x, models=MODELS) -> Admission:
     return admission
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_or_admitted(content):
     outcome = admit(content, (), MODELS)
@@ -49,7 +50,8 @@ def test_any_bytes_are_refused_or_admitted(content):
         pb.ModelInferRequest.FromString(content)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(st.sampled_from(SEEDS), st.data())
 def test_damaged_requests_are_never_admitted_unless_protobuf_reads_them(seed, data):
     """Bytes replaced, removed and inserted in real requests."""
@@ -70,7 +72,8 @@ def test_damaged_requests_are_never_admitted_unless_protobuf_reads_them(seed, da
         assert outcome.forward.startswith(bytes(content))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=2)), max_size=3))
 def test_any_answer_is_judged_or_refused(noise, edits):
     plan = admitted([[0.75, 0]]).plan
@@ -84,6 +87,7 @@ def test_any_answer_is_judged_or_refused(noise, edits):
 
 
 @settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(x0, st.sampled_from([-10.0, 0.0, 10.5]), output, output, output, output), min_size=1, max_size=4
@@ -161,6 +165,57 @@ class TestEvents:
         assert judgement.outcome is RequestOutcome.OUTSIDE
         assert judgement.events.rows == ((RowOutcome.OUTSIDE, 2),)
         assert judgement.events.in_domain == ()
+
+
+class TestShadow:
+    """What no enforced property watches reaches the client whatever it is."""
+
+    MODELS = active_models([activate(bundle_bytes(), mode=Mode.SHADOW)])
+
+    def judged(self, asked: pb.ModelInferRequest, answer: bytes):
+        admission = admit(asked.SerializeToString(), (), self.MODELS)
+        return judge(admission.plan, answer)
+
+    def test_violations_are_recorded_only(self):
+        answer = response([[0, 0, 0]]).SerializeToString()
+        judgement = self.judged(request([4.5, 0]), answer)
+        assert judgement.answer is answer
+        assert judgement.events.fired[0].violations == (Violation("never", Mode.SHADOW, Label.VIOLATING),)
+
+    @pytest.mark.parametrize("answer", [b"", b"\xff\xff", response([[0, 0]]).SerializeToString()])
+    def test_an_answer_that_cannot_be_judged_passes_and_is_counted(self, answer):
+        judgement = self.judged(request([[0.75, 0], [1.5, 0]]), answer)
+        assert judgement.answer is answer
+        assert judgement.outcome is RequestOutcome.UNJUDGED
+        assert judgement.events.rows == ((RowOutcome.UNJUDGED, 1), (RowOutcome.OUTSIDE, 1))
+        assert judgement.events.unjudged.reason.startswith("upstream_")
+
+    def test_an_answer_that_cannot_be_judged_is_still_cut_to_what_was_asked_for(self):
+        asked = request([0.75, 0])
+        asked.outputs.add(name="note")
+        answer = response([[0, 0]])
+        assert self.judged(asked, answer.SerializeToString()).answer == _only_note(answer)
+
+    @pytest.mark.parametrize("defect", ["no protobuf", "misaligned"])
+    def test_an_answer_that_cannot_be_cut_is_refused(self, defect):
+        asked = request([0.75, 0])
+        asked.outputs.add(name="note")
+        answer = response([[0, 0, 0]])
+        answer.raw_output_contents.pop()
+        content = b"\xff" if defect == "no protobuf" else answer.SerializeToString()
+        assert isinstance(self.judged(asked, content), Refusal)
+
+    def test_an_enforced_row_in_the_batch_is_judged_strictly(self):
+        admission = admitted([[0.75, 0], [4.5, 0]])
+        assert judge(admission.plan, b"\xff").reason is Reason.UPSTREAM_MALFORMED
+
+
+def _only_note(answer: pb.ModelInferResponse) -> bytes:
+    expected = pb.ModelInferResponse()
+    expected.CopyFrom(answer)
+    del expected.outputs[2], expected.outputs[0]
+    del expected.raw_output_contents[2], expected.raw_output_contents[0]
+    return expected.SerializeToString()
 
 
 def test_a_plan_keeps_the_bundle_that_its_request_started_with():

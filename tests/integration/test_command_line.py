@@ -1,0 +1,281 @@
+"""The commands as a person types them: what they print, what they refuse and with which exit status."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from sidecar.cli import main
+from sidecar.demo.driving import MODEL_PATH, PROPERTIES_PATH
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run one command: exit status, standard output, standard error."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's bundle, searched for a moment only."""
+    target = tmp_path_factory.mktemp("cli") / "safe_distance.gates"
+    arguments = ["--model", str(MODEL_PATH), "--property", str(PROPERTIES_PATH), "--output", str(target)]
+    assert main(["compile", *arguments, "--max-regions", "500"]) == 0
+    return target
+
+
+def _refused(result: tuple[int, str, str], status: int, *expected: str) -> None:
+    """One clear line on standard error, with these words in it, and no output."""
+    got, out, err = result
+    assert got == status, err
+    assert out == ""
+    assert err.startswith("sidecar: ")
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for words in expected:
+        assert words in err
+
+
+def _properties(folder: Path, text: str) -> Path:
+    path = folder / "properties.yaml"
+    head = PROPERTIES_PATH.read_text().partition("properties:")[0]
+    path.write_text(f"{head}properties:\n{text}")
+    return path
+
+
+def test_compile_prints_what_is_proved_and_writes_a_bundle(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "b.gates"
+    status, out, err = run(
+        "compile", "--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--max-regions", 300
+    )
+    assert (status, err) == (0, "")
+    assert "brake-when-closing-in" in out
+    assert f"{target}: guards 'safe_distance'" in out
+    assert target.stat().st_size > 1000
+
+
+def test_the_same_inputs_and_region_counts_give_the_same_bytes(run: Run, tmp_path: Path, compiled: Path) -> None:
+    _, out, _ = run("inspect", compiled, "--json")
+    regions = dict(json.loads(out)["manifest"]["options"])["max-regions"]
+    again = tmp_path / "again.gates"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", again)
+    assert run("compile", *arguments, "--max-regions", regions, "--time-limit", "1h")[0] == 0
+    assert again.read_bytes() == compiled.read_bytes()
+
+
+def test_name_revision_and_action_can_be_given(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "b.gates"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--max-regions", 50)
+    assert run("compile", *arguments, "--name", "other", "--revision", 7, "--action", "refuse")[0] == 0
+    _, out, _ = run("inspect", target)
+    assert "model other" in out
+    assert "revision        7" in out
+    assert "refuse" in out
+
+
+def test_inspect_shows_properties_and_coverage(run: Run, compiled: Path) -> None:
+    status, out, err = run("inspect", compiled)
+    assert (status, err) == (0, "")
+    for words in ("property brake-when-tailgating", "proved", "silent", "owner", "require"):
+        assert words in out
+
+
+@pytest.mark.parametrize(
+    "given", ['{"gap": 20, "own_speed": 30, "closing_speed": 12}', '{"features": [0.13333334, 0.75, 0.3]}']
+)
+def test_try_explains_a_row_given_by_names_or_by_tensor(run: Run, compiled: Path, given: str) -> None:
+    status, out, err = run("try", compiled, "--input", given, "--model", MODEL_PATH)
+    assert (status, err) == (0, "")
+    assert "gap" in out
+    assert "20 m" in out
+    assert "property brake-when-closing-in:" in out
+    assert "the client gets" in out
+
+
+def test_try_shows_a_violating_answer_and_its_correction(run: Run, compiled: Path) -> None:
+    answer = '{"BRAKE_HARD": 0, "BRAKE": 0, "HOLD": 1, "ACCELERATE": 3}'
+    given = '{"gap": 20, "own_speed": 30, "closing_speed": 12}'
+    status, out, _ = run("try", compiled, "--input", given, "--answer", answer)
+    assert status == 0
+    assert "brake-when-closing-in: VIOLATED" in out
+    assert "the client gets this instead (project" in out
+
+
+def test_try_without_an_answer_says_where_the_input_lies(run: Run, compiled: Path) -> None:
+    status, out, _ = run("try", compiled, "--input", '{"gap": 149, "own_speed": 10, "closing_speed": 0}')
+    assert status == 0
+    assert "does not apply" in out
+    assert "no answer to judge" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("gap=3", "expected JSON"),
+        ("[1, 2]", "expected a JSON object"),
+        ('{"gap": 3}', "expected {"),
+        ('{"gap": 3, "own_speed": "fast", "closing_speed": 0}', "expected a number"),
+        ('{"features": [1, 2]}', "has 2 values"),
+        ('{"features": [1, 2, null]}', "expected numbers"),
+        ('{"features": [1, 2, 1e99]}', "beyond the range"),
+        ('{"features": [1, 2, NaN]}', "expected"),
+        ("[" * 100_000, "expected JSON"),
+    ],
+)
+def test_try_refuses_what_is_no_row(run: Run, compiled: Path, given: str, words: str) -> None:
+    _refused(run("try", compiled, "--input", given), 2, words)
+
+
+def test_a_broken_onnx_file_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(MODEL_PATH.read_bytes()[:200])
+    _refused(
+        run("compile", "--model", broken, "--property", PROPERTIES_PATH, "--output", tmp_path / "b"), 2, "broken.onnx"
+    )
+
+
+def test_an_unknown_operator_is_named_with_node_and_opset(run: Run, tmp_path: Path) -> None:
+    node = helper.make_node("Sin", ["x"], ["y"], name="wave")
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph([node], "g", tensors[:1], tensors[1:]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    onnx.save(model, tmp_path / "sin.onnx")
+    result = run("compile", "--model", tmp_path / "sin.onnx", "--property", PROPERTIES_PATH, "--output", tmp_path / "b")
+    _refused(result, 2, "Sin", "wave", "17")
+
+
+def test_a_missing_file_is_one_clear_line(run: Run, tmp_path: Path) -> None:
+    missing = tmp_path / "none.onnx"
+    _refused(run("compile", "--model", missing, "--property", PROPERTIES_PATH, "--output", "b"), 2, "none.onnx")
+    _refused(run("compile", "--model", MODEL_PATH, "--property", tmp_path / "no.yaml", "--output", "b"), 2, "no.yaml")
+    _refused(run("inspect", tmp_path / "no.gates"), 2, "no.gates")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("  - {id: a, when: gap <= 5, require: best == FLY}", "FLY"),
+        ("  - {id: a, when: height <= 5, require: best == BRAKE}", "height"),
+        ("  - {id: a, when: gap <= 5 and gap >= 6, require: best == BRAKE}", "empty domain"),
+        ("  - {id: a, when: gap <= , require: best == BRAKE}", "properties.yaml:"),
+    ],
+)
+def test_property_files_that_cannot_be_meant_are_refused_with_the_place(
+    run: Run, tmp_path: Path, text: str, words: str
+) -> None:
+    path = _properties(tmp_path, text)
+    result = run("compile", "--model", MODEL_PATH, "--property", path, "--output", tmp_path / "b.gates")
+    _refused(result, 2, words, "properties.yaml:")
+
+
+def test_a_tensor_that_the_model_does_not_have_is_named(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(PROPERTIES_PATH.read_text().replace("tensor: scores", "tensor: logits"))
+    result = run("compile", "--model", MODEL_PATH, "--property", path, "--output", tmp_path / "b.gates")
+    _refused(result, 2, "logits", "scores")
+
+
+def test_contradictory_properties_are_answered_with_no(run: Run, tmp_path: Path) -> None:
+    text = "  - {id: a, when: gap <= 50, require: best == BRAKE}\n  - {id: b, when: gap >= 20, require: best == HOLD}"
+    path = _properties(tmp_path, text)
+    result = run("compile", "--model", MODEL_PATH, "--property", path, "--output", tmp_path / "b.gates")
+    _refused(result, 1, "'a' and 'b' contradict each other", "x[0] in [0.133333")
+    assert not (tmp_path / "b.gates").exists()
+
+
+def test_property_files_for_different_models_are_refused(run: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    text = PROPERTIES_PATH.read_text().replace("name: safe_distance", "name: lane_keeping")
+    other.write_text(text.replace("id: ", "id: other-"))
+    result = run(
+        "compile", "--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--property", other, "--output", tmp_path / "b"
+    )
+    _refused(result, 2, "lane_keeping", "safe_distance")
+
+
+def test_a_property_id_stated_twice_is_refused(run: Run, tmp_path: Path) -> None:
+    files = ("--property", PROPERTIES_PATH, "--property", PROPERTIES_PATH)
+    _refused(run("compile", "--model", MODEL_PATH, *files, "--output", tmp_path / "b"), 2, "stated twice")
+
+
+def test_truncated_and_tampered_bundles_are_refused(run: Run, tmp_path: Path, compiled: Path) -> None:
+    content = compiled.read_bytes()
+    bad = tmp_path / "bad.gates"
+    for changed, reason in (
+        (content[:-7], "bundle_truncated"),
+        (content[:4000] + bytes([content[4000] ^ 1]) + content[4001:], "bundle_digest"),
+        (b"PK" + content[2:], "bundle_magic"),
+    ):
+        bad.write_bytes(changed)
+        _refused(run("inspect", bad), 2, reason)
+        _refused(run("try", bad, "--input", "{}"), 2, reason)
+        serve = run(
+            "serve", "--bundle", bad, "--upstream", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"
+        )
+        assert serve[0] == 2
+        assert reason in serve[2]
+        assert "Traceback" not in serve[2]
+
+
+@pytest.mark.parametrize("given", ["60", "1 day", "fast", "-5s"])
+def test_a_duration_without_a_unit_is_refused(run: Run, given: str) -> None:
+    status, _, err = run("compile", "--model", "m", "--property", "p", "--output", "o", "--time-limit", given)
+    assert status == 2
+    assert "--time-limit" in err
+
+
+def test_an_unwritable_output_is_an_operational_failure(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "no-such-folder" / "b.gates"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--max-regions", 5, "--output", target)
+    _refused(run("compile", *arguments), 3, "no-such-folder")
+
+
+def test_a_port_in_use_is_an_operational_failure(compiled: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "sidecar.cli",
+        "model-server",
+        "--model",
+        str(MODEL_PATH),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None
+            address = first.stdout.readline().split()[-1]
+            second = subprocess.run([*command[:-1], address], capture_output=True, text=True, timeout=60, check=False)
+            assert second.returncode == 3
+            assert address in second.stderr
+            assert "Traceback" not in second.stderr
+            serve = [sys.executable, "-m", "sidecar.cli", "serve", "--bundle", str(compiled), "--upstream", address]
+            third = subprocess.run(
+                [*serve, "--listen", address, "--admin", "127.0.0.1:0"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert third.returncode == 3
+            assert address in third.stderr
+            assert "Traceback" not in third.stderr
+        finally:
+            first.terminate()
