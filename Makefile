@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export GATE_DATA ?= ../shared/data
 
-PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos --pyi_out=$(1) --python_out=$(1) protos/open_inference.proto
+GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
@@ -57,7 +57,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@mkdir -p .cache/generated && $(call PROTOC,.cache/generated)
+	@mkdir -p .cache/generated && $(GENERATE) $(CURDIR)/.cache/generated
 	@for file in .cache/generated/*; do cmp "$$file" "sidecar/protocols/generated/$$(basename $$file)" \
 		|| { echo "generated code has drifted: run make generate" >&2; exit 1; }; done
 	@echo "generated code is current"
@@ -67,7 +67,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 
 generate: $(VENV)/dev.stamp
-	$(call PROTOC,sidecar/protocols/generated)
+	$(GENERATE)
 
 lock: $(BIN)/python
 	$(BIN)/pip install --quiet pip-tools==7.6.2

@@ -13,9 +13,9 @@ The search visits fewer than twice as many nodes, and in practice a handful."""
 MAX_NODES: Final = 2 * MAX_DISJUNCTS
 """Nodes of one projection's search, over all its rounds, before it gives up."""
 
-MAX_ACTIVE_SET_STEPS: Final = 200
-"""Steps of one active-set solve. It takes about two per halfspace that ends on the boundary; a longer one would keep a
-caller waiting for seconds."""
+MAX_ACTIVE_SET_STEPS: Final = 64
+"""Steps of one active-set solve. It takes about one per halfspace that ends on the boundary, and time grows with the
+fourth power of that number; a longer one would keep a caller waiting for seconds."""
 
 MAX_PROJECTION_PIVOTS: Final = 500
 """Pivots of one of a projection's linear programs; for the same reason."""

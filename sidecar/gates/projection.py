@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sidecar.gates.disjuncts import search
 from sidecar.gates.exact import Row, clause_holds
-from sidecar.gates.halfspaces import Alternatives, Change, Halfspace, JointClause, joint_clauses
+from sidecar.gates.halfspaces import Change, Halfspace, JointClause, joint_clauses
 from sidecar.gates.limits import MAX_NODES, TooCostly
 from sidecar.gates.prepare import PreparedGates
 from sidecar.gates.values import Norm
@@ -85,7 +85,6 @@ def _grow_until_it_holds(
     datatypes: Sequence[Datatype],
 ) -> ProjectionResult:
     tightened = [clause.halfspaces for clause in clauses]
-    growth = [Fraction(0)] * len(clauses)
     nodes_left = MAX_NODES
     for attempt in range(MAX_GROWTH_ROUNDS):
         found = search(tightened, norm, nodes_left)
@@ -98,8 +97,8 @@ def _grow_until_it_holds(
         if not failing:
             return ProjectionResult(output, None)
         for number in failing:
-            growth[number] = 2 * growth[number] or FIRST_GROWTH
-            tightened[number] = _tightened(clauses[number].halfspaces, growth[number], output, datatypes)
+            pairs = zip(clauses[number].halfspaces, tightened[number], strict=True)
+            tightened[number] = tuple(_grown(stated, current, values, datatypes) for stated, current in pairs)
     return ProjectionResult(None, Obstacle.NO_WIRE_VALUES)
 
 
@@ -113,16 +112,13 @@ def _on_the_wire(
     return output
 
 
-def _tightened(
-    halfspaces: Alternatives, growth: Fraction, output: npt.NDArray[np.float64], datatypes: Sequence[Datatype]
-) -> Alternatives:
-    """Halfspaces moved inwards by ``growth`` times what rounding around an answer can change."""
-    return tuple(half.tightened(growth * _rounding_change(half, output, datatypes)) for half in halfspaces)
+def _grown(stated: Halfspace, current: Halfspace, values: Row, datatypes: Sequence[Datatype]) -> Halfspace:
+    """A halfspace tightened twice as far as it is, and by no less than what rounding around an answer can undo."""
+    first = FIRST_GROWTH * _rounding_change(stated, values, datatypes)
+    return stated.tightened(max(2 * (current.shortfall - stated.shortfall), first))
 
 
-def _rounding_change(halfspace: Halfspace, output: npt.NDArray[np.float64], datatypes: Sequence[Datatype]) -> Fraction:
+def _rounding_change(halfspace: Halfspace, values: Row, datatypes: Sequence[Datatype]) -> Fraction:
     """The most that rounding can change the literal's value by: half a spacing for each output."""
-    spacings = (
-        abs(value) * spacing(Fraction(float(output[index])), datatypes[index]) for index, value in halfspace.normal
-    )
+    spacings = (abs(value) * spacing(Fraction(values[index]), datatypes[index]) for index, value in halfspace.normal)
     return sum(spacings, Fraction(0)) / 2

@@ -5,6 +5,7 @@ from pathlib import Path
 from sidecar.errors import InputError
 from sidecar.properties import vnnlib, yaml_reader
 from sidecar.properties.values import PropertyFile
+from sidecar.properties.vocabulary import Vocabulary
 from sidecar.tensors import ModelSignature
 
 
@@ -20,3 +21,12 @@ def read_properties(path: Path, signature: ModelSignature) -> PropertyFile:
         return yaml_reader.read_yaml(path, signature)
     known = ", ".join((*yaml_reader.SUFFIXES, *vnnlib.SUFFIXES))
     raise InputError(f"{path}: a property file's name ends in one of {known}; rename it, or give another file")
+
+
+def vocabulary_of(origin: str, content: bytes, signature: ModelSignature) -> Vocabulary | None:
+    """The names that a property file gives to the values of a row; None for a kind of file that names none.
+
+    Raises:
+        InputError: the content is not understood.
+    """
+    return yaml_reader.vocabulary_of(origin, content, signature) if origin.endswith(yaml_reader.SUFFIXES) else None

@@ -80,7 +80,7 @@ def read_yaml(path: Path, signature: ModelSignature) -> PropertyFile:
         InputError: unreadable, not understood, or not about this model; says where.
     """
     content = read_content(path, MAX_FILE_BYTES)
-    sections = compose(decode(path, content)).fields(["inputs", "outputs", "properties"], ["model"])
+    sections = _sections(path, content)
     name, batch_axis = _model(sections.get("model"))
     vocabulary = read_vocabulary(sections["inputs"], sections["outputs"], signature)
     properties: dict[str, Property] = {}
@@ -90,6 +90,16 @@ def read_yaml(path: Path, signature: ModelSignature) -> PropertyFile:
             raise item.error(f"the id {shown(found.trace.property_id)} is taken already; give each property its own")
         properties[found.trace.property_id] = found
     return PropertyFile(path.name, content, name, batch_axis, tuple(properties.values()))
+
+
+def vocabulary_of(origin: str, content: bytes, signature: ModelSignature) -> Vocabulary:
+    """The names and units of a file's content, as a bundle keeps it. Raises InputError as :func:`read_yaml` does."""
+    sections = _sections(Path(origin), content)
+    return read_vocabulary(sections["inputs"], sections["outputs"], signature)
+
+
+def _sections(path: Path, content: bytes) -> dict[str, Value]:
+    return compose(decode(path, content)).fields(["inputs", "outputs", "properties"], ["model"])
 
 
 def _model(section: Value | None) -> tuple[str | None, int | None]:

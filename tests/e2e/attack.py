@@ -27,16 +27,18 @@ def uniform_rows(judge: Judge, count: int, rng: np.random.Generator) -> np.ndarr
 def counterexamples(network: Network, judge: Judge, count: int, rng: np.random.Generator) -> np.ndarray:
     """Up to ``count`` FP32 rows that (in float64) violate, the best climbers of a large random sample."""
     lower, upper = judge.wire_box()
-    rows = uniform_rows(judge, 40_000, rng)
-    best = np.argsort(-_depths(network, judge, rows))[: 4 * count]
-    rows, depths = rows[best], np.sort(-_depths(network, judge, rows))[: 4 * count] * -1
-    for scale in SCALES:
-        for _ in range(ROUNDS_PER_SCALE):
-            steps = rng.normal(size=rows.shape) * scale * (upper - lower)
-            tried = np.clip((rows + steps).astype(np.float32), lower, upper)
-            found = _depths(network, judge, tried)
-            better = (found > depths) & (depths < 0)
-            rows[better], depths[better] = tried[better], found[better]
+    rows = uniform_rows(judge, 20_000, rng)
+    depths = _depths(network, judge, rows)
+    best = np.argsort(-depths)[: 4 * count]
+    rows, depths = rows[best], depths[best]
+    for scale in np.repeat(SCALES, ROUNDS_PER_SCALE):
+        if np.count_nonzero(depths >= 0) >= count:
+            break
+        steps = rng.normal(size=rows.shape) * scale * (upper - lower)
+        tried = np.clip((rows + steps).astype(np.float32), lower, upper)
+        found = _depths(network, judge, tried)
+        better = (found > depths) & (depths < 0)
+        rows[better], depths[better] = tried[better], found[better]
     return _spread(network, judge, rows[depths >= 0][:count], count, rng)
 
 

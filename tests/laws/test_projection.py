@@ -221,8 +221,10 @@ def test_its_distance_exceeds_the_exact_one_by_no_more_than_the_stated_slack(pro
     assume(output is not None)
     exact_point = [Fraction(value) + exact.change.get(index, 0) for index, value in enumerate(y)]
     spacings = [
-        max(spacing(Fraction(value), kind), spacing(other, kind))
-        for value, other, kind in zip(output, exact_point, prepared.signature.output_datatypes(), strict=True)
+        max(spacing(Fraction(before), kind), spacing(Fraction(after), kind), spacing(ideal, kind))
+        for before, after, ideal, kind in zip(
+            y, output, exact_point, prepared.signature.output_datatypes(), strict=True
+        )
     ]
     halfspaces = [halfspace for clause in clauses for halfspace in clause.halfspaces]
     ulp = math.hypot(*map(float, spacings))

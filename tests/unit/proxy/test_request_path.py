@@ -51,7 +51,6 @@ def test_any_bytes_are_refused_or_admitted(content):
 
 
 @settings(max_examples=300, deadline=None)
-@settings(deadline=None)
 @given(st.sampled_from(SEEDS), st.data())
 def test_damaged_requests_are_never_admitted_unless_protobuf_reads_them(seed, data):
     """Bytes replaced, removed and inserted in real requests."""
@@ -73,7 +72,6 @@ def test_damaged_requests_are_never_admitted_unless_protobuf_reads_them(seed, da
 
 
 @settings(max_examples=200, deadline=None)
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=2)), max_size=3))
 def test_any_answer_is_judged_or_refused(noise, edits):
     plan = admitted([[0.75, 0]]).plan
@@ -87,7 +85,6 @@ def test_any_answer_is_judged_or_refused(noise, edits):
 
 
 @settings(max_examples=300, deadline=None)
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(x0, st.sampled_from([-10.0, 0.0, 10.5]), output, output, output, output), min_size=1, max_size=4
