@@ -30,6 +30,7 @@ class _PartReport:
         self.seconds: collections.Counter[str] = collections.Counter()
         self.ran: collections.Counter[str] = collections.Counter()
         self.not_run: list[tuple[str, str]] = []
+        self.counted: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         part = _part(report.nodeid)
@@ -39,11 +40,16 @@ class _PartReport:
             self.not_run.append((report.nodeid, reason))
         elif report.when == "call":
             self.ran[part] += 1
+            self.counted += [str(value) for key, value in report.user_properties if key == "counted"]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("time by part (seconds of test work, over all workers)")
         for part, seconds in sorted(self.seconds.items()):
             terminalreporter.line(f"{part:<14}{self.ran[part]:>6} ran {seconds:>8.1f} s")
+        if self.counted:
+            terminalreporter.section("what the real servers were asked")
+            for line in self.counted:
+                terminalreporter.line(line)
         if self.not_run:
             terminalreporter.section(f"{len(self.not_run)} TESTS NOT RUN", red=True, bold=True)
             for nodeid, reason in self.not_run:

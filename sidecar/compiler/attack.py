@@ -1,4 +1,4 @@
-"""Finds inputs that violate a requirement: random points, corners, then projected gradient descent from the best.
+"""Finds inputs that violate a requirement: random points, many of them on the box's faces, then descent from the best.
 
 Nothing here proves anything, and nothing proved depends on it. It is a fixed amount of work from a fixed seed.
 """
@@ -21,14 +21,15 @@ from sidecar.tensors import Rows
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _ROUNDS: Final = 4
-_SAMPLES: Final = 8192
+_SAMPLES: Final = 16384
 _STARTS: Final = 256
 _STEPS: Final = 60
 """Work of one attack: rounds, random points per round, descents per clause and round, steps of each descent."""
 
 _FIRST_STEP: Final = 0.1
-_LAST_STEP: Final = 1e-4
-"""Length of a descent's steps, as part of the box's width; geometric in between."""
+_LONGER: Final = 1.5
+_SHORTER: Final = 0.6
+"""Length of a descent's first step, as part of the box's width; its factor after a step that helped, or did not."""
 
 _MOST_KEPT: Final = 512
 _MOST_REPORTED: Final = 48
@@ -90,41 +91,52 @@ class Counterexamples:
 def attack(counterexamples: Counterexamples, network: Network, seed: int) -> None:
     """Search the whole box, reporting to ``counterexamples``; ends early once there are enough."""
     generator = np.random.default_rng(seed)
-    lower, upper = counterexamples.lower, counterexamples.upper
     for _ in range(_ROUNDS):
         if counterexamples.enough:
             return
-        points = np.concatenate([_uniform(generator, lower, upper, _SAMPLES), _corners(generator, lower, upper)])
+        points = _sampled(generator, counterexamples.lower, counterexamples.upper)
         best = counterexamples.look_at(points)
         for clause in range(best.shape[1]):
             starts = points[np.argsort(best[:, clause], kind="stable")[:_STARTS]]
-            _descend(counterexamples, network, starts, clause)
+            counterexamples.look_at(_descended(counterexamples, network, starts, clause, generator))
 
 
-def _uniform(generator: np.random.Generator, lower: Floats, upper: Floats, count: int) -> Rows:
-    return np.asarray(lower + generator.random((count, len(lower))) * (upper - lower))
+def _sampled(generator: np.random.Generator, lower: Floats, upper: Floats) -> Rows:
+    """Random points. In half of them each value moves to its nearer bound with probability one half.
+
+    Networks misbehave on the faces of their domain: a violating part of N1,9 with property 7, a millionth of the
+    volume at one face, is hit this way in every run and hardly ever by uniform points.
+    """
+    unit = generator.random((_SAMPLES, len(lower)))
+    moved = generator.random(unit.shape) < 0.5
+    moved[::2] = False
+    return np.asarray(lower + np.where(moved, np.round(unit), unit) * (upper - lower))
 
 
-def _corners(generator: np.random.Generator, lower: Floats, upper: Floats) -> Rows:
-    """The centre, and corners: all of them where they are few, else some."""
-    few = len(lower) <= 8
-    if few:
-        sides = (np.arange(2 ** len(lower))[:, None] >> np.arange(len(lower))) & 1
-    else:
-        sides = generator.integers(0, 2, (256, len(lower)))
-    return np.concatenate([(lower + (upper - lower) * 0.5)[None], np.where(sides == 1, upper, lower)])
+def _descended(
+    counterexamples: Counterexamples, network: Network, points: Rows, clause: int, generator: np.random.Generator
+) -> Rows:
+    """Points moved so that the clause's largest literal becomes small; a step that does not help is taken back.
 
-
-def _descend(counterexamples: Counterexamples, network: Network, points: Rows, clause: int) -> None:
-    """Follow the gradient of the clause's largest literal downhill, in steps of equal length per feature."""
+    Directions are the signs of the gradient, randomly scaled, and random ones, by turns.
+    """
     lower, upper, rows = counterexamples.lower, counterexamples.upper, counterexamples.rows
-    literals = rows.clauses[clause]
-    for step in np.geomspace(_FIRST_STEP, _LAST_STEP, _STEPS):
-        values = rows.values(points, _outputs(network, points))[:, literals]
-        strongest = np.array(literals)[values.argmax(axis=1)]
-        gradient = _pulled_back(network, points, rows.outputs[strongest]) + rows.inputs[strongest]
-        points = (points - step * (upper - lower) * np.sign(gradient)).clip(lower, upper)
-    counterexamples.look_at(points)
+    literals = np.array(rows.clauses[clause])
+    values = rows.values(points, _outputs(network, points))[:, literals]
+    length = np.full((len(points), 1), _FIRST_STEP)
+    for turn in range(_STEPS):
+        if turn % 2 == 0:
+            strongest = literals[values.argmax(axis=1)]
+            gradient = _pulled_back(network, points, rows.outputs[strongest]) + rows.inputs[strongest]
+            direction = -np.sign(gradient) * generator.random(points.shape)
+        else:
+            direction = generator.standard_normal(points.shape)
+        moved = (points + length * direction * (upper - lower)).clip(lower, upper)
+        moved_values = rows.values(moved, _outputs(network, moved))[:, literals]
+        helped = (moved_values.max(axis=1) < values.max(axis=1))[:, None]
+        points, values = np.where(helped, moved, points), np.where(helped, moved_values, values)
+        length = length * np.where(helped, _LONGER, _SHORTER)
+    return points
 
 
 def _outputs(network: Network, points: Rows) -> Rows:

@@ -232,7 +232,7 @@ def _literals(prepared: Prepared, trace: _Trace, error: Floats, known: Flags, ph
     form, constant = trace.backward(form, constant, np.repeat(np.arange(boxes), count))
     own_inputs, own_offset = np.concatenate([rows.inputs, -rows.inputs]), np.concatenate([rows.offset, -rows.offset])
     own = np.abs(own_offset) + _magnitude(trace.lower, trace.upper) @ np.abs(own_inputs).T
-    form = form.reshape(boxes, count, -1) + own_inputs
+    form = form.reshape(boxes, count, trace.lower.shape[1]) + own_inputs
     constant = constant.reshape(boxes, count) + own_offset - own * (trace.slack * INFLATE)
     least = lowest(form, constant, trace.lower[:, None, :], trace.upper[:, None, :], trace.slack)
     least = np.where(known[:, None] & np.isfinite(least), least, -np.inf)

@@ -208,10 +208,10 @@ class _Search:
         self._falsify(boxes, bounds)
         forms = clause_forms(self._prepared.rows, bounds, boxes.lower, boxes.upper, self._prepared.staged.slack)
         proved = forms.positive(boxes.lower, boxes.upper)
-        silent = proved.all(axis=1)
+        silent = np.asarray(proved.all(axis=1))
         self._settle(boxes.at(silent), Label.SILENT)
         boxes, bounds, forms, proved = boxes.at(~silent), bounds.at(~silent), forms.at(~silent), proved[~silent]
-        large = np.array(boxes.share > self._minimum_volume, dtype=np.bool_)
+        large = np.asarray(boxes.share > self._minimum_volume)
         self._settle(boxes.at(~large), Label.OPEN)
         boxes, bounds, forms, proved = boxes.at(large), bounds.at(large), forms.at(large), proved[large]
         if len(boxes):

@@ -107,17 +107,15 @@ def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[s
         raise InputError(f"{path}: input {name!r} is of type {got}; expected FLOAT or DOUBLE")
     sizes = _declared_shape(tensor)
     if not sizes:
-        raise InputError(f"{path}: input {name!r} has no shape; expected one, such as (1, 5) or (batch, 5)")
+        raise InputError(f"{path}: input {name!r} is a scalar; expected a shape such as (1, 5) or (batch, 5)")
     if None in sizes[1:]:
         shown = tuple("?" if size is None else size for size in sizes)
         raise InputError(f"{path}: input {name!r} has shape {shown}; only the first dimension may be dynamic")
     return name, Flow(tuple(size or 1 for size in sizes), batched=sizes[0] is None), datatype
 
 
-def _declared_shape(tensor: Any) -> tuple[int | None, ...] | None:
-    """Sizes, None for a dynamic one; None for no shape at all."""
-    if not tensor.HasField("shape"):
-        return None
+def _declared_shape(tensor: Any) -> tuple[int | None, ...]:
+    """Sizes, None for a dynamic one. The checker has made sure that there is a shape."""
     return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
 
 
@@ -185,9 +183,8 @@ def _check_declared_output(path: Path, sink: Any, result: Flow, datatype: Dataty
     declared = _declared_shape(sink.type.tensor_type)
     computed: tuple[int | None, ...] = (None, *result.shape[1:]) if result.batched else result.shape
     shown = f"output {sink.name!r} is declared with shape {declared}"
-    if declared is not None and (
-        len(declared) != len(computed)
-        or any(got is not None and got != size for got, size in zip(declared, computed, strict=True))
+    if len(declared) != len(computed) or any(
+        got is not None and got != size for got, size in zip(declared, computed, strict=True)
     ):
         raise InputError(f"{path}: {shown} but computed with shape {computed} (None is the batch); export it again")
     if _DATATYPES.get(sink.type.tensor_type.elem_type) is not datatype:

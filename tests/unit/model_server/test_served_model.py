@@ -71,6 +71,14 @@ def test_the_order_of_inputs_does_not_matter(model):
     assert infer(model, swapped).raw_output_contents == infer(model, request).raw_output_contents
 
 
+def test_typed_contents_are_answered_as_raw_ones_are(model):
+    raw = _request()
+    typed = messages.ModelInferRequest(inputs=raw.inputs)
+    for tensor, values in zip(typed.inputs, ((1, 2, 3), (4, 5, 6)), strict=True):
+        tensor.contents.fp32_contents.extend(values)
+    assert infer(model, typed) == infer(model, raw)
+
+
 def test_the_first_dimension_is_free_where_the_model_leaves_it_open(model):
     response = infer(model, _request(a=np.ones((4, 3)), b=np.ones((4, 3))))
     assert list(response.outputs[0].shape) == [4, 3]
