@@ -46,11 +46,11 @@ Two or three rounds suffice unless a requirement is thinner than the datatype's 
 ROUNDING_SLACK_ULPS: Final = 4
 """Excess of `project`'s distance over the exact one, as a multiple of ``condition * |ulp|``.
 
-``|ulp|`` is the Euclidean length of the wire spacings at the moved outputs, each at its largest magnitude: before, after,
-or exact. ``condition`` is how far the nearest point moves, at most, when every literal (scaled to a normal of length
-one) is tightened by one: 1 for a single literal. Reason: rounding moves a literal's value by at most half a spacing per
-output; growth stops at the first that exceeds that, so at most twice it, and twice that where a larger binade is met;
-rounding itself adds half a spacing: 2 * 2 * 1/2 + 1/2 < 4."""
+``|ulp|`` is the Euclidean length of the wire spacings at the moved outputs, each at its largest magnitude: before,
+after, or exact. ``condition`` is how far the nearest point moves, at most, when every literal (scaled to a normal of
+length one) is tightened by one: 1 for a single literal. Reason: rounding moves a literal's value by at most half a
+spacing per output; growth stops at the first that exceeds that, so at most twice it, and twice that where a larger
+binade is met; rounding itself adds half a spacing: 2 * 2 * 1/2 + 1/2 < 4."""
 
 VOLUME_TOLERANCE: Final = 1e-6
 """By how much a coverage tree's stated volumes (shares of a box) may differ from those of its leaves.

@@ -73,9 +73,9 @@ def _reach(forms: ClauseForms, lower: Floats, upper: Floats, feature: int, above
     """How far up (or down) along a feature an unproved clause can be violated, per box."""
     sign = 1.0 if above else -1.0
     slope = forms.slope[:, :, feature]
-    least = np.minimum(forms.slope * lower[:, None, :], forms.slope * upper[:, None, :])
-    rest = least.sum(axis=2) - least[:, :, feature] + forms.constant
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        least = np.minimum(forms.slope * lower[:, None, :], forms.slope * upper[:, None, :])
+        rest = least.sum(axis=2) - least[:, :, feature] + forms.constant
         reach = np.where(sign * slope > 0.0, sign * (-rest / slope), np.inf)
     by_clause = np.stack([reach[:, members].min(axis=1) for members in forms.clauses], axis=1)
     furthest = np.where(proved, -np.inf, by_clause).max(axis=1)
@@ -85,7 +85,7 @@ def _reach(forms: ClauseForms, lower: Floats, upper: Floats, feature: int, above
 def _carving(forms: ClauseForms, lower: Floats, upper: Floats, feature: int, above: bool, threshold: Floats) -> Carving:
     low, high = lower[:, feature], upper[:, feature]
     slab_lower, slab_upper = lower.copy(), upper.copy()
-    (slab_lower if above else slab_upper)[:, feature] = np.nan_to_num(threshold, posinf=np.inf, neginf=-np.inf)
+    (slab_lower if above else slab_upper)[:, feature] = threshold
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         kept = (threshold - low if above else high - threshold) / (high - low)
         wanted = (low < threshold) & (threshold < high) & (kept > 0.0) & (kept < 1.0 - _LEAST_CUT)

@@ -29,14 +29,14 @@ class Boxes:
         lower: float64 (box, input).
         upper: float64 (box, input).
         node: the node of the split tree that each one is.
-        share: float64 (box,); of the root box's volume.
+        size: float64 (box,); its share of the root box's volume if nothing had been carved off.
         phases: what is proved of the hidden neurons.
     """
 
     lower: Floats
     upper: Floats
     node: Indices
-    share: Floats
+    size: Floats
     phases: Phases
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Boxes:
 
     def at(self, index: Indices | Flags | slice) -> "Boxes":
         """Some of the boxes."""
-        return Boxes(self.lower[index], self.upper[index], self.node[index], self.share[index], self.phases[index])
+        return Boxes(self.lower[index], self.upper[index], self.node[index], self.size[index], self.phases[index])
 
 
 def join(parts: list[Boxes]) -> Boxes:
@@ -53,13 +53,13 @@ def join(parts: list[Boxes]) -> Boxes:
         lower=np.concatenate([part.lower for part in parts]),
         upper=np.concatenate([part.upper for part in parts]),
         node=np.concatenate([part.node for part in parts]),
-        share=np.concatenate([part.share for part in parts]),
+        size=np.concatenate([part.size for part in parts]),
         phases=np.concatenate([part.phases for part in parts]),
     )
 
 
 class Frontier:
-    """Waiting boxes, in stacks by the binary order of magnitude of their share."""
+    """Waiting boxes, in stacks by the binary order of magnitude of their size."""
 
     def __init__(self, boxes: Boxes) -> None:
         self._neurons = boxes.phases.shape[1]
@@ -72,7 +72,7 @@ class Frontier:
 
     def push(self, boxes: Boxes) -> None:
         """Add boxes."""
-        magnitude = -np.frexp(boxes.share)[1]
+        magnitude = -np.frexp(boxes.size)[1]
         for level in np.unique(magnitude):
             chosen = boxes.at(magnitude == level)
             self._stacks[int(level)].append(dataclasses.replace(chosen, phases=_packed(chosen.phases)))

@@ -38,7 +38,8 @@ class ClauseForms:
 
     def positive(self, lower: Floats, upper: Floats) -> Flags:
         """(box, clause): is one of the clause's forms proved positive over the part ``[lower, upper]`` of each box?"""
-        least = lowest(self.slope, self.constant, lower[:, None, :], upper[:, None, :], self.slack)
+        with np.errstate(over="ignore", invalid="ignore"):
+            least = lowest(self.slope, self.constant, lower[:, None, :], upper[:, None, :], self.slack)
         proved = np.isfinite(least) & (least > 0.0)
         return np.stack([proved[:, forms].any(axis=1) for forms in self.clauses], axis=1)
 
@@ -53,7 +54,8 @@ def clause_forms(rows: LiteralRows, bounds: Bounds, lower: Floats, upper: Floats
     clauses, count = [], bounds.slope.shape[1]
     for clause in rows.clauses:
         if len(clause) > 1:
-            slope, constant = _combined(bounds, clause, lower, upper, slack)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                slope, constant = _combined(bounds, clause, lower, upper, slack)
             slopes.append(slope)
             constants.append(constant)
         added = len(clause) - 1
@@ -85,12 +87,11 @@ def _best_factor(
 
     A guess: any factor is sound.
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        bends = np.nan_to_num(others / (others - first), nan=0.5, posinf=0.5, neginf=0.5).clip(0.0, 1.0)
-        candidate = bends[..., None]
-        slope = candidate * first[:, :, None, :] + (1.0 - candidate) * others[:, :, None, :]
-        centre, radius = ((lower + upper) * 0.5)[:, None, None, :], ((upper - lower) * 0.5)[:, None, None, :]
-        least = (slope * centre - np.abs(slope) * radius).sum(axis=-1)
-        least = least + bends * first_constant[:, :, None] + (1.0 - bends) * constants[:, :, None]
+    bends = np.nan_to_num(others / (others - first), nan=0.5, posinf=0.5, neginf=0.5).clip(0.0, 1.0)
+    candidate = bends[..., None]
+    slope = candidate * first[:, :, None, :] + (1.0 - candidate) * others[:, :, None, :]
+    centre, radius = ((lower + upper) * 0.5)[:, None, None, :], ((upper - lower) * 0.5)[:, None, None, :]
+    least = (slope * centre - np.abs(slope) * radius).sum(axis=-1)
+    least = least + bends * first_constant[:, :, None] + (1.0 - bends) * constants[:, :, None]
     best = np.argmax(np.nan_to_num(least, nan=-np.inf), axis=2)
     return np.asarray(np.take_along_axis(bends, best[:, :, None], axis=2)[:, :, 0])

@@ -72,7 +72,8 @@ class SearchLimits:
         time_limit_seconds: looked at between batches only; None for no limit.
         max_regions: the number of boxes bounded at most; None for no limit. A search that a time limit
             stopped is repeated exactly by giving its region count here.
-        minimum_volume: share of the box; an undecided leaf no larger than this stays open.
+        minimum_volume: share of the box; what halving alone has made no larger than this, and is still undecided,
+            stays open. (Carving may have made it smaller yet; it does not count, since it costs next to nothing.)
     """
 
     time_limit_seconds: float | None = None
@@ -142,7 +143,7 @@ class _Search:
                 lower=lower[None],
                 upper=upper[None],
                 node=np.zeros(1, dtype=np.intp),
-                share=np.ones(1),
+                size=np.ones(1),
                 phases=np.zeros((1, prepared.hidden), dtype=np.int8),
             )
         )
@@ -201,7 +202,7 @@ class _Search:
 
     def _settle(self, boxes: Boxes, label: Label) -> None:
         self.tree.settle(boxes.node, label)
-        self._settled[label] += float(boxes.share.sum())
+        self._settled[label] += float(self.tree.shares(boxes.node).sum())
 
     def _divide(self, boxes: Boxes, bounds: Bounds) -> None:
         """What bounds of single literals left undecided."""
@@ -211,7 +212,7 @@ class _Search:
         silent = np.asarray(proved.all(axis=1))
         self._settle(boxes.at(silent), Label.SILENT)
         boxes, bounds, forms, proved = boxes.at(~silent), bounds.at(~silent), forms.at(~silent), proved[~silent]
-        large = np.asarray(boxes.share > self._minimum_volume)
+        large = np.asarray(boxes.size > self._minimum_volume)
         self._settle(boxes.at(~large), Label.OPEN)
         boxes, bounds, forms, proved = boxes.at(large), bounds.at(large), forms.at(large), proved[large]
         if len(boxes):
@@ -241,7 +242,7 @@ class _Search:
             slab, node[carved] = (above, below) if carving.above else (below, above)
             self.tree.settle(slab, Label.SILENT)
             self._settled[Label.SILENT] += float(self.tree.shares(slab).sum())
-        return dataclasses.replace(boxes, lower=lower, upper=upper, node=node, share=self.tree.shares(node))
+        return dataclasses.replace(boxes, lower=lower, upper=upper, node=node)
 
     def _sensitivity(self, bounds: Bounds, proved: Flags) -> Floats:
         """(box, input): how strongly the literals of unproved clauses vary along each dimension."""
@@ -258,7 +259,7 @@ class _Search:
         """Split each box in the middle of its most telling dimension, and let the halves wait."""
         middle = boxes.lower + (boxes.upper - boxes.lower) * 0.5
         possible = self._splittable & (boxes.lower < middle) & (middle < boxes.upper)
-        halved = possible.any(axis=1) & (boxes.share > self._minimum_volume)
+        halved = np.asarray(possible.any(axis=1))
         self._settle(boxes.at(~halved), Label.OPEN)
         boxes, middle = boxes.at(halved), middle[halved]
         score = np.where(possible[halved], sensitivity[halved] * (boxes.upper - boxes.lower), -1.0)
@@ -269,8 +270,8 @@ class _Search:
         left_upper, right_lower = boxes.upper.copy(), boxes.lower.copy()
         left_upper[each, feature] = right_lower[each, feature] = threshold
         halves = [
-            dataclasses.replace(boxes, upper=left_upper, node=left, share=self.tree.shares(left)),
-            dataclasses.replace(boxes, lower=right_lower, node=right, share=self.tree.shares(right)),
+            dataclasses.replace(boxes, upper=left_upper, node=left, size=boxes.size * 0.5),
+            dataclasses.replace(boxes, lower=right_lower, node=right, size=boxes.size * 0.5),
         ]
         self._frontier.push(join(halves))
 

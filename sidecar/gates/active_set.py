@@ -12,20 +12,21 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from sidecar.gates.halfspaces import Change, Halfspace
-from sidecar.gates.limits import MAX_ACTIVE_SET_STEPS, TooCostly
+from sidecar.gates.limits import Work
 from sidecar.gates.values import Terms
 
 _ZERO = Fraction(0)
 
 
-def smallest_by_active_set(halfspaces: Sequence[Halfspace]) -> Change | None:
+def smallest_by_active_set(halfspaces: Sequence[Halfspace], work: Work) -> Change | None:
     """The smallest change into all halfspaces; None where they have no point in common.
 
     Raises:
-        TooCostly: more than ``MAX_ACTIVE_SET_STEPS`` steps.
+        TooCostly: the work allowed was used up.
     """
-    solve = _Solve()
+    solve = _Solve(work)
     while (entering := _farthest(halfspaces, solve.change)) is not None:
+        work.spend(len(halfspaces))
         if not solve.make_active(entering):
             return None
     return {index: value for index, value in solve.change.items() if value}
@@ -47,11 +48,11 @@ class _Solve:
     ``change = sum of multipliers * normals``, multipliers >= 0, active normals linearly independent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, work: Work) -> None:
         self.change: Change = {}
         self.active: list[Halfspace] = []
         self.multipliers: list[Fraction] = []
-        self.steps_left = MAX_ACTIVE_SET_STEPS
+        self.work = work
 
     def make_active(self, entering: Halfspace) -> bool:
         """Move until ``entering`` is tight, dropping what blocks the way.
@@ -60,7 +61,7 @@ class _Solve:
         """
         pressure = _ZERO
         while True:
-            self._spend()
+            self.work.spend(1 + len(self.active) ** 3)
             weights = _weights(self.active, entering)
             direction = _residual(self.active, weights, entering)
             blocking = self._blocking(weights)
@@ -77,11 +78,6 @@ class _Solve:
             self._move(step, direction, weights)
             pressure += step
             del self.active[leaving], self.multipliers[leaving]
-
-    def _spend(self) -> None:
-        self.steps_left -= 1
-        if self.steps_left < 0:
-            raise TooCostly
 
     def _blocking(self, weights: list[Fraction]) -> tuple[Fraction, int] | None:
         """The longest step that keeps all multipliers >= 0, and the active halfspace that then leaves."""

@@ -1,4 +1,4 @@
-"""Halfspaces that share no output do not concern each other: their smallest changes in L2 are found apart.
+"""Halfspaces that share no output do not concern each other: their smallest changes are found apart.
 
 Bounds on many outputs, or orderings among different ones, fall into small pieces with closed forms.
 """

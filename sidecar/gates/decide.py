@@ -181,4 +181,4 @@ def _over_the_wire(prepared: PreparedGates, output: npt.NDArray[np.float64]) -> 
 def _largest_change(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
     changed = ~((before == after) | (np.isnan(before) & np.isnan(after)))
     changes = np.abs(after[changed] - before[changed])
-    return float(np.max(np.nan_to_num(changes, nan=math.inf), initial=0.0))
+    return math.inf if np.isnan(changes).any() else float(np.max(changes, initial=0.0))

@@ -5,35 +5,21 @@ from below the cost of all that it can still become. The first node taken from t
 clause is therefore a smallest one into the whole requirement.
 """
 
-import dataclasses
 import heapq
 from collections.abc import Sequence
 from fractions import Fraction
 
 from sidecar.gates.halfspaces import Alternatives, Change, Halfspace
-from sidecar.gates.limits import TooCostly
+from sidecar.gates.limits import Work
 from sidecar.gates.smallest import smallest_change
 from sidecar.gates.values import Norm
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """The end of a search.
-
-    Args:
-        change: a smallest change; None where no change satisfies all clauses.
-        nodes: how many were visited.
-    """
-
-    change: Change | None
-    nodes: int
-
-
-def search(clauses: Sequence[Alternatives], norm: Norm, max_nodes: int) -> Found:
-    """The smallest change into the closure of a conjunction of disjunctions.
+def search(clauses: Sequence[Alternatives], norm: Norm, work: Work) -> Change | None:
+    """The smallest change into the closure of a conjunction of disjunctions; None where no change satisfies all.
 
     Raises:
-        TooCostly: more than ``max_nodes`` nodes, or a node's solve reached its own limit.
+        TooCostly: the work allowed was used up.
     """
     branching = sorted((clause for clause in clauses if len(clause) != 1), key=len)
     children: list[tuple[Halfspace, ...]] = [tuple(clause[0] for clause in clauses if len(clause) == 1)]
@@ -41,18 +27,17 @@ def search(clauses: Sequence[Alternatives], norm: Norm, max_nodes: int) -> Found
     nodes = 0
     while True:
         for chosen in children:
-            nodes += 1
-            if nodes > max_nodes:
-                raise TooCostly
-            smallest = smallest_change(chosen, norm)
+            smallest = smallest_change(chosen, norm, work)
             if smallest is not None:
+                nodes += 1
                 heapq.heappush(queue, (smallest.cost, nodes, smallest.change, chosen))
         if not queue:
-            return Found(None, nodes)
+            return None
         _, _, change, chosen = heapq.heappop(queue)
+        work.spend(sum(map(len, branching)))
         clause = _first_unsatisfied(branching, change)
         if clause is None:
-            return Found(change, nodes)
+            return change
         children = [(*chosen, halfspace) for halfspace in clause]
 
 

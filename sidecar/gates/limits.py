@@ -10,19 +10,25 @@ MAX_DISJUNCTS: Final = 1024
 
 The search visits fewer than twice as many nodes, and in practice a handful."""
 
-MAX_NODES: Final = 2 * MAX_DISJUNCTS
-"""Nodes of one projection's search, over all its rounds, before it gives up."""
+PROJECTION_WORK: Final = 100_000
+"""Work of one projection before it gives up: about half a second to a second (a unit is a few rational operations)."""
 
-MAX_ACTIVE_SET_STEPS: Final = 64
-"""Steps of one active-set solve. It takes about one per halfspace that ends on the boundary, and time grows with the
-fourth power of that number; a longer one would keep a caller waiting for seconds."""
-
-MAX_PROJECTION_PIVOTS: Final = 500
-"""Pivots of one of a projection's linear programs; for the same reason."""
-
-MAX_PIVOTS: Final = 20_000
-"""Pivots of a linear program that no caller waits for."""
+PROGRAM_WORK: Final = 20_000_000
+"""Work of one linear program that no caller waits for: minutes."""
 
 
 class TooCostly(Exception):
-    """A limit of this module was reached; nothing is known of what was sought."""
+    """The work allowed was used up; nothing is known of what was sought."""
+
+
+class Work:
+    """An allowance of work, spent by all that share it. A unit is a few operations on rational numbers."""
+
+    def __init__(self, allowance: int) -> None:
+        self.left = allowance
+
+    def spend(self, units: int) -> None:
+        """Take some. Raises TooCostly where not enough is left."""
+        self.left -= units
+        if self.left < 0:
+            raise TooCostly

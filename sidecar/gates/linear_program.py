@@ -11,7 +11,7 @@ import enum
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sidecar.gates.limits import MAX_PIVOTS
+from sidecar.gates.limits import PROGRAM_WORK, TooCostly, Work
 
 
 class Status(enum.StrEnum):
@@ -46,35 +46,29 @@ class Solution:
     value: Fraction | None = None
 
 
-def maximize(
-    objective: Sequence[Fraction], constraints: Sequence[Constraint], max_pivots: int = MAX_PIVOTS
-) -> Solution:
+def maximize(objective: Sequence[Fraction], constraints: Sequence[Constraint], work: Work | None = None) -> Solution:
     """Maximise ``objective . v`` over free (unbounded, signed) variables v under constraints.
 
     Args:
         objective: one coefficient per variable.
         constraints: each with as many coefficients.
-        max_pivots: the limit on work; beyond it the status is ``GAVE_UP``.
+        work: what may be spent, ``PROGRAM_WORK`` by default; beyond it the status is ``GAVE_UP``.
 
     Raises:
         ValueError: a constraint has another number of coefficients.
     """
     if any(len(constraint.coefficients) != len(objective) for constraint in constraints):
         raise ValueError(f"every constraint needs {len(objective)} coefficients, as many as the objective")
-    program = _Dictionary(objective, constraints, max_pivots)
+    program = _Dictionary(objective, constraints, work or Work(PROGRAM_WORK))
     try:
         if not program.find_feasible():
             return Solution(Status.INFEASIBLE)
         if not program.improve():
             return Solution(Status.UNBOUNDED)
-    except _GaveUp:
+    except TooCostly:
         return Solution(Status.GAVE_UP)
     point = program.point()
     return Solution(Status.OPTIMAL, point, sum((a * b for a, b in zip(objective, point, strict=True)), Fraction(0)))
-
-
-class _GaveUp(Exception):
-    """The pivots are used up."""
 
 
 class _Dictionary:
@@ -86,10 +80,10 @@ class _Dictionary:
     The first of ``objectives`` is what is being maximised; the others are only kept in step.
     """
 
-    def __init__(self, objective: Sequence[Fraction], constraints: Sequence[Constraint], max_pivots: int) -> None:
+    def __init__(self, objective: Sequence[Fraction], constraints: Sequence[Constraint], work: Work) -> None:
         self.variables = len(objective)
         self.artificial = self.variables + 1 + len(constraints)
-        self.pivots_left = max_pivots
+        self.work = work
         self.objectives = [self._affine(objective, Fraction(0))]
         self.rows: dict[int, list[Fraction]] = {
             self.variables + 1 + number: self._affine(constraint.coefficients, constraint.offset)
@@ -145,9 +139,7 @@ class _Dictionary:
 
     def _pivot(self, entering: int, leaving: int) -> None:
         """Solve the leaving variable's row for the entering variable, and put the result into all other rows."""
-        self.pivots_left -= 1
-        if self.pivots_left < 0:
-            raise _GaveUp
+        self.work.spend(len(self.rows) * len(self.objectives[0]))
         column = 1 + entering
         row = self.rows.pop(leaving)
         solved = [-value / row[column] for value in row]

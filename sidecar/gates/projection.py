@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sidecar.gates.disjuncts import search
 from sidecar.gates.exact import Row, clause_holds
 from sidecar.gates.halfspaces import Change, Halfspace, JointClause, joint_clauses
-from sidecar.gates.limits import MAX_NODES, TooCostly
+from sidecar.gates.limits import PROJECTION_WORK, TooCostly, Work
 from sidecar.gates.prepare import PreparedGates
 from sidecar.gates.values import Norm
 from sidecar.numerics import FIRST_GROWTH, MAX_GROWTH_ROUNDS, round_to_datatype, spacing
@@ -85,13 +85,12 @@ def _grow_until_it_holds(
     datatypes: Sequence[Datatype],
 ) -> ProjectionResult:
     tightened = [clause.halfspaces for clause in clauses]
-    nodes_left = MAX_NODES
+    work = Work(PROJECTION_WORK)
     for attempt in range(MAX_GROWTH_ROUNDS):
-        found = search(tightened, norm, nodes_left)
-        nodes_left -= found.nodes
-        if found.change is None:
+        change = search(tightened, norm, work)
+        if change is None:
             return ProjectionResult(None, Obstacle.NO_WIRE_VALUES if attempt else Obstacle.CONTRADICTION)
-        output = _on_the_wire(found.change, outputs, datatypes)
+        output = _on_the_wire(change, outputs, datatypes)
         values = output.tolist()
         failing = [number for number, clause in enumerate(clauses) if not clause_holds(clause.literals, inputs, values)]
         if not failing:

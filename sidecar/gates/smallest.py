@@ -1,6 +1,6 @@
 """The smallest change that takes an answer into a polyhedron, exactly, in each norm.
 
-A polyhedron is a conjunction of halfspaces. In L2 it falls into independent components, with closed forms for one
+A polyhedron is a conjunction of halfspaces, and falls into independent components. In L2 there are closed forms for one
 halfspace and for orderings, and an active-set method for the rest; L1 and Linf are linear programs.
 """
 
@@ -12,6 +12,7 @@ from typing import assert_never
 from sidecar.gates.active_set import smallest_by_active_set
 from sidecar.gates.components import components
 from sidecar.gates.halfspaces import Change, Halfspace
+from sidecar.gates.limits import Work
 from sidecar.gates.ordering import as_ordering
 from sidecar.gates.smallest_linear import smallest_l1, smallest_linf
 from sidecar.gates.values import Norm
@@ -25,45 +26,41 @@ class Smallest:
     cost: Fraction
 
 
-def smallest_change(halfspaces: Sequence[Halfspace], norm: Norm) -> Smallest | None:
+def smallest_change(halfspaces: Sequence[Halfspace], norm: Norm, work: Work) -> Smallest | None:
     """The smallest change into all halfspaces (any number); None where they have no point in common.
 
     Raises:
-        TooCostly: the solve reached its limit.
+        TooCostly: the work allowed was used up.
     """
-    if all(halfspace.shortfall <= 0 for halfspace in halfspaces):
-        return Smallest({}, Fraction(0))
-    match norm:
-        case Norm.L2:
-            change = _smallest_l2(halfspaces)
-        case Norm.L1:
-            change = smallest_l1(halfspaces)
-        case Norm.LINF:
-            change = smallest_linf(halfspaces)
-        case _:
-            assert_never(norm)
-    return None if change is None else Smallest(change, _cost(change, norm))
-
-
-def _smallest_l2(halfspaces: Sequence[Halfspace]) -> Change | None:
-    if len(halfspaces) == 1:
-        return _perpendicular(halfspaces[0])
+    work.spend(1 + len(halfspaces))
     whole: Change = {}
     for members in components(halfspaces):
-        change = _smallest_connected(members)
+        change = _smallest_connected(members, norm, work)
         if change is None:
             return None
         whole |= change
-    return whole
+    return Smallest(whole, _cost(whole, norm))
 
 
-def _smallest_connected(halfspaces: Sequence[Halfspace]) -> Change | None:
+def _smallest_connected(halfspaces: Sequence[Halfspace], norm: Norm, work: Work) -> Change | None:
     if all(halfspace.shortfall <= 0 for halfspace in halfspaces):
         return {}
+    match norm:
+        case Norm.L2:
+            return _smallest_l2(halfspaces, work)
+        case Norm.L1:
+            return smallest_l1(halfspaces, work)
+        case Norm.LINF:
+            return smallest_linf(halfspaces, work)
+        case _:
+            assert_never(norm)
+
+
+def _smallest_l2(halfspaces: Sequence[Halfspace], work: Work) -> Change | None:
     if len(halfspaces) == 1:
         return _perpendicular(halfspaces[0])
     ordering = as_ordering(halfspaces)
-    return ordering.smallest() if ordering else smallest_by_active_set(halfspaces)
+    return ordering.smallest() if ordering else smallest_by_active_set(halfspaces, work)
 
 
 def _perpendicular(halfspace: Halfspace) -> Change:
@@ -78,6 +75,6 @@ def _cost(change: Change, norm: Norm) -> Fraction:
         case Norm.L1:
             return sum((abs(value) for value in change.values()), Fraction(0))
         case Norm.LINF:
-            return max(abs(value) for value in change.values())
+            return max((abs(value) for value in change.values()), default=Fraction(0))
         case _:
             assert_never(norm)

@@ -112,14 +112,11 @@ def _only_constant(application: Application) -> Floats:
     return _floats(constant)
 
 
-def _elementwise_constant(application: Application) -> Floats:
+def _broadcast_constant(application: Application) -> Floats:
+    """The constant of an operator that broadcasts; one of higher rank would put dimensions before the batch."""
     constant, flow = _only_constant(application), application.flow
-    if (
-        flow.batched
-        and constant.ndim >= len(flow.shape)
-        and (constant.ndim > len(flow.shape) or constant.shape[0] != 1)
-    ):
-        raise NodeError(f"has a constant of shape {constant.shape}, which reaches into the batch dimension")
+    if flow.batched and constant.ndim > len(flow.shape):
+        raise NodeError(f"has a constant of shape {constant.shape}, which reaches beyond the batch dimension")
     return constant
 
 
@@ -134,26 +131,24 @@ def _shifted(application: Application, sign: float, constant: Floats) -> Flow:
 
 
 def _add(application: Application) -> Flow:
-    return _shifted(application, 1.0, _elementwise_constant(application))
+    return _shifted(application, 1.0, _broadcast_constant(application))
 
 
 def _sub(application: Application) -> Flow:
-    constant = _elementwise_constant(application)
+    constant = _broadcast_constant(application)
     return _shifted(application, 1.0, -constant) if application.position == 0 else _shifted(application, -1.0, constant)
 
 
 def _mul(application: Application) -> Flow:
-    constant = _elementwise_constant(application)
+    constant = _broadcast_constant(application)
     weight, shape = _linear(application.flow, lambda value: value * constant)
     return _then(application.flow, shape, Affine(weight, np.zeros(len(weight)), operations=1))
 
 
 def _matmul(application: Application) -> Flow:
-    constant, flow = _only_constant(application), application.flow
-    if application.position == 1 and flow.batched and len(flow.shape) < 3:
-        raise NodeError("multiplies a constant from the left onto the batch dimension")
-    if flow.batched and (constant.ndim > max(2, len(flow.shape) - 1) or len(flow.shape) < 2):
-        raise NodeError(f"has a constant of shape {constant.shape}, which reaches into the batch dimension")
+    constant, flow = _broadcast_constant(application), application.flow
+    if flow.batched and len(flow.shape) < (2 if application.position == 0 else 3):
+        raise NodeError("multiplies over the batch dimension")
 
     def product(value: Floats) -> Floats:
         return np.asarray(value @ constant if application.position == 0 else constant @ value)
@@ -196,7 +191,7 @@ def _gemm_bias(application: Application, beta: float, shape: tuple[int, ...]) ->
         return None
     values = _floats(constant)
     if application.flow.batched and values.ndim == 2 and values.shape[0] != 1:
-        raise NodeError(f"has a bias of shape {values.shape}, which reaches into the batch dimension")
+        raise NodeError(f"has a bias of shape {values.shape}, one row of it per row of the batch")
     try:
         spread = _bias_of(values, shape)
     except ValueError as error:

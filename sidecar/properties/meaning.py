@@ -19,7 +19,7 @@ a violation:
 import dataclasses
 import enum
 from fractions import Fraction
-from typing import assert_never
+from typing import Final, assert_never
 
 from sidecar.properties import formulas
 from sidecar.properties.expression_tree import (
@@ -41,6 +41,9 @@ from sidecar.properties.expression_tree import (
 from sidecar.properties.formulas import Formula, Linear
 from sidecar.properties.source import Excerpt, shown, suggestion
 from sidecar.properties.vocabulary import Best, Ranking, Score, Vocabulary
+
+MAX_PAIRS: Final = 100_000
+"""Pairs of classes compared by all the ``best`` of one expression; one ``best == A`` of 1000 classes takes 1000."""
 
 
 class Purpose(enum.StrEnum):
@@ -72,7 +75,25 @@ def meaning(tree: Condition, excerpt: Excerpt, vocabulary: Vocabulary, purpose: 
     Raises:
         InputError: an unknown name, a product of variables, a comparison that says nothing, and so on.
     """
+    ranked = 0 if vocabulary.ranking is None else len(vocabulary.ranking.names)
+    if _pairs(tree, ranked) > MAX_PAIRS:
+        raise excerpt.error(tree.index, f"best compares more than {MAX_PAIRS} pairs of classes; split the property")
     return _Reading(excerpt, vocabulary, purpose).condition(tree, holds=True)
+
+
+def _pairs(tree: Condition, ranked: int) -> int:
+    """How many pairs of classes ``best`` compares, at most; each becomes a literal."""
+    match tree:
+        case Not(operand):
+            return _pairs(operand, ranked)
+        case AllOf(parts) | AnyOf(parts):
+            return sum(_pairs(part, ranked) for part in parts)
+        case Comparison():
+            return 0
+        case BestIn(classes):
+            return len(classes) * ranked
+        case _:
+            assert_never(tree)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from sidecar.properties.values import Property, PropertyFile, Traceability
 from sidecar.properties.vocabulary import Feature
 from sidecar.tensors import ModelSignature
 
-MAX_FILE_BYTES: Final = 16 << 20
+MAX_FILE_BYTES: Final = 4 << 20
 """Decompressed size; a file about 3072 inputs takes 400 kB."""
 
 SUFFIXES: Final = (".vnnlib", ".vnnlib.gz")

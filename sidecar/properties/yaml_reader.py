@@ -46,7 +46,7 @@ from sidecar.numerics import DEFAULT_MARGIN, round_to_datatype
 from sidecar.properties.expressions import parse
 from sidecar.properties.formulas import TRUE, Formula
 from sidecar.properties.meaning import Purpose, meaning
-from sidecar.properties.normal_form import conjuncts, requirement
+from sidecar.properties.normal_form import MAX_LITERALS, conjuncts, requirement
 from sidecar.properties.regions import EMPTY_DOMAIN, regions
 from sidecar.properties.source import Complaint, decode, read_content, shown
 from sidecar.properties.values import Property, PropertyFile, Severity, Traceability
@@ -83,8 +83,11 @@ def read_yaml(path: Path, signature: ModelSignature) -> PropertyFile:
     sections = _sections(path, content)
     name, batch_axis = _model(sections.get("model"))
     vocabulary = read_vocabulary(sections["inputs"], sections["outputs"], signature)
+    items = list(sections["properties"].items())
+    if len(items) * signature.input_size > MAX_LITERALS:
+        raise sections["properties"].error(f"{len(items)} properties of so many features; split the file")
     properties: dict[str, Property] = {}
-    for item in sections["properties"].items():
+    for item in items:
         found = _property(item, vocabulary, signature)
         if found.trace.property_id in properties:
             raise item.error(f"the id {shown(found.trace.property_id)} is taken already; give each property its own")

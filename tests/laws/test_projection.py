@@ -17,7 +17,7 @@ from sidecar.gates.active_set import smallest_by_active_set
 from sidecar.gates.disjuncts import search
 from sidecar.gates.exact import literal_value, requirement_holds
 from sidecar.gates.halfspaces import Halfspace, joint_clauses
-from sidecar.gates.limits import MAX_NODES
+from sidecar.gates.limits import PROJECTION_WORK, Work
 from sidecar.gates.linear_program import Constraint, maximize
 from sidecar.gates.ordering import as_ordering
 from sidecar.gates.prepare import prepare
@@ -84,7 +84,7 @@ def length(cost: Fraction, norm: Norm) -> float:
 @settings(max_examples=250, deadline=None)
 @given(st.lists(HALFSPACES, max_size=5), st.sampled_from(Norm))
 def test_the_smallest_change_is_feasible_and_as_small_as_the_referees(halfspaces, norm):
-    found = smallest_change(halfspaces, norm)
+    found = smallest_change(halfspaces, norm, Work(PROJECTION_WORK))
     expected = referee(halfspaces, norm) if halfspaces else 0.0
     if found is None:
         assert expected == math.inf
@@ -105,19 +105,19 @@ def test_the_closed_form_of_orderings_is_the_active_set_methods_answer(compariso
         Halfspace(terms({0: Fraction(sign * scale), index: Fraction(-sign * scale)}), Fraction(2 * scale**2), gap)
         for index, gap, scale in comparisons
     ]
-    assert as_ordering(halfspaces).smallest() == smallest_by_active_set(halfspaces)
+    assert as_ordering(halfspaces).smallest() == smallest_by_active_set(halfspaces, Work(PROJECTION_WORK))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(HALFSPACES, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4), st.sampled_from(Norm))
 def test_the_search_finds_the_smallest_change_over_all_disjuncts(clauses, norm):
-    found = search(clauses, norm, MAX_NODES)
+    found = search(clauses, norm, Work(PROJECTION_WORK))
     expected = min(referee(disjunct, norm) for disjunct in itertools.product(*clauses))
-    if found.change is None:
+    if found is None:
         assert expected == math.inf
         return
-    assert all(any(halfspace.lacks(found.change) <= 0 for halfspace in clause) for clause in clauses)
-    magnitudes = [abs(value) for value in found.change.values()]
+    assert all(any(halfspace.lacks(found) <= 0 for halfspace in clause) for clause in clauses)
+    magnitudes = [abs(value) for value in found.values()]
     cost = {
         Norm.L2: sum(value * value for value in magnitudes),
         Norm.L1: sum(magnitudes),
@@ -202,7 +202,7 @@ def exact_change(clauses, x, y):
         list(zip([one for one in clause.literals if one.outputs], clause.halfspaces, strict=True)) for clause in clauses
     ]
     found = [
-        smallest_change([halfspace for _, halfspace in disjunct], Norm.L2)
+        smallest_change([halfspace for _, halfspace in disjunct], Norm.L2, Work(PROJECTION_WORK))
         for disjunct in itertools.product(*choices)
         if can_hold_strictly(disjunct, x, y)
     ]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from sidecar.gates.limits import Work
 from sidecar.gates.linear_program import Constraint, Solution, Status, maximize
 
 
@@ -72,10 +73,10 @@ def test_beales_cycling_program_ends():
     assert maximize(objective, constraints).value == Fraction(1, 20)
 
 
-def test_the_limit_on_pivots_is_kept():
+def test_the_limit_on_work_is_kept():
     box = [at_least(1, *(-int(place == axis) for place in range(4))) for axis in range(4)]
     objective = [Fraction(1)] * 4
-    assert maximize(objective, box, max_pivots=3) == Solution(Status.GAVE_UP)
+    assert maximize(objective, box, Work(120)) == Solution(Status.GAVE_UP)
     assert maximize(objective, box).status is Status.OPTIMAL
 
 

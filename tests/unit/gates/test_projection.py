@@ -9,7 +9,7 @@ import pytest
 from sidecar.gates.cost import projection_cost
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.halfspaces import joint_clauses
-from sidecar.gates.limits import MAX_ACTIVE_SET_STEPS, MAX_DISJUNCTS
+from sidecar.gates.limits import MAX_DISJUNCTS
 from sidecar.gates.ordering import as_ordering
 from sidecar.gates.prepare import prepare
 from sidecar.gates.projection import Obstacle, project
@@ -146,27 +146,29 @@ class TestObstacles:
 
 
 class TestWork:
-    def test_more_disjuncts_than_the_limit_are_given_up(self, build):
+    def too_costly(self, build, outputs, *clauses, norm=Norm.L2):
+        gate = build.gate(*clauses, norm=norm)
+        result = project(prepare([gate], build.signature(outputs=outputs)), [0], X, np.full(outputs, -1.0))
+        return result.obstacle is Obstacle.TOO_COSTLY
+
+    def test_a_search_is_limited(self, build):
         """Only a requirement that no bundle may hold: every node ties, so that the search cannot tell them apart."""
-        pairs = [(2 * n, 2 * n + 1) for n in range(12)]
-        gate = build.gate(*([build.literal({a: 1}), build.literal({b: 1})] for a, b in pairs))
-        assert projection_cost([gate]) == 2**12 > MAX_DISJUNCTS
-        result = project(prepare([gate], build.signature(outputs=24)), [0], X, np.full(24, -1.0))
-        assert result.obstacle is Obstacle.TOO_COSTLY
+        clauses = [[build.literal({2 * n: 1}), build.literal({2 * n + 1: 1})] for n in range(12)]
+        assert projection_cost([build.gate(*clauses)]) > MAX_DISJUNCTS
+        assert self.too_costly(build, 24, *clauses)
+
+    def test_a_search_of_what_a_bundle_may_hold_ends(self, build):
+        clauses = [[build.literal({2 * n: 1}), build.literal({2 * n + 1: 1})] for n in range(10)]
+        assert projection_cost([build.gate(*clauses)]) == MAX_DISJUNCTS
+        assert not self.too_costly(build, 20, *clauses)
 
     def test_an_active_set_solve_is_limited(self, build):
-        size = MAX_ACTIVE_SET_STEPS + 1
-        gate = build.gate(*([build.literal({n: 2, n + 1: -1}, offset=-1)] for n in range(size)))
-        result = project(prepare([gate], build.signature(outputs=size + 1)), [0], X, np.full(size + 1, -1.0))
-        assert result.obstacle is Obstacle.TOO_COSTLY
+        assert self.too_costly(build, 41, *([build.literal({n: 2, n + 1: -1}, offset=-1)] for n in range(40)))
 
     @pytest.mark.parametrize("norm", [Norm.L1, Norm.LINF])
     def test_a_linear_program_is_limited(self, build, norm):
-        """A pivot or more for each of so many outputs."""
-        size = 260
-        gate = build.gate(*([build.literal({n: 1})] for n in range(size)), norm=norm)
-        result = project(prepare([gate], build.signature(outputs=size)), [0], X, np.full(size, -1.0))
-        assert result.obstacle is Obstacle.TOO_COSTLY
+        chain = [[build.literal({n: 2, n + 1: -1}, offset=-1)] for n in range(40)]
+        assert self.too_costly(build, 41, *chain, norm=norm)
 
     def test_bounds_on_many_outputs_are_solved_apart(self, build):
         gate = build.gate(*([build.literal({n: 1}, strict=False)] for n in range(500)))

@@ -274,6 +274,13 @@ def _floats_constant() -> onnx.ModelProto:
     return _model(nodes, {}, (1, 4), (1, 4))
 
 
+def _external_constant() -> onnx.ModelProto:
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights.bin")
+    nodes = [helper.make_node("Constant", [], ["c"], name="n", value=tensor), _node("Add", "x", "c")]
+    return _model(nodes, {}, (1, 4), (1, 4))
+
+
 def _other_output_type() -> onnx.ModelProto:
     proto = _model([_node("Relu", "x")], {}, (1, 4), (1, 4))
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
@@ -340,7 +347,7 @@ REFUSED = {
     ),
     "gemm bias per row": (
         lambda: _single(_node("Gemm", "x", "c", "b"), ("n", 4), c=_array(4, 3), b=_array(2, 3)),
-        "reaches into the batch",
+        "per row of the batch",
     ),
     "gemm with a scaled bias in float64": (
         lambda: _model(
@@ -352,15 +359,23 @@ REFUSED = {
         ),
         "expected beta = 1",
     ),
-    "constant per row": (lambda: _single(_node("Add", "x", "c"), ("n", 4), c=_array(2, 4)), "reaches into the batch"),
+    "constant per row": (lambda: _single(_node("Add", "x", "c"), ("n", 4), c=_array(2, 4)), "mixes the batch"),
     "constant above the batch": (
         lambda: _single(_node("Mul", "x", "c"), ("n", 4), c=_array(1, 1, 4)),
-        "reaches into the batch",
+        "reaches beyond the batch",
     ),
-    "matmul on the batch": (lambda: _single(_node("MatMul", "c", "x"), ("n", 4), c=_array(2, 1)), "batch dimension"),
+    "matmul on the batch": (lambda: _single(_node("MatMul", "c", "x"), ("n", 4), c=_array(2, 1)), "over the batch"),
+    "matmul of numbers": (lambda: _single(_node("MatMul", "x", "c"), ("n",), c=_array(1)), "over the batch"),
+    "constant left out": (lambda: _single(_node("Add", "x", ""), ("n", 4)), "one constant operand|not a valid"),
+    "shape that is computed": (
+        lambda: _single(_node("Reshape", "c", "x"), (2,), c=_array(4)),
+        "needs a constant shape",
+    ),
+    "unsqueeze without axes": (lambda: _single(_node("Unsqueeze", "x", ""), (1, 4)), "needs axes|not a valid"),
+    "external constant": (_external_constant, "lies in another file|not a valid"),
     "matmul per row": (
         lambda: _single(_node("MatMul", "x", "c"), ("n", 2, 4), c=_array(3, 4, 2)),
-        "reaches into the batch",
+        "mixes the batch",
     ),
     "flatten the batch": (lambda: _single(_node("Flatten", "x", axis=2), ("n", 2, 4)), "keeps the rows apart"),
     "flatten axis": (lambda: _single(_node("Flatten", "x", axis=5), (1, 2)), "axis 5"),

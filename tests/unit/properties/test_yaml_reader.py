@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.errors import InputError
 from sidecar.gates.values import Action, Literal, Mode, Norm
+from sidecar.properties.reader import vocabulary_of
 from sidecar.properties.values import PropertyFile, Severity, Traceability
 from sidecar.properties.vnnlib import read_vnnlib
 from sidecar.properties.yaml_reader import read_yaml
@@ -208,17 +209,44 @@ def test_suggestions_list_some_names_where_none_is_near(read: Read, yaml_text: s
 
 def test_file_with_many_features_is_read(tmp_path: pathlib.Path) -> None:
     count = 300
+    text, signature = _large(count, classes=2)
+    (tmp_path / "p.yaml").write_text(text + "  - {id: p, require: score(C0) >= score(C1)}\n")
+    assert len(read_yaml(tmp_path / "p.yaml", signature).properties[0].domain[0].box.lower) == count
+
+
+def test_too_many_properties_of_too_many_features_are_refused(tmp_path: pathlib.Path) -> None:
+    text, signature = _large(300, classes=2)
+    (tmp_path / "p.yaml").write_text(text + "  - {id: p}\n" * 4000)
+    with pytest.raises(InputError, match="4000 properties of so many features"):
+        read_yaml(tmp_path / "p.yaml", signature)
+
+
+def test_too_many_comparisons_of_classes_are_refused(tmp_path: pathlib.Path) -> None:
+    text, signature = _large(1, classes=1000)
+    (tmp_path / "p.yaml").write_text(text + f"  - {{id: p, require: {' and '.join(['best == C0'] * 101)}}}\n")
+    with pytest.raises(InputError, match="best compares more than 100000 pairs"):
+        read_yaml(tmp_path / "p.yaml", signature)
+
+
+def _large(count: int, classes: int) -> tuple[str, ModelSignature]:
     signature = ModelSignature(
         inputs=(TensorSpec("x", Datatype.FP32, (count,)),),
-        outputs=(TensorSpec("y", Datatype.FP32, (2,)),),
+        outputs=(TensorSpec("y", Datatype.FP32, (classes,)),),
         batch_axis=0,
     )
+    names = ", ".join(f"C{i}" for i in range(classes))
     features = "".join(f"      - {{name: p{i}, range: [0, 1]}}\n" for i in range(count))
-    (tmp_path / "p.yaml").write_text(
-        f"inputs:\n  - tensor: x\n    features:\n{features}outputs:\n  - {{tensor: y, classes: [A, B]}}\n"
-        "properties:\n  - {id: p, require: score(A) >= score(B)}\n"
-    )
-    assert len(read_yaml(tmp_path / "p.yaml", signature).properties[0].domain[0].box.lower) == count
+    inputs = f"inputs:\n  - tensor: x\n    features:\n{features}"
+    outputs = f"outputs:\n  - {{tensor: y, best: largest, classes: [{names}]}}\n"
+    return f"{inputs}{outputs}properties:\n", signature
+
+
+def test_vocabulary_of_a_kept_file_can_be_read_again(yaml_text: str, signature: ModelSignature) -> None:
+    vocabulary = vocabulary_of("p.yaml", yaml_text.encode(), signature)
+    assert vocabulary is not None
+    assert [feature.name for feature in vocabulary.features] == ["gap", "speed"]
+    assert list(vocabulary.scores) == ["BRAKE", "HOLD", "ACCELERATE"]
+    assert vocabulary_of("p.vnnlib", b"", signature) is None
 
 
 # -- ACAS Xu -------------------------------------------------------------------------------------------------
