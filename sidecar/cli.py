@@ -5,7 +5,9 @@ Exit status: 0 done, 1 the answer is no, 2 used wrongly or unreadable input, 3 f
 
 import argparse
 import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except BundleError as error:
         return _complain(f"{error.message} ({error.reason})", 2)
+    except BrokenPipeError:  # the reader of our output has enough, as in ``sidecar inspect B | head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return _complain(f"{error.filename or 'input/output'}: {error.strerror or error}", 3)
     except KeyboardInterrupt:
@@ -60,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
         "--max-regions", type=_counts, metavar="N[,N...]", help="boxes per search; repeats a time-limited run exactly"
     )
     compile_.add_argument(
-        "--minimum-volume", type=float, default=1e-6, metavar="SHARE", help="smaller undecided leaves stay open"
+        "--minimum-volume",
+        type=_share,
+        default=1e-6,
+        metavar="SHARE",
+        help="of a region's box; smaller undecided leaves stay open (default 1e-6; larger: a smaller bundle)",
     )
     compile_.set_defaults(command=_compile)
 
@@ -197,6 +206,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: write a number above 0, at most 1")
     return value
 
 

@@ -101,17 +101,6 @@ class Bounds:
         )
 
 
-def join_bounds(parts: list[Bounds]) -> Bounds:
-    """The bounds of several lots of boxes, in order; at least one part."""
-    return Bounds(
-        lower=np.concatenate([part.lower for part in parts]),
-        upper=np.concatenate([part.upper for part in parts]),
-        slope=np.concatenate([part.slope for part in parts]),
-        constant=np.concatenate([part.constant for part in parts]),
-        phases=np.concatenate([part.phases for part in parts]),
-    )
-
-
 def prepare(network: Network, requirement: Requirement, arithmetic: Arithmetic) -> Prepared:
     """Everything about bounding that does not depend on a box. Raises InputError as ``staged`` does."""
     rows = literal_rows(requirement, network.signature.input_size, network.signature.output_size)

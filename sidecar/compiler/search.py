@@ -6,19 +6,17 @@ silent or violating, or when it is too small to go on; else slabs that cannot vi
 is a plain split tree. Beside it, points that could violate are tried (:mod:`sidecar.compiler.attack`); they decide
 nothing.
 
-The same network, box, requirement and region count give the same tree. The clock is looked at between batches only, and
-a batch's composition depends on what came before and on ``max_regions`` alone: a search that the clock stopped after
-``n`` boxes is repeated exactly by ``max_regions=n``. Batches are bounded in parts of fixed size, whatever the number of
-processors; float64 matrix products are the same on processors of the same kind.
+The same network, box, requirement and region count give the same tree. The clock is looked at between batches only,
+and a batch's composition depends on what came before and on ``max_regions`` alone: a search that the clock stopped
+after ``n`` boxes is repeated exactly by ``max_regions=n``. This holds on processors of one kind: on another, BLAS may
+round the last bit of a product differently.
 """
 
 import dataclasses
 import enum
 import math
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -27,7 +25,7 @@ import numpy.typing as npt
 from sidecar.bundle.coverage import CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.attack import Counterexamples, attack
-from sidecar.compiler.bounds import Bounds, Prepared, bound, join_bounds, prepare
+from sidecar.compiler.bounds import Bounds, Prepared, bound, prepare
 from sidecar.compiler.contraction import contract
 from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.linear_forms import ClauseForms, clause_forms
@@ -41,11 +39,11 @@ from sidecar.tensors import Rows
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-_PARTS: Final = 4
-_PART: Final = 64
-_PART_VALUES: Final = 2**22
-"""Parts per batch; boxes per part, which one thread bounds; their number times the widest layer's width squared, at
-most (it bounds the memory for linear forms of wide networks)."""
+_BATCH: Final = 128
+_BATCH_VALUES: Final = 2**22
+"""Boxes per batch; their number times the widest layer's width squared, at most (it bounds the memory that the linear
+forms of wide networks take). Two threads with a batch each were tried: slower, since numpy's small operations spend
+their time waiting for the interpreter's lock."""
 
 _LEAST_SENSITIVITY: Final = 0.05
 """Floor of a dimension's sensitivity when the one to split is chosen, as part of the largest. Without it some searches
@@ -136,7 +134,7 @@ class _Search:
         lower, upper = outward(box)
         self._width = upper - lower
         self._splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
-        self._part = int(np.clip(_PART_VALUES // prepared.widest**2, 1, _PART))
+        self._size = int(np.clip(_BATCH_VALUES // prepared.widest**2, 1, _BATCH))
         self._settled = dict.fromkeys((Label.SILENT, Label.VIOLATING, Label.OPEN), 0.0)
         self._frontier = Frontier(
             Boxes(
@@ -152,13 +150,12 @@ class _Search:
     def run(self, deadline: float | None, max_regions: int | None, progress: Callable[[Progress], None]) -> StopReason:
         """Go on until nothing waits or a limit is reached."""
         reported = time.monotonic()
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-            while (stopped_by := self._stopped_by(deadline, max_regions)) is None:
-                left = _PARTS * self._part if max_regions is None else max_regions - self.regions
-                self._batch(self._frontier.take(min(_PARTS * self._part, left)), threads)
-                if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
-                    reported = time.monotonic()
-                    progress(self._progress())
+        while (stopped_by := self._stopped_by(deadline, max_regions)) is None:
+            left = self._size if max_regions is None else max_regions - self.regions
+            self._batch(self._frontier.take(min(self._size, left)))
+            if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
+                reported = time.monotonic()
+                progress(self._progress())
         progress(self._progress())
         return stopped_by
 
@@ -180,9 +177,10 @@ class _Search:
             pending=len(self._frontier),
         )
 
-    def _batch(self, boxes: Boxes, threads: ThreadPoolExecutor) -> None:
+    def _batch(self, boxes: Boxes) -> None:
         """Bound boxes, settle those that can be, carve and halve the others."""
-        bounds = self._bounded(boxes, threads)
+        bounds = bound(self._prepared, boxes.lower, boxes.upper, boxes.phases)
+        self.regions += len(boxes)
         rows = self._prepared.rows
         boxes = dataclasses.replace(boxes, phases=bounds.phases)
         silent = rows.all_have(np.where(rows.strict, bounds.lower > 0.0, bounds.lower >= 0.0))
@@ -192,13 +190,6 @@ class _Search:
         undecided = ~(silent | violating)
         if undecided.any():
             self._divide(boxes.at(undecided), bounds.at(undecided))
-
-    def _bounded(self, boxes: Boxes, threads: ThreadPoolExecutor) -> Bounds:
-        parts = [boxes.at(slice(start, start + self._part)) for start in range(0, len(boxes), self._part)]
-        self.regions += len(boxes)
-        return join_bounds(
-            list(threads.map(lambda part: bound(self._prepared, part.lower, part.upper, part.phases), parts))
-        )
 
     def _settle(self, boxes: Boxes, label: Label) -> None:
         self.tree.settle(boxes.node, label)

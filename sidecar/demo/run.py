@@ -33,6 +33,8 @@ from sidecar.properties.reader import read_properties
 
 REQUESTS: Final = 1500
 COMPILE_SECONDS: Final = 15.0
+MINIMUM_VOLUME: Final = 1e-5
+"""Coarser than the default: a bundle of some hundred kilobytes shows as much."""
 
 _MODEL_SERVER_PORT: Final = re.compile(r"serving .* on \S*:(\d+)")
 _SIDECAR_PORT: Final = re.compile(r"listening on (?:port |\S*:)(\d+)")
@@ -68,7 +70,7 @@ def _compiled(model: Path, properties: Path, target: Path, screen: Screen, strea
     began = time.monotonic()
     read = read_model(model)
     files = [read_properties(properties, read.network.signature)]
-    options = CompileOptions(time_limit_seconds=COMPILE_SECONDS)
+    options = CompileOptions(time_limit_seconds=COMPILE_SECONDS, minimum_volume=MINIMUM_VOLUME)
     with Reporter(stream) as reporter:
         compiled = compile_bundle(with_batch_axis(read, files), files, options, reporter.show)
     write_file_atomically(target, compiled.content)

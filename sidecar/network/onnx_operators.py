@@ -176,6 +176,8 @@ def _gemm(application: Application) -> Flow:
     weight, shape = _linear(flow, product)
     inner = constant.shape[int(trans_b)] if application.position == 0 else constant.shape[int(not trans_a)]
     alpha, beta = (float(application.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    if not (math.isfinite(alpha) and math.isfinite(beta)):
+        raise NodeError(f"has factors alpha = {alpha}, beta = {beta}; expected finite ones")
     bias = _gemm_bias(application, beta, shape)
     if alpha == 1.0 and (bias is None or beta == 1.0):
         whole = Affine(weight, np.zeros(len(weight)) if bias is None else bias, inner + (bias is not None))
@@ -196,8 +198,9 @@ def _gemm_bias(application: Application, beta: float, shape: tuple[int, ...]) ->
         spread = _bias_of(values, shape)
     except ValueError as error:
         raise NodeError(f"has a bias of shape {values.shape}; expected one that broadcasts to {shape}") from error
-    scaled = beta * spread
-    if any(
+    with np.errstate(over="ignore"):
+        scaled = beta * spread
+    if not np.isfinite(scaled).all() or any(
         Fraction(beta) * Fraction(value) != Fraction(product) for value, product in zip(spread, scaled, strict=True)
     ):
         raise NodeError(f"scales its bias by beta = {beta}, which float64 cannot hold exactly; expected beta = 1")

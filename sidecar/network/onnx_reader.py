@@ -80,7 +80,8 @@ def _checked(path: Path, content: bytes) -> tuple[Any, int]:
 
 
 def _refuse_external_data(path: Path, graph: Any) -> None:
-    for tensor in graph.initializer:
+    constants = [attribute.t for node in graph.node for attribute in node.attribute if attribute.HasField("t")]
+    for tensor in [*graph.initializer, *constants]:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise InputError(
                 f"{path}: weight {tensor.name!r} lies in another file; expected all weights inside the model "
@@ -153,8 +154,6 @@ def _constant_value(node: Any) -> Constant:
     attribute = node.attribute[0]
     value = onnx.helper.get_attribute_value(attribute)
     if attribute.name == "value":
-        if value.data_location == onnx.TensorProto.EXTERNAL:
-            raise NodeError("lies in another file; expected all constants inside the model")
         return numpy_helper.to_array(value)
     raise NodeError(f"gives its value as {attribute.name!r}; expected a tensor as 'value'")
 

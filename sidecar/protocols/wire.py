@@ -46,11 +46,13 @@ class Field:
 _FIXED_SIZE: Final = {WireType.FIXED64: 8, WireType.FIXED32: 4, WireType.GROUP_END: 0}
 """Bytes of payload."""
 
+Buffer: TypeAlias = bytes | memoryview
+
 Edits: TypeAlias = Mapping[tuple[int, int], bytes | None]
 """(field number, how many-eth occurrence, from 0) -> its new payload, or None to drop it."""
 
 
-def top_level_fields(message: bytes) -> Iterator[Field]:
+def top_level_fields(message: Buffer) -> Iterator[Field]:
     """The fields of a message in their order.
 
     Raises:
@@ -93,7 +95,7 @@ def _length_delimited(number: int, payload: bytes | None) -> bytes:
     return _encode_varint(number << 3 | WireType.LENGTH_DELIMITED) + _encode_varint(len(payload)) + payload
 
 
-def _field(message: bytes, start: int) -> Field:
+def _field(message: Buffer, start: int) -> Field:
     tag, at = _varint(message, start)
     number, wire_type = tag >> 3, WireType(tag & 7)
     payload = at
@@ -112,7 +114,7 @@ def _field(message: bytes, start: int) -> Field:
     return Field(number, wire_type, start, payload, end)
 
 
-def _end_of_group(message: bytes, at: int, number: int) -> int:
+def _end_of_group(message: Buffer, at: int, number: int) -> int:
     open_groups = [number]
     while open_groups:
         tag, after_tag = _varint(message, at)
@@ -127,7 +129,7 @@ def _end_of_group(message: bytes, at: int, number: int) -> int:
     return at
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: Buffer, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

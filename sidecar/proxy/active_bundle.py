@@ -8,6 +8,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+import numpy as np
+import numpy.typing as npt
+
 from sidecar.bundle.acceptance import accept, digest
 from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
@@ -29,6 +32,7 @@ class ActiveBundle:
         bundle: as accepted.
         gates, coverage: prepared for evaluation.
         property_ids, modes: one per gate; modes as in force.
+        watched: bool (gate,); whether the gate is not off.
         outside: what happens to rows in no domain.
     """
 
@@ -39,6 +43,7 @@ class ActiveBundle:
     coverage: PreparedCoverage
     property_ids: tuple[str, ...]
     modes: tuple[Mode, ...]
+    watched: npt.NDArray[np.bool_]
     outside: Outside
 
     @property
@@ -63,6 +68,7 @@ def activate(
         BundleError: the bundle is not acceptable, or our code does not reproduce its self-test vectors.
     """
     bundle = accept(content)
+    modes = tuple(mode or record.mode for record in bundle.manifest.properties)
     active = ActiveBundle(
         model_name=model_name or bundle.manifest.name,
         digest=digest(content),
@@ -70,7 +76,8 @@ def activate(
         gates=prepare(bundle.gates, bundle.manifest.signature),
         coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
         property_ids=tuple(gate.property_id for gate in bundle.gates),
-        modes=tuple(mode or record.mode for record in bundle.manifest.properties),
+        modes=modes,
+        watched=np.array([each is not Mode.OFF for each in modes]),
         outside=outside,
     )
     self_test(bundle, active.gates)

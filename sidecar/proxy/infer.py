@@ -6,12 +6,11 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar, TypeVarTuple
 
 from sidecar.errors import Reason
 from sidecar.proxy import audit
@@ -23,7 +22,7 @@ from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Judgement, Plan, admit, judge
+from sidecar.proxy.request_path import Admission, Judgement, Plan, admit, judge
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 
 OUTCOME_KEY: Final = "gate-outcome"
@@ -31,7 +30,13 @@ OUTCOME_KEY: Final = "gate-outcome"
 MAX_ROWS_ON_THE_LOOP: Final = 16
 """Larger batches are judged in a thread: a correction takes up to about a millisecond, and the loop serves everyone."""
 
+MAX_REQUEST_BYTES_ON_THE_LOOP: Final = 16 * 1024
+"""Larger requests are checked in a thread: thousands of rows may have to be looked for in thousands of boxes."""
+
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+_Arguments = TypeVarTuple("_Arguments")
+_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(eq=False)
@@ -43,12 +48,11 @@ class _Exchange:
     bundle: ActiveBundle | None = None
     gate_seconds: float = 0.0
 
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        """Add the time of a block to the sidecar's own."""
+    def timed(self, compute: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
+        """Call a function, and add its time to the sidecar's own."""
         started = time.perf_counter()
         try:
-            yield
+            return compute(*arguments)
         finally:
             self.gate_seconds += time.perf_counter() - started
 
@@ -60,11 +64,13 @@ class ModelInfer:
         self._registry = registry
         self._upstream = upstream
         self._metrics = metrics
-        # One thread: large batches take turns, and small requests are never behind more than one of them.
+        # One thread each: large ones take turns, and small requests are never behind more than one of each.
+        self._large_requests = concurrent.futures.ThreadPoolExecutor(1, "large-requests")
         self._large_batches = concurrent.futures.ThreadPoolExecutor(1, "large-batches")
 
     def close(self) -> None:
-        """End the thread; no call is in flight any more."""
+        """End the threads; no call is in flight any more."""
+        self._large_requests.shutdown()
         self._large_batches.shutdown()
 
     async def answer(self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
@@ -80,8 +86,7 @@ class ModelInfer:
             return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
 
     async def _answer(self, exchange: _Exchange, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
-        with exchange.computing():
-            admission = admit(request, metadata, self._registry.current)
+        admission = await self._admit(exchange, request, metadata)
         if isinstance(admission, Refusal):
             exchange.bundle = admission.bundle
             return self._refuse(exchange, admission)
@@ -94,11 +99,18 @@ class ModelInfer:
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, admission.plan.bundle, judgement, reply)
 
+    async def _admit(self, exchange: _Exchange, request: bytes, metadata: Metadata) -> Admission | Refusal:
+        models = self._registry.current
+        if len(request) <= MAX_REQUEST_BYTES_ON_THE_LOOP:
+            return exchange.timed(admit, request, metadata, models)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._large_requests, exchange.timed, admit, request, metadata, models)
+
     async def _judge(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
         if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
-            return _timed_judge(exchange, plan, response)
+            return exchange.timed(judge, plan, response)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._large_batches, _timed_judge, exchange, plan, response)
+        return await loop.run_in_executor(self._large_batches, exchange.timed, judge, plan, response)
 
     def _conclude(
         self, exchange: _Exchange, bundle: ActiveBundle, judgement: Judgement, reply: UpstreamReply
@@ -134,8 +146,3 @@ class ModelInfer:
     def _count(self, exchange: _Exchange, outcome: RequestOutcome) -> None:
         total_seconds = time.perf_counter() - exchange.started
         self._metrics.request_finished(exchange.bundle, outcome, total_seconds, exchange.gate_seconds)
-
-
-def _timed_judge(exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
-    with exchange.computing():
-        return judge(plan, response)

@@ -48,7 +48,7 @@ class Metrics:
             "gate_breaches", "Violations in regions proved silent: the upstream is not the verified model.", "property"
         )
         self._corrections = self._counter("gate_corrections", "Rows that reached the client corrected.", "action")
-        self._refusals = self._counter("gate_refusals", "ModelInfer requests answered with an error.", "reason")
+        self._refusals = self._counter("gate_refusals", "Calls answered with an error, denied ones aside.", "reason")
         self._domain_rows = self._counter(
             "gate_in_domain_rows", "Rows in a property's domain, by what is proved there.", "property", "region"
         )

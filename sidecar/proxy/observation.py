@@ -69,7 +69,8 @@ def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bo
 
 
 def _domain_rows(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]) -> Iterator[DomainRows]:
-    for gate in np.flatnonzero(contained.any(axis=0)).tolist():
-        counts = collections.Counter(label(bundle.coverage, gate, inputs[contained[:, gate]]).tolist())
-        for proved, count in sorted(counts.items()):
-            yield DomainRows(bundle.property_ids[gate], Label(proved), count)
+    for gate, property_id in enumerate(bundle.property_ids):
+        inside = contained[:, gate]
+        if inside.any():
+            counts = collections.Counter(label(bundle.coverage, gate, inputs[inside]).tolist())
+            yield from (DomainRows(property_id, Label(proved), count) for proved, count in sorted(counts.items()))

@@ -32,12 +32,14 @@ class Plan:
         bundle: by which the answer is judged.
         inputs: float64 (row, input).
         contained: bool (row, gate); gates in mode off contain nothing.
+        is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
     """
 
     bundle: ActiveBundle
     inputs: Rows
     contained: npt.NDArray[np.bool_]
+    is_watched: bool
     added_outputs: frozenset[str]
 
 
@@ -66,19 +68,18 @@ def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission
         parsed = parse_request(request)
         bundle = _bundle_for(parsed.model_name, models)
         gated = read_request(parsed, bundle.signature, models.limit_rows)
-        contained = contains(bundle.gates, gated.inputs) & np.array([mode is not Mode.OFF for mode in bundle.modes])
+        contained = contains(bundle.gates, gated.inputs) & bundle.watched
         _refuse_outside(bundle, contained)
-        if not contained.any():
-            return Admission(request, travelling(metadata), Plan(bundle, gated.inputs, contained, frozenset()))
-        plan = Plan(bundle, gated.inputs, contained, gated.added_outputs)
-        return Admission(gated.forward, travelling(metadata), plan)
+        is_watched = bool(contained.any())
+        forward, added = (gated.forward, gated.added_outputs) if is_watched else (request, frozenset[str]())
+        return Admission(forward, travelling(metadata), Plan(bundle, gated.inputs, contained, is_watched, added))
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)
 
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
-    if not plan.contained.any():
+    if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
         received = read_response(response, plan.bundle.signature, len(plan.inputs))

@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
 from sidecar.config import BundleSource, ServeSettings
-from sidecar.errors import BundleError, InputError
+from sidecar.errors import BundleError, InputError, OperationError
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels, Registry, activate, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.infer import ModelInfer
@@ -32,6 +32,7 @@ class RunningSidecar:
         listen_port, admin_port: as bound.
         registry: the active bundles.
         metrics, readiness: to look at.
+        ended: waits until the gRPC server has ended; raises what ended it where that was not ``stop``.
         stop: drains and ends it: not ready at once, calls in flight get ``drain_seconds``.
     """
 
@@ -40,6 +41,7 @@ class RunningSidecar:
     registry: Registry
     metrics: Metrics
     readiness: Readiness
+    ended: Callable[[], Awaitable[bool]]
     stop: Callable[[], Awaitable[None]]
 
 
@@ -100,17 +102,37 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
         stack.callback(readiness.drain)
-        return RunningSidecar(listen_port, admin.port, registry, metrics, readiness, stack.pop_all().aclose)
+        return RunningSidecar(
+            listen_port, admin.port, registry, metrics, readiness, server.wait_for_termination, stack.pop_all().aclose
+        )
 
 
 async def serve(settings: ServeSettings) -> None:
-    """Run a sidecar until SIGTERM or SIGINT, then drain it."""
+    """Run a sidecar until SIGTERM or SIGINT, then drain it.
+
+    Raises:
+        InputError, OperationError: see :func:`start_sidecar`.
+        OperationError: the gRPC server broke off. Who supervises the process has to start it again: it must not
+            stay there alive and deaf.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     running = await start_sidecar(settings)
     _LOGGER.info("listening on port %d, admin on port %d", running.listen_port, running.admin_port)
-    await stopping.wait()
+    ended = asyncio.create_task(_ended(running))
+    await asyncio.wait((ended, asyncio.create_task(stopping.wait())), return_when=asyncio.FIRST_COMPLETED)
+    if ended.done():
+        await running.stop()
+        raise OperationError(f"the gRPC server broke off: {ended.result()!r}; start the sidecar again")
     _LOGGER.info("stopping: calls in flight get %g s", settings.drain_seconds)
     await running.stop()
+
+
+async def _ended(running: RunningSidecar) -> Exception | None:
+    try:
+        await running.ended()
+    except Exception as error:
+        return error
+    return None

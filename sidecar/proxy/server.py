@@ -14,18 +14,22 @@ import grpc.aio
 
 from sidecar.errors import OperationError, Reason
 from sidecar.protocols.open_inference.readiness import encode_server_ready
+from sidecar.proxy import audit
 from sidecar.proxy.answer import Answer
-from sidecar.proxy.decision_ids import CALL_ID_KEY, new_call_id
-from sidecar.proxy.events import Refusal
+from sidecar.proxy.decision_ids import CALL_ID_KEY, DECISION_KEY, decision_id, new_call_id
+from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
 from sidecar.proxy.infer import ModelInfer
-from sidecar.proxy.metadata import Metadata, travelling
+from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+
+MAX_TIMEOUT_SECONDS: Final = 1e9
+"""gRPC's own clock overflows at about ten times this: a client's "for ever" would have passed already."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -64,7 +68,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
             # A second message is not looked at, as gRPC servers do for unary methods.
             message = await context.read()
             if not isinstance(message, bytes):
-                await self._end_without_message(call_id, context)
+                await self._end_without_message(rule, call_id, context)
                 return
             request = message
         await _send(context, call_id, await self._answer_safely(method, rule, call_id, request, context))
@@ -72,10 +76,10 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         try:
             return await self._answer(method, rule, call_id, request, context)
-        except Exception:
+        except Exception as error:
             _LOGGER.exception("call %s of %s failed", call_id, method)
             self._metrics.refused(None, Reason.INTERNAL)
-            return _refused(Reason.INTERNAL)
+            return _refuse(call_id, Refusal(Reason.INTERNAL, repr(error)))
 
     async def _answer(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         match rule:
@@ -87,35 +91,43 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 return Answer(encode_server_ready(self._readiness.ready))
             case Rule.DENIED_REPOSITORY_CONTROL | Rule.DENIED_SHARED_MEMORY | Rule.DENIED_SERVER_SETTINGS:
                 self._metrics.denied(rule)
-                return _refused(
-                    Reason.METHOD_DENIED, f"{method} could change what the gates guard, or hide tensors from them"
-                )
+                text = f"{method} could change what the gates guard, or hide tensors from them"
+                return _refuse(call_id, Refusal(Reason.METHOD_DENIED, text))
             case Rule.UNSUPPORTED_STREAM | Rule.UNSUPPORTED_UNKNOWN:
                 self._metrics.denied(rule)
-                return _refused(Reason.METHOD_UNSUPPORTED, f"{method} is not spoken here; use ModelInfer")
+                return _refuse(
+                    call_id, Refusal(Reason.METHOD_UNSUPPORTED, f"{method} is not spoken here; use ModelInfer")
+                )
 
     async def _pass(self, method: str, request: bytes, context: _Context) -> Answer:
         outcome = await self._upstream.call(method, request, travelling(_metadata(context)), self._timeout(context))
         if isinstance(outcome, UpstreamFailure):
             status = status_of_failure(outcome)
+            self._metrics.refused(None, status.reason)
             return Answer(status, outcome.initial, (*outcome.trailing, (REASON_KEY, status.reason)))
         return Answer(outcome.body, outcome.initial, outcome.trailing)
 
-    async def _end_without_message(self, call_id: str, context: _Context) -> None:
+    async def _end_without_message(self, rule: Rule, call_id: str, context: _Context) -> None:
+        refusal = Refusal(Reason.MALFORMED_REQUEST, "the call ended without a message")
         try:
-            await _send(context, call_id, _refused(Reason.MALFORMED_REQUEST, "the call ended without a message"))
+            await _send(context, call_id, _refusal_answer(call_id, refusal))
         except grpc.aio.AbortError:
-            self._metrics.refused(None, Reason.MALFORMED_REQUEST)
             raise
         except (asyncio.CancelledError, Exception):
-            # gRPC has ended the call itself, with RESOURCE_EXHAUSTED: there was a message, over the limit.
-            self._metrics.refused(None, Reason.MESSAGE_TOO_LARGE)
+            # gRPC has ended the call itself, with RESOURCE_EXHAUSTED: there was a message, over the limit. (Or
+            # the client gave up before its message was whole; gRPC does not tell these two apart.)
+            refusal = Refusal(Reason.MESSAGE_TOO_LARGE, "a message over the limit, or given up on before it was whole")
             raise
+        finally:
+            audit.record_refusal(decision_id(call_id, 1), refusal)
+            self._metrics.refused(None, refusal.reason)
+            if rule is Rule.GATED:
+                self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
 
     def _timeout(self, context: _Context) -> float:
         """Seconds: what is left of the client's deadline, where it set one."""
         remaining: float | None = context.time_remaining()
-        return self._upstream_timeout_seconds if remaining is None else remaining
+        return self._upstream_timeout_seconds if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
 
 
 def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[grpc.aio.Server, int]:
@@ -128,6 +140,7 @@ def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[g
         options=[
             ("grpc.max_receive_message_length", limit_bytes),
             ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
             # Two servers on one port would share its connections silently.
             ("grpc.so_reuseport", 0),
         ]
@@ -145,8 +158,14 @@ def _metadata(context: _Context) -> Metadata:
     return tuple((key, value) for key, value in context.invocation_metadata() or ())
 
 
-def _refused(reason: Reason, message: str = "") -> Answer:
-    return Answer(status_of_refusal(Refusal(reason, message)), (), ((REASON_KEY, reason),))
+def _refuse(call_id: str, refusal: Refusal) -> Answer:
+    audit.record_refusal(decision_id(call_id, 1), refusal)
+    return _refusal_answer(call_id, refusal)
+
+
+def _refusal_answer(call_id: str, refusal: Refusal) -> Answer:
+    own = ((DECISION_KEY, decision_id(call_id, 1)), (REASON_KEY, refusal.reason))
+    return Answer(status_of_refusal(refusal), (), own)
 
 
 async def _send(context: _Context, call_id: str, answer: Answer) -> None:

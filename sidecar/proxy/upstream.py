@@ -5,17 +5,21 @@ The outcome of a call is a value, a reply or a failure; what a failure means to 
 """
 
 import dataclasses
+import logging
+from collections.abc import Iterable
 from typing import Final, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 
 from sidecar.errors import Reason
-from sidecar.proxy.metadata import Metadata, travelling
+from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, is_sendable, travelling
 from sidecar.proxy.methods import RULES, Rule
 
 MAX_RECONNECT_BACKOFF_MS: Final = 2000
 """gRPC's own default of two minutes would keep a restarted model server idle for that long."""
+
+_LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +41,8 @@ class UpstreamFailure:
     """The upstream did not answer, or answered with an error.
 
     Args:
-        reason: UPSTREAM_UNAVAILABLE, UPSTREAM_DEADLINE, or UPSTREAM_ERROR for any other status.
+        reason: UPSTREAM_UNAVAILABLE, UPSTREAM_DEADLINE, or UPSTREAM_ERROR for any other status; UPSTREAM_MALFORMED
+            for success without a message; MALFORMED_REQUEST where the client's metadata cannot be sent.
         code: the gRPC status of the call to the upstream.
         details: its text.
         answered: whether the text is the upstream's own; otherwise gRPC made it up on our side, and it may
@@ -81,6 +86,7 @@ class GrpcUpstream:
             options=[
                 ("grpc.max_receive_message_length", limit_bytes),
                 ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
+                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
                 ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
                 # The upstream stands beside us: neither a proxy nor a policy from DNS has a say in it.
                 ("grpc.enable_http_proxy", 0),
@@ -96,22 +102,43 @@ class GrpcUpstream:
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Call one of the methods that are gated or passed."""
+        for key, value in metadata:
+            if not is_sendable(value):
+                text = f"the value of metadata {key!r} has characters that gRPC does not allow; use a name in -bin"
+                return _failure(Reason.MALFORMED_REQUEST, grpc.StatusCode.INVALID_ARGUMENT, text)
         call = self._methods[method](request, metadata=metadata, timeout=timeout_seconds)
         try:
             body = await call
-            return UpstreamReply(
-                body, travelling(await call.initial_metadata()), travelling(await call.trailing_metadata())
-            )
+            initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
             return UpstreamFailure(
                 reason=_REASON.get(error.code(), Reason.UPSTREAM_ERROR),
                 code=error.code(),
                 details=error.details() or "",
                 answered=self._channel.get_state() is grpc.ChannelConnectivity.READY,
-                initial=travelling(error.initial_metadata()),
-                trailing=travelling(error.trailing_metadata()),
+                initial=_passing_on(error.initial_metadata()),
+                trailing=_passing_on(error.trailing_metadata()),
             )
+        if not isinstance(body, bytes):
+            text = "the call ended with status OK and without a message"
+            return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
+        return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
 
     async def close(self) -> None:
         """Close the connection; calls in flight fail."""
         await self._channel.close()
+
+
+def _failure(reason: Reason, code: grpc.StatusCode, details: str) -> UpstreamFailure:
+    """A failure that was noticed on our side."""
+    return UpstreamFailure(reason, code, details, answered=False)
+
+
+def _passing_on(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+    """The upstream's metadata for the client. What gRPC does not let us send is left out, and logged."""
+    kept = travelling(metadata)
+    lost = [key for key, value in kept if not is_sendable(value)]
+    if not lost:
+        return kept
+    _LOGGER.warning("upstream metadata %s has characters that gRPC does not allow: not passed on", lost)
+    return tuple((key, value) for key, value in kept if is_sendable(value))

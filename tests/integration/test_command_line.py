@@ -241,6 +241,20 @@ def test_a_duration_without_a_unit_is_refused(run: Run, given: str) -> None:
     assert "--time-limit" in err
 
 
+@pytest.mark.parametrize("given", ["0", "-1", "2", "nan", "x"])
+def test_a_minimum_volume_that_is_no_share_is_refused(run: Run, given: str) -> None:
+    status, _, err = run("compile", "--model", "m", "--property", "p", "--output", "o", f"--minimum-volume={given}")
+    assert status == 2
+    assert "--minimum-volume" in err
+
+
+def test_a_reader_who_has_enough_is_no_failure_to_report(compiled: Path) -> None:
+    command = f"{sys.executable} -u -m sidecar.cli inspect {compiled} | head -1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.startswith("guards")
+    assert ended.stderr == ""
+
+
 def test_an_unwritable_output_is_an_operational_failure(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "no-such-folder" / "b.gates"
     arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--max-regions", 5, "--output", target)

@@ -92,7 +92,7 @@ def gates(draw, signature: ModelSignature) -> Gate:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.data())
 def test_contains_is_exact_membership(data):
     signature = data.draw(signatures())
@@ -123,7 +123,7 @@ def violated_by_missing_values(gate: Gate, signature: ModelSignature, x, y) -> b
     return False
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.data(), st.booleans())
 def test_satisfied_is_exact_satisfaction(data, special):
     signature = data.draw(signatures())
@@ -143,7 +143,7 @@ def test_satisfied_is_exact_satisfaction(data, special):
             assert result[row, number] == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_the_filter_is_never_wrong(data):
     signature = data.draw(signatures())
@@ -158,7 +158,7 @@ def test_the_filter_is_never_wrong(data):
         assert possible[0, number] or not holds
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.sampled_from([Datatype.FP16, Datatype.BF16, Datatype.FP32]),
     st.lists(st.floats(-1e4, 1e4), min_size=6, max_size=6),

@@ -81,7 +81,7 @@ def length(cost: Fraction, norm: Norm) -> float:
     return math.sqrt(cost) if norm is Norm.L2 else float(cost)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(HALFSPACES, max_size=5), st.sampled_from(Norm))
 def test_the_smallest_change_is_feasible_and_as_small_as_the_referees(halfspaces, norm):
     found = smallest_change(halfspaces, norm, Work(PROJECTION_WORK))
@@ -108,7 +108,7 @@ def test_the_closed_form_of_orderings_is_the_active_set_methods_answer(compariso
     assert as_ordering(halfspaces).smallest() == smallest_by_active_set(halfspaces, Work(PROJECTION_WORK))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.lists(HALFSPACES, min_size=1, max_size=3).map(tuple), min_size=1, max_size=4), st.sampled_from(Norm))
 def test_the_search_finds_the_smallest_change_over_all_disjuncts(clauses, norm):
     found = search(clauses, norm, Work(PROJECTION_WORK))
@@ -157,7 +157,7 @@ def condition(halfspaces) -> float:
     return worst
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(problems(norms=st.sampled_from([Norm.L2, Norm.L2, Norm.L1, Norm.LINF])))
 def test_what_is_projected_satisfies_exactly_and_moves_nothing_else(problem):
     prepared, x, y = problem
@@ -209,7 +209,7 @@ def exact_change(clauses, x, y):
     return min((one for one in found if one is not None), key=lambda one: one.cost, default=None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(problems())
 def test_its_distance_exceeds_the_exact_one_by_no_more_than_the_stated_slack(problem):
     prepared, x, y = problem
@@ -233,7 +233,7 @@ def test_its_distance_exceeds_the_exact_one_by_no_more_than_the_stated_slack(pro
     assert moved <= math.sqrt(exact.cost) * (1 + 2**-50) + slack
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(problems())
 def test_an_answer_that_satisfies_with_its_margin_is_not_moved(problem):
     prepared, x, y = problem

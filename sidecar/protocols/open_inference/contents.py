@@ -10,6 +10,7 @@ Source: Open Inference Protocol v2, "Tensor Data".
 """
 
 import enum
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -68,7 +69,8 @@ class TensorReader:
         for tensor in tensors:
             if tensor.HasField("contents"):
                 raise TensorDefect(
-                    Defect.CONTENTS, f"tensor {tensor.name!r} has typed contents in a message with raw contents"
+                    Defect.CONTENTS,
+                    f"tensor {reprlib.repr(tensor.name)} has typed contents in a message with raw contents",
                 )
 
     @property
@@ -90,9 +92,8 @@ class TensorReader:
             if tensor.name in wanted:
                 found[tensor.name] = index
         for name in (spec.name for spec in specs if spec.name not in found):
-            raise TensorDefect(
-                Defect.MISSING, f"tensor {name!r} is missing; got {[tensor.name for tensor in self._tensors]}"
-            )
+            others = reprlib.repr([tensor.name for tensor in self._tensors])
+            raise TensorDefect(Defect.MISSING, f"tensor {name!r} is missing; got {others}")
         return tuple(found[spec.name] for spec in specs)
 
     def row_count(self, position: int, spec: TensorSpec, batch_axis: int | None) -> int:
@@ -103,14 +104,15 @@ class TensorReader:
         """
         tensor = self._tensors[position]
         if tensor.datatype != spec.datatype:
-            raise TensorDefect(
-                Defect.DATATYPE, f"tensor {spec.name!r} has datatype {tensor.datatype!r}, expected {spec.datatype}"
-            )
-        shape = tuple(tensor.shape)
+            got = reprlib.repr(tensor.datatype)
+            raise TensorDefect(Defect.DATATYPE, f"tensor {spec.name!r} has datatype {got}, expected {spec.datatype}")
+        # One dimension too many is enough to see: there may be millions.
+        shape = tuple(tensor.shape[: len(spec.row_shape) + 2])
         rows, row_shape = (1, shape) if batch_axis is None else (next(iter(shape), 0), shape[1:])
         if rows < 1 or row_shape != spec.row_shape:
             expected = list(spec.row_shape) if batch_axis is None else ["rows >= 1", *spec.row_shape]
-            raise TensorDefect(Defect.SHAPE, f"tensor {spec.name!r} has shape {list(shape)}, expected {expected}")
+            more = ", and more" if len(tensor.shape) > len(shape) else ""
+            raise TensorDefect(Defect.SHAPE, f"tensor {spec.name!r} has shape {list(shape)}{more}, expected {expected}")
         return rows
 
     def rows(self, position: int, spec: TensorSpec, count: int) -> Rows:
@@ -119,24 +121,19 @@ class TensorReader:
         Raises:
             TensorDefect: the contents are in another form, or of another length than the shape says.
         """
-        values = self._raw_values(position, spec) if self.is_raw else self._typed_values(position, spec)
-        if len(values) != count * spec.row_size:
-            raise TensorDefect(
-                Defect.CONTENTS,
-                f"tensor {spec.name!r} holds {len(values)} values, its shape says {count * spec.row_size}",
-            )
-        return values.reshape(count, spec.row_size)
+        read = self._raw_values if self.is_raw else self._typed_values
+        return read(position, spec, count * spec.row_size).reshape(count, spec.row_size)
 
-    def _raw_values(self, position: int, spec: TensorSpec) -> npt.NDArray[np.float64]:
+    def _raw_values(self, position: int, spec: TensorSpec, size: int) -> npt.NDArray[np.float64]:
         raw = self._raw[position]
-        if len(raw) % item_size(spec.datatype):
+        expected = size * item_size(spec.datatype)
+        if len(raw) != expected:  # looked at first: decoding takes up to four times the memory
             raise TensorDefect(
-                Defect.CONTENTS,
-                f"tensor {spec.name!r} has {len(raw)} raw bytes, no multiple of {item_size(spec.datatype)}",
+                Defect.CONTENTS, f"tensor {spec.name!r} has {len(raw)} raw bytes, its shape says {expected}"
             )
         return decode_raw(raw, spec.datatype)
 
-    def _typed_values(self, position: int, spec: TensorSpec) -> npt.NDArray[np.float64]:
+    def _typed_values(self, position: int, spec: TensorSpec, size: int) -> npt.NDArray[np.float64]:
         filled = [descriptor.name for descriptor, _ in self._tensors[position].contents.ListFields()]
         expected = _TYPED_FIELD.get(spec.datatype)
         if filled != [expected]:
@@ -145,7 +142,17 @@ class TensorReader:
                 f"tensor {spec.name!r} of datatype {spec.datatype} has typed contents {filled or 'none'}, "
                 f"expected {expected or 'raw contents'}",
             )
-        return np.array(getattr(self._tensors[position].contents, filled[0]), dtype=np.float64)
+        values = getattr(self._tensors[position].contents, filled[0])
+        if len(values) != size:
+            raise TensorDefect(
+                Defect.CONTENTS, f"tensor {spec.name!r} holds {len(values)} values, its shape says {size}"
+            )
+        return np.array(values, dtype=np.float64)
+
+
+def side_by_side(tensors: Sequence[Rows]) -> Rows:
+    """Tensors of equally many rows as the rows that gates judge."""
+    return tensors[0] if len(tensors) == 1 else np.concatenate(tensors, axis=1)
 
 
 def changed_values(before: Rows, after: Rows) -> npt.NDArray[np.bool_]:

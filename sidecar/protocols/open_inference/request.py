@@ -9,6 +9,7 @@ Source: Open Inference Protocol v2, "ModelInfer".
 """
 
 import dataclasses
+import reprlib
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,14 @@ from google.protobuf.message import DecodeError
 
 from sidecar.errors import CallerError, Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
-from sidecar.protocols.open_inference.contents import Defect, TensorDefect, TensorReader, shared_memory_keys
+from sidecar.protocols.open_inference.bulk import refuse_bulky_structure
+from sidecar.protocols.open_inference.contents import (
+    Defect,
+    TensorDefect,
+    TensorReader,
+    shared_memory_keys,
+    side_by_side,
+)
 from sidecar.tensors import ModelSignature, Rows
 
 MAX_TENSORS: Final = 4096
@@ -65,8 +73,9 @@ def parse_request(content: bytes) -> InferRequest:
     """Parse a ModelInfer request.
 
     Raises:
-        CallerError: the bytes are no such message.
+        CallerError: the bytes are no such message, or would take many times their size once parsed.
     """
+    refuse_bulky_structure(content)
     try:
         message = pb.ModelInferRequest.FromString(content)
     except DecodeError as error:
@@ -84,8 +93,9 @@ def read_request(request: InferRequest, signature: ModelSignature, limit_rows: i
     _refuse_shared_memory(request.message)
     inputs = _read_inputs(request.message, signature, limit_rows)
     _refuse_non_finite(inputs, signature)
-    added = _outputs_to_add(request.message, signature)
-    return GatedRequest(inputs, request.content + _output_requests(added), frozenset(added))
+    added = _outputs_to_add(request.message, signature) if request.message.outputs else []
+    forward = request.content + _output_requests(added) if added else request.content
+    return GatedRequest(inputs, forward, frozenset(added))
 
 
 def _refuse_too_many_tensors(message: pb.ModelInferRequest) -> None:
@@ -101,7 +111,7 @@ def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:
         if keys := shared_memory_keys(parameters):
             raise CallerError(
                 Reason.SHARED_MEMORY,
-                f"tensor {name!r} has parameters {keys}: what is in shared memory cannot be judged; "
+                f"tensor {reprlib.repr(name)} has parameters {keys}: what is in shared memory cannot be judged; "
                 "send the tensor in the message",
             )
 
@@ -112,7 +122,7 @@ def _read_inputs(message: pb.ModelInferRequest, signature: ModelSignature, limit
         places = list(zip(reader.positions(signature.inputs), signature.inputs, strict=True))
         counts = {spec.name: reader.row_count(at, spec, signature.batch_axis) for at, spec in places}
         count = _common_count(counts, limit_rows)
-        return np.concatenate([reader.rows(at, spec, count) for at, spec in places], axis=1)
+        return side_by_side([reader.rows(at, spec, count) for at, spec in places])
     except TensorDefect as defect:
         raise CallerError(_REASON[defect.defect], f"input {defect.message}") from defect
 
@@ -154,7 +164,7 @@ def _outputs_to_add(message: pb.ModelInferRequest, signature: ModelSignature) ->
                 "ask for the tensor",
             )
         asked.add(output.name)
-    return [name for name in gated if name not in asked] if message.outputs else []
+    return [name for name in gated if name not in asked]
 
 
 def _output_requests(names: list[str]) -> bytes:

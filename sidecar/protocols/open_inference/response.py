@@ -23,6 +23,7 @@ from sidecar.protocols.open_inference.contents import (
     changed_values,
     replace_raw,
     replace_typed,
+    side_by_side,
 )
 from sidecar.protocols.wire import splice
 from sidecar.tensors import ModelSignature, Rows
@@ -74,7 +75,7 @@ def read_response(content: bytes, signature: ModelSignature, count: int) -> Gate
             tensors.append(reader.rows(position, spec, count))
     except TensorDefect as defect:
         raise UpstreamError(_REASON[defect.defect], f"upstream's output {defect.message}") from defect
-    return GatedResponse(content, np.concatenate(tensors, axis=1), message, positions)
+    return GatedResponse(content, side_by_side(tensors), message, positions)
 
 
 def replace_outputs(response: GatedResponse, outputs: Rows, signature: ModelSignature) -> bytes:
@@ -98,6 +99,7 @@ def drop_outputs(content: bytes, names: frozenset[str]) -> bytes:
 
     Raises:
         UpstreamError: the bytes are no ModelInferResponse, or its raw contents do not align with its outputs.
+        InternalError: something else than these outputs is missing from the new bytes.
     """
     message = _parse(content)
     dropped = [index for index, tensor in enumerate(message.outputs) if tensor.name in names]
@@ -106,7 +108,14 @@ def drop_outputs(content: bytes, names: frozenset[str]) -> bytes:
     except TensorDefect as defect:
         raise UpstreamError(_REASON[defect.defect], f"upstream's outputs: {defect.message}") from defect
     fields = (_OUTPUTS, _RAW_OUTPUT_CONTENTS) if is_raw else (_OUTPUTS,)
-    return splice(content, {(field, index): None for field in fields for index in dropped})
+    cut = splice(content, {(field, index): None for field in fields for index in dropped})
+    for index in reversed(dropped):
+        del message.outputs[index]
+        if is_raw:
+            del message.raw_output_contents[index]
+    if _parse(cut) != message:
+        raise InternalError(Reason.INTERNAL, "the response without some outputs does not decode to the other ones")
+    return cut
 
 
 def _edits(

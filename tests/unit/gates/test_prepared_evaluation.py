@@ -112,6 +112,13 @@ class TestSatisfaction:
         prepared = prepare([huge], build.signature(outputs=2, datatype=Datatype.FP64))
         assert judged(prepared, [[1.7e308, 1.6e308], [1.6e308, 1.7e308]]) == [[True], [False]]
 
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_an_infinite_sum_decides_nothing(self, build, strict):
+        """The first product overflows, the four that outweigh it do not: the sum is infinite, the value negative."""
+        gate = build.gate([build.literal({0: 3, 1: -1, 2: -1, 3: -1, 4: -1}, strict=strict)])
+        prepared = prepare([gate], build.signature(outputs=5, datatype=Datatype.FP64))
+        assert judged(prepared, [[1.7e308] * 5, [-1.7e308] * 5]) == [[False], [True]]
+
     def test_what_underflows_is_decided_exactly(self, build):
         tiny = build.gate([build.literal({0: Fraction(1, 10**200), 1: Fraction(-1, 10**200)})])
         prepared = prepare([tiny], build.signature(outputs=2, datatype=Datatype.FP64))
