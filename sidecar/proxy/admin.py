@@ -9,12 +9,14 @@
 import dataclasses
 import http
 import json
+import logging
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sidecar.errors import OperationError
 from sidecar.proxy.metrics import CONTENT_TYPE, Metrics
@@ -22,6 +24,10 @@ from sidecar.proxy.readiness import Readiness
 
 REQUEST_TIMEOUT_SECONDS: Final = 10.0
 """How long a connection may take to state its request: idle ones must not pile up threads."""
+
+MAX_CONNECTIONS: Final = 64
+"""At once; each has a thread. One more is closed unanswered, so that the calls that we are here for find threads
+and file descriptors left."""
 
 CLOSING_POLL_SECONDS: Final = 0.1
 """How often the serving thread looks whether it is to stop."""
@@ -64,10 +70,18 @@ def _text(status: http.HTTPStatus, text: str) -> Page:
     return Page(status, "text/plain; charset=utf-8", f"{text}\n".encode())
 
 
+_LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+_Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
+_Address: TypeAlias = Any
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 2 * MAX_CONNECTIONS  # with less, a burst waits for TCP to try again
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), handler)
 
@@ -75,6 +89,29 @@ class _Server(ThreadingHTTPServer):
         """Bind without asking DNS for our own name, as the base class would."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "sidecar", self.server_address[1]
+
+    def process_request(self, request: _Request, client_address: _Address) -> None:
+        """Serve a connection in a thread of its own, where one is free."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: _Request, client_address: _Address) -> None:
+        """The thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, _: _Request, client_address: _Address) -> None:
+        """Who hangs up early is no news; a defect of ours is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            _LOGGER.exception("admin request of %s failed", client_address)
 
 
 class AdminServer:

@@ -10,13 +10,20 @@ import math
 from typing import Final
 
 from sidecar.proxy.active_bundle import ActiveBundle
-from sidecar.proxy.events import Refusal, RowEvent
+from sidecar.proxy.events import Events, Refusal, RowEvent
 
 _LOGGER: Final = logging.getLogger("sidecar.audit")
 
 
-def record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
-    """Write down what happened to one row."""
+def record_events(bundle: ActiveBundle, decision: str, events: Events) -> None:
+    """Write down what happened to the rows of an answer, or that it went to the client without being judged."""
+    for event in events.fired:
+        _record_row(bundle, decision, event)
+    if events.unjudged is not None:
+        _write_request(decision, "unjudged", events.unjudged)
+
+
+def _record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
     _write(
         {
             "decision": decision,
@@ -41,11 +48,6 @@ def record_refusal(decision: str, refusal: Refusal) -> None:
     _write_request(decision, "error", refusal)
 
 
-def record_unjudged(decision: str, why: Refusal) -> None:
-    """Write down that an answer went to the client that no property could judge and none enforces."""
-    _write_request(decision, "unjudged", why)
-
-
 def _write_request(decision: str, outcome: str, refusal: Refusal) -> None:
     _write(
         {
@@ -65,4 +67,5 @@ def _number(value: float) -> float | str:
 
 
 def _write(record: dict[str, object]) -> None:
-    _LOGGER.info(json.dumps(record, allow_nan=False))
+    if _LOGGER.isEnabledFor(logging.INFO):
+        _LOGGER.info(json.dumps(record, allow_nan=False))

@@ -97,7 +97,7 @@ class ModelInfer:
         judgement = await self._judge(exchange, admission.plan, reply.body)
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
-        return self._conclude(exchange, admission.plan.bundle, judgement, reply)
+        return self._conclude(exchange, judgement, reply)
 
     async def _admit(self, exchange: _Exchange, request: bytes, metadata: Metadata) -> Admission | Refusal:
         models = self._registry.current
@@ -108,18 +108,19 @@ class ModelInfer:
 
     async def _judge(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
         if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
-            return exchange.timed(judge, plan, response)
+            return self._judge_and_record(exchange, plan, response)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._large_batches, exchange.timed, judge, plan, response)
+        return await loop.run_in_executor(self._large_batches, self._judge_and_record, exchange, plan, response)
 
-    def _conclude(
-        self, exchange: _Exchange, bundle: ActiveBundle, judgement: Judgement, reply: UpstreamReply
-    ) -> Answer:
-        self._metrics.judged(bundle.model_name, judgement.events)
-        for event in judgement.events.fired:
-            audit.record_row(bundle, exchange.decision, event)
-        if judgement.events.unjudged is not None:
-            audit.record_unjudged(exchange.decision, judgement.events.unjudged)
+    def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
+        """Judge, and write down what was seen: also where the client gives up meanwhile."""
+        judgement = exchange.timed(judge, plan, response)
+        if isinstance(judgement, Judgement):
+            self._metrics.judged(plan.bundle.model_name, judgement.events)
+            audit.record_events(plan.bundle, exchange.decision, judgement.events)
+        return judgement
+
+    def _conclude(self, exchange: _Exchange, judgement: Judgement, reply: UpstreamReply) -> Answer:
         if isinstance(judgement.answer, Refusal):
             return self._refuse(exchange, judgement.answer)
         self._count(exchange, judgement.outcome)

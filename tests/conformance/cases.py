@@ -99,6 +99,13 @@ def _split_tensor(x) -> bytes:
     return head + b"\x2a" + bytes([len(tensor)]) + tensor
 
 
+def _with_parameters(count: int) -> pb.ModelInferRequest:
+    message = request([0.75, 0])
+    for number in range(count):
+        message.parameters[str(number)].bool_param = True
+    return message
+
+
 def _set(field: str, value) -> Callable:
     return lambda message: setattr(message, field, value)
 
@@ -347,6 +354,13 @@ REFUSED_CASES = [
         "more tensors than are accepted",
         Reason.MALFORMED_REQUEST,
         lambda m: m.inputs.extend([pb.ModelInferRequest.InferInputTensor()] * 5000),
+    ),
+    _refused("a million dimensions", Reason.INPUT_SHAPE, _shape(*[1] * 1_000_000)),
+    _case("a large message of small pieces", _with_parameters(40_000), FINE, Error(Reason.MALFORMED_REQUEST)),
+    _refused(
+        "a datatype too long for an error text",
+        Reason.INPUT_DATATYPE,
+        _input(datatype="\N{GREEK SMALL LETTER OMEGA}" * 100_000),
     ),
     _refused(
         "a tensor with a name too long for an error text",

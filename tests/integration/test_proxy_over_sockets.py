@@ -1,14 +1,19 @@
 """The sidecar between a client and an upstream, on real sockets."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
 
 import grpc
 import numpy as np
@@ -21,11 +26,12 @@ from sidecar.config import BundleSource, Outside
 from sidecar.errors import InputError, OperationError
 from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.proxy.admin import MAX_CONNECTIONS, AdminServer, Page
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import DENIED, MODEL_INFER, MODEL_READY, RULES, SERVER_READY, SERVICE, Rule
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import bundle_bytes, request, response, typed_response, values
-from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, http, settings, sidecar
+from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, http, http2_call, settings, sidecar
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
@@ -59,6 +65,13 @@ def _wait_until(condition, seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
+
+
+def _live(running) -> bool:
+    try:
+        return http(running.admin_port, "/livez")[0] == 200
+    except OSError:
+        return False
 
 
 def _infer(running, message: bytes = INSIDE, **arguments):
@@ -161,6 +174,22 @@ class TestMetadata:
         assert "gate-outcome" not in reply.initial
         assert reply.trailing["gate-decision"] != "forged"
 
+    def test_of_more_than_8_kib_passes_both_ways(self, running, upstream):
+        async def behave(_, context):
+            context.set_trailing_metadata((("x-late", "b" * 20_000),))
+            return FINE
+
+        upstream.behaviour = behave
+        reply = _infer(running, metadata=(("x-early", "a" * 20_000),), options=(("grpc.max_metadata_size", 64_000),))
+        assert reply.trailing["x-late"] == "b" * 20_000
+        assert upstream.asked[0][2]["x-early"] == "a" * 20_000
+
+    def test_that_grpc_does_not_allow_is_the_callers_fault(self, running, upstream):
+        http2_call(running.listen_port, MODEL_INFER.encode(), INSIDE, {b"x-user": "Jürg".encode()})
+        refused = running.metrics.value("gate_refusals_total", model="guarded", reason="malformed_request")
+        assert (refused, upstream.asked) == (1, [])
+        assert running.metrics.value("gate_requests_total", model="guarded", outcome="refused") == 1
+
     def test_carries_the_decision_id(self, running):
         reply = _infer(running)
         call_id = reply.initial["gate-call-id"]
@@ -230,9 +259,14 @@ class TestBytes:
             ended = channel.stream_stream(MODEL_INFER)(iter(()), timeout=5)
             assert ended.code() is grpc.StatusCode.INVALID_ARGUMENT
         _wait_until(lambda: running.metrics.value("gate_refusals_total", model="", reason="malformed_request") == 1)
+        assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
 
 
 class TestDeadlines:
+    def test_for_ever_is_not_over_at_once(self, running):
+        http2_call(running.listen_port, MODEL_INFER.encode(), INSIDE, {b"grpc-timeout": b"99999999H"})
+        assert running.metrics.value("gate_requests_total", model="guarded", outcome="untouched") == 1
+
     def test_of_the_client_reaches_the_upstream(self, running, upstream):
         _infer(running, timeout=3.0)
         assert 1.0 < upstream.asked[0][3] <= 3.1  # gRPC rounds up what it sends
@@ -299,9 +333,40 @@ class TestBadUpstream:
         reply = _infer(running)
         assert (reply.code, reply.details) == (grpc.StatusCode.UNAVAILABLE, "draining")
 
-    def test_whose_error_in_another_method_passes(self, running):
+    def test_whose_error_in_another_method_passes_and_is_counted(self, running):
         reply = call(running.listen_port, SERVICE + "ModelStatistics", b"")
         assert (reply.code, reply.details) == (grpc.StatusCode.UNIMPLEMENTED, "no such method here")
+        assert running.metrics.value("gate_refusals_total", model="", reason="upstream_error") == 1
+
+    @pytest.mark.parametrize(
+        ("method", "message"),
+        [
+            (MODEL_INFER, INSIDE),
+            (MODEL_INFER, request([1.5, 0]).SerializeToString()),
+            (SERVICE + "ServerLive", b""),
+        ],
+        ids=["inside", "outside", "another-method"],
+    )
+    def test_that_ends_well_without_an_answer(self, loop, tmp_path, method, message):
+        class Silent(grpc.GenericRpcHandler):
+            def service(self, _):
+                async def end(_request, context):
+                    await context.read()
+
+                return grpc.stream_stream_rpc_method_handler(end)
+
+        async def start():
+            server = grpc.aio.server(handlers=[Silent()], options=[("grpc.so_reuseport", 0)])
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            return server, port
+
+        server, port = loop.run(start())
+        with sidecar(loop, settings(tmp_path, port)) as running:
+            reply = call(running.listen_port, method, message)
+        loop.run(server.stop(0))
+        assert (reply.body, reply.code) == (None, grpc.StatusCode.INTERNAL)
+        assert reply.trailing["gate-reason"] == "upstream_malformed"
 
     def test_that_comes_back_is_used_again(self, loop, upstream, running):
         loop.run(upstream.server.stop(0))
@@ -328,6 +393,7 @@ class TestMethods:
         reply = call(running.listen_port, method, b"")
         assert reply.code is grpc.StatusCode.PERMISSION_DENIED
         assert reply.trailing["gate-reason"] == "method_denied"
+        assert reply.trailing["gate-decision"] == f"{reply.initial['gate-call-id']}/1"
         assert running.metrics.value("gate_denied_calls_total", rule=RULES[method]) == 1
         assert upstream.asked == []
 
@@ -507,6 +573,50 @@ class TestAdmin:
         ):
             assert answer.status == 200
 
+    def test_idle_connections_do_not_pile_up(self, running):
+        address = ("127.0.0.1", running.admin_port)
+        with contextlib.ExitStack() as stack:
+            idle = [stack.enter_context(socket.create_connection(address)) for _ in range(MAX_CONNECTIONS + 1)]
+            idle[-1].settimeout(5)
+            assert idle[-1].recv(1) == b""  # closed unanswered
+            assert sum(thread.name.startswith("Thread-") for thread in threading.enumerate()) < MAX_CONNECTIONS + 20
+        _wait_until(lambda: _live(running))
+
+    def test_a_connection_that_breaks_off_is_no_news_and_a_defect_is(self, caplog):
+        asked = threading.Event()
+
+        def defect():
+            raise ZeroDivisionError("a secret of ours")
+
+        def huge():
+            asked.set()
+            return Page(HTTPStatus.OK, "text/plain", bytes(50_000_000))
+
+        admin = AdminServer("127.0.0.1:0", {"/defect": defect, "/huge": huge})
+        with socket.create_connection(("127.0.0.1", admin.port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"GET /huge HTTP/1.0\r\n\r\n")
+            assert asked.wait(5)
+        with pytest.raises(OSError, match="closed connection"):
+            http(admin.port, "/defect")
+        _wait_until(lambda: "a secret of ours" in caplog.text)
+        assert caplog.text.count("Traceback") == 1
+        admin.close()
+
+    def test_without_a_thread_to_be_had_a_connection_is_closed_and_the_next_one_served(self, monkeypatch, caplog):
+        def no_thread(*_):
+            raise RuntimeError("can't start new thread")
+
+        admin = AdminServer("127.0.0.1:0", {"/livez": lambda: Page(HTTPStatus.OK, "text/plain", b"live")})
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadingMixIn, "process_request", no_thread)
+            for _ in range(MAX_CONNECTIONS + 1):
+                with pytest.raises(OSError, match=r"closed connection|reset"):
+                    http(admin.port, "/livez")
+        assert http(admin.port, "/livez") == (200, "live")
+        assert "can't start new thread" in caplog.text
+        admin.close()
+
     def test_an_unknown_page(self, running):
         assert http(running.admin_port, "/admin")[0] == 404
 
@@ -536,6 +646,12 @@ class TestAudit:
         (record,) = [json.loads(line.message) for line in caplog.records if line.name == "sidecar.audit"]
         assert (record["outcome"], record["reason"], record["model"]) == ("error", "malformed_request", None)
 
+    def test_a_denial_leaves_a_line(self, running, caplog):
+        with caplog.at_level(logging.INFO, "sidecar.audit"):
+            reply = call(running.listen_port, SERVICE + "RepositoryModelLoad", b"")
+        (record,) = [json.loads(line.message) for line in caplog.records if line.name == "sidecar.audit"]
+        assert (record["decision"], record["reason"]) == (reply.trailing["gate-decision"], "method_denied")
+
 
 class TestStopping:
     def test_drops_readiness_first_and_finishes_what_is_in_flight(self, loop, upstream, tmp_path):
@@ -563,21 +679,40 @@ class TestStopping:
             np.testing.assert_array_equal(values(pending.result(), "y"), [[1, 2, 1]])
 
     def test_on_sigterm_the_process_ends_cleanly(self, upstream, tmp_path):
-        (tmp_path / "b.gates").write_bytes(bundle_bytes())
-        program = (
-            "import asyncio, logging, pathlib, sys\n"
-            "from sidecar.config import BundleSource, ServeSettings\n"
-            "from sidecar.proxy.serve import serve\n"
-            "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
-            "bundles = (BundleSource(pathlib.Path(sys.argv[1])),)\n"
-            "asyncio.run(serve(ServeSettings(bundles, sys.argv[2], '127.0.0.1:0', '127.0.0.1:0')))\n"
-        )
-        arguments = [sys.executable, "-u", "-c", program, str(tmp_path / "b.gates"), f"127.0.0.1:{upstream.port}"]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-            lines = []
-            for line in process.stdout:
-                lines.append(line)
-                if line.startswith("listening"):
-                    process.terminate()
+        with _process(upstream, tmp_path) as (process, _):
+            process.terminate()
+            assert any(line.startswith("stopping") for line in process.stdout)
             assert process.wait(10) == 0
-        assert any(line.startswith("stopping") for line in lines)
+
+    def test_a_path_that_is_no_utf8_does_not_leave_a_process_that_is_alive_and_deaf(self, upstream, tmp_path):
+        """grpcio 1.84 and 1.85 end the whole server then: the process has to end too, for a supervisor to see it."""
+        with _process(upstream, tmp_path) as (process, port):
+            with contextlib.suppress(OSError):
+                http2_call(port, SERVICE.encode() + b"\xff", INSIDE)
+            if tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 84):
+                assert call(port, MODEL_INFER, INSIDE).body == FINE
+                process.terminate()
+            else:
+                assert process.wait(10) == 1
+                assert "the gRPC server broke off" in process.stdout.read()
+
+
+@contextlib.contextmanager
+def _process(upstream, folder):
+    """A sidecar in a process of its own, and the port that it listens on."""
+    (folder / "b.gates").write_bytes(bundle_bytes())
+    program = (
+        "import asyncio, logging, pathlib, sys\n"
+        "from sidecar.config import BundleSource, ServeSettings\n"
+        "from sidecar.proxy.serve import serve\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
+        "bundles = (BundleSource(pathlib.Path(sys.argv[1])),)\n"
+        "asyncio.run(serve(ServeSettings(bundles, sys.argv[2], '127.0.0.1:0', '127.0.0.1:0')))\n"
+    )
+    arguments = [sys.executable, "-u", "-c", program, str(folder / "b.gates"), f"127.0.0.1:{upstream.port}"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            line = next(line for line in process.stdout if line.startswith("listening"))
+            yield process, int(line.split()[3].rstrip(","))
+        finally:
+            process.kill()

@@ -113,7 +113,8 @@ def drop_outputs(content: bytes, names: frozenset[str]) -> bytes:
         del message.outputs[index]
         if is_raw:
             del message.raw_output_contents[index]
-    if _parse(cut) != message:
+    # As bytes: two messages with a NaN in them need not be equal.
+    if _parse(cut).SerializeToString(deterministic=True) != message.SerializeToString(deterministic=True):
         raise InternalError(Reason.INTERNAL, "the response without some outputs does not decode to the other ones")
     return cut
 

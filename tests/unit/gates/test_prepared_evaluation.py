@@ -114,10 +114,22 @@ class TestSatisfaction:
 
     @pytest.mark.parametrize("strict", [True, False])
     def test_an_infinite_sum_decides_nothing(self, build, strict):
-        """The first product overflows, the four that outweigh it do not: the sum is infinite, the value negative."""
-        gate = build.gate([build.literal({0: 3, 1: -1, 2: -1, 3: -1, 4: -1}, strict=strict)])
+        """A partial sum overflows although the value is small: infinite here, negative and positive in truth."""
+        gate = build.gate([build.literal({0: 1, 1: 1, 2: 1, 3: -1, 4: -1}, strict=strict)])
         prepared = prepare([gate], build.signature(outputs=5, datatype=Datatype.FP64))
-        assert judged(prepared, [[1.7e308] * 5, [-1.7e308] * 5]) == [[False], [True]]
+        huge = [0.0, 1.7e308, 1.7e308, 1.7e308, 1.75e308]
+        assert judged(prepared, [huge, [-value for value in huge]]) == [[False], [True]]
+
+    def test_three_terms_are_not_taken_for_a_comparison(self, build):
+        """In float64 1e30 + 1 - 1e30 is zero; a sum of two has the right sign, a sum of three need not."""
+        big = float(np.float32(1e30))
+        gates = [build.gate([build.literal({0: 1, 1: 1, 2: -1}, strict=strict)]) for strict in (True, False)]
+        prepared = prepare(gates, build.signature(outputs=3))
+        assert judged(prepared, [[1.0, big, big], [-1.0, big, big], [0.0, big, big]]) == [
+            [True, True],
+            [False, False],
+            [False, True],
+        ]
 
     def test_what_underflows_is_decided_exactly(self, build):
         tiny = build.gate([build.literal({0: Fraction(1, 10**200), 1: Fraction(-1, 10**200)})])

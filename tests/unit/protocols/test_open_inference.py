@@ -16,7 +16,7 @@ from sidecar.protocols.open_inference.readiness import (
     encode_server_ready,
 )
 from sidecar.protocols.open_inference.request import parse_request, read_request
-from sidecar.protocols.open_inference.response import read_response, replace_outputs
+from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
 from sidecar.tensors import FLOATING_DATATYPES, Datatype, ModelSignature, TensorSpec, decode_raw, encode_raw
 
 TYPED = {Datatype.FP32: "fp32_contents", Datatype.FP64: "fp64_contents"}
@@ -143,6 +143,15 @@ def test_a_replacement_that_does_not_decode_to_what_was_wanted_is_a_defect():
     assert replace_outputs(dataclasses.replace(response, content=other), np.array([[1.0, 2.0]]), model)
     with pytest.raises(InternalError):
         replace_outputs(forged, np.array([[1.0, 2.0]]), model)
+
+
+def test_a_cut_that_takes_away_something_else_is_a_defect(monkeypatch):
+    model = signature(Datatype.FP32)
+    content = infer_response(Datatype.FP32, bytes(8), [1, 2])
+    (output,) = model.outputs
+    monkeypatch.setattr("sidecar.protocols.open_inference.response.splice", lambda *_: content)
+    with pytest.raises(InternalError):
+        drop_outputs(content, frozenset({output.name}))
 
 
 def test_a_value_off_the_wire_cannot_be_written():

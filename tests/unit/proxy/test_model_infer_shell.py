@@ -11,7 +11,7 @@ from sidecar.errors import Reason
 from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import Registry, activate, active_models
 from sidecar.proxy.failure_policy import Status
-from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.infer import MAX_REQUEST_BYTES_ON_THE_LOOP, ModelInfer
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
@@ -120,6 +120,24 @@ def test_a_large_batch_does_not_hold_up_a_small_request():
     still_judging, answer = asyncio.run(ask_both())
     assert still_judging
     assert (values(answer.result, "y") == [1, 2, 1]).all()
+    fixture.infer.close()
+
+
+def test_a_large_request_is_checked_beside_the_loop():
+    rows = 4000
+    fixture = Fixture(response([[0.5, 0, 0]] * rows).SerializeToString())
+    large = request([[0.75, 0]] * rows).SerializeToString()
+    assert len(large) > MAX_REQUEST_BYTES_ON_THE_LOOP
+
+    async def ask_both():
+        batch = asyncio.create_task(fixture.infer.answer("ab" * 16, large, (), 10.0))
+        await asyncio.sleep(0)
+        checked_at_once = bool(fixture.upstream.asked)
+        return checked_at_once, await batch
+
+    checked_at_once, answer = asyncio.run(ask_both())
+    assert not checked_at_once
+    assert answer.result == fixture.upstream.answers[MODEL_INFER]
     fixture.infer.close()
 
 

@@ -5,10 +5,11 @@ import pytest
 
 from sidecar.config import BundleSource, ServeSettings
 from sidecar.errors import Reason
+from sidecar.proxy import upstream
 from sidecar.proxy.decision_ids import decision_id, new_call_id
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import is_failure, status_of_failure, status_of_refusal
-from sidecar.proxy.metadata import travelling
+from sidecar.proxy.metadata import is_sendable, travelling
 from sidecar.proxy.methods import DENIED, RULES, SERVICE, UNSUPPORTED, Rule, rule_of
 from sidecar.proxy.upstream import UpstreamFailure
 
@@ -108,3 +109,19 @@ def test_ids():
 def test_settings_that_make_no_sense_are_told(tmp_path, changes, what):
     with pytest.raises(ValueError, match=what):
         ServeSettings(**{"bundles": (BundleSource(tmp_path),), "upstream": "h:1", **changes})
+
+
+@pytest.mark.parametrize(
+    ("value", "sendable"),
+    [("", True), (" ~az", True), (b"\xff\0", True), ("J\u00fcrg", False), ("a\tb", False), ("a\n", False)],
+)
+def test_values_that_grpc_does_not_allow_are_told(value, sendable):
+    assert is_sendable(value) is sendable
+
+
+def test_metadata_of_the_upstream_that_cannot_be_sent_is_left_out_and_logged(caplog):
+    kept = upstream._passing_on(
+        (("x-user", "J\u00fcrg"), ("x-tenant", "blue"), ("gate-mode", "off"), ("x-bin", b"\xff"))
+    )
+    assert kept == (("x-tenant", "blue"), ("x-bin", b"\xff"))
+    assert "x-user" in caplog.text
