@@ -47,6 +47,11 @@ class ActiveBundle:
     outside: Outside
 
     @property
+    def enforces(self) -> bool:
+        """Whether anything can change what a client gets."""
+        return Mode.ENFORCE in self.modes or self.outside is Outside.REFUSE
+
+    @property
     def signature(self) -> ModelSignature:
         """The tensors that are judged."""
         return self.bundle.manifest.signature

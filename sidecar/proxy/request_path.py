@@ -6,6 +6,7 @@ a defect of ours, and the caller fails closed.
 """
 
 import dataclasses
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,15 @@ from sidecar.errors import CallerError, Reason, UpstreamError
 from sidecar.gates.decide import Decisions, Outcome, decide
 from sidecar.gates.membership import contains
 from sidecar.gates.values import Mode
-from sidecar.protocols.open_inference.request import parse_request, read_request
+from sidecar.protocols.open_inference.request import InferRequest, parse_request, read_request
 from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.metadata import Metadata, travelling
 from sidecar.proxy.observation import all_outside, not_judged, observe
 from sidecar.tensors import Rows
+
+_NO_ROWS: Final[Rows] = np.zeros((0, 0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +37,8 @@ class Plan:
         contained: bool (row, gate); gates in mode off contain nothing.
         is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
+        unreadable: why the request cannot be judged, and passes all the same because nothing is enforced; then
+            there are no rows.
     """
 
     bundle: ActiveBundle
@@ -41,6 +46,7 @@ class Plan:
     contained: npt.NDArray[np.bool_]
     is_watched: bool
     added_outputs: frozenset[str]
+    unreadable: Refusal | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,18 +73,17 @@ def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission
     try:
         parsed = parse_request(request)
         bundle = _bundle_for(parsed.model_name, models)
-        gated = read_request(parsed, bundle.signature, models.limit_rows)
-        contained = contains(bundle.gates, gated.inputs) & bundle.watched
-        _refuse_outside(bundle, contained)
-        is_watched = bool(contained.any())
-        forward, added = (gated.forward, gated.added_outputs) if is_watched else (request, frozenset[str]())
-        return Admission(forward, travelling(metadata), Plan(bundle, gated.inputs, contained, is_watched, added))
+        carried = travelling(metadata)
+        forward, plan = _planned(parsed, request, bundle, models.limit_rows)
+        return Admission(forward, carried, plan)
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)
 
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
+    if plan.unreadable is not None:
+        return Judgement(response, RequestOutcome.UNJUDGED, not_judged(plan.contained, plan.unreadable))
     if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
@@ -105,6 +110,24 @@ def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
             f"no gate bundle is active for model {model_name!r}; guarded models: {', '.join(sorted(models.bundles))}",
         )
     return models.bundles[model_name]
+
+
+def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
+    """What to forward, and the plan. Shadow properties never influence what the client gets, so what only they would
+    have watched, and cannot, goes its way unjudged.
+    """
+    try:
+        gated = read_request(parsed, bundle.signature, limit_rows)
+    except CallerError as error:
+        if bundle.enforces:
+            raise
+        why = Refusal(error.reason, error.message, bundle)
+        return request, Plan(bundle, _NO_ROWS, np.zeros((0, len(bundle.modes)), np.bool_), False, frozenset(), why)
+    contained = contains(bundle.gates, gated.inputs) & bundle.watched
+    _refuse_outside(bundle, contained)
+    if not contained.any():
+        return request, Plan(bundle, gated.inputs, contained, False, frozenset())
+    return gated.forward, Plan(bundle, gated.inputs, contained, True, gated.added_outputs)
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:

@@ -92,7 +92,7 @@ def gates(draw, signature: ModelSignature) -> Gate:
     )
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_contains_is_exact_membership(data):
     signature = data.draw(signatures())
@@ -123,7 +123,7 @@ def violated_by_missing_values(gate: Gate, signature: ModelSignature, x, y) -> b
     return False
 
 
-@settings(max_examples=120)
+@settings(max_examples=120, deadline=None)
 @given(st.data(), st.booleans())
 def test_satisfied_is_exact_satisfaction(data, special):
     signature = data.draw(signatures())
@@ -143,7 +143,7 @@ def test_satisfied_is_exact_satisfaction(data, special):
             assert result[row, number] == expected
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_the_filter_is_never_wrong(data):
     signature = data.draw(signatures())
@@ -158,7 +158,7 @@ def test_the_filter_is_never_wrong(data):
         assert possible[0, number] or not holds
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from([Datatype.FP16, Datatype.BF16, Datatype.FP32]),
     st.lists(st.floats(-1e4, 1e4), min_size=6, max_size=6),
@@ -179,6 +179,7 @@ def test_the_filter_is_right_about_sums_that_nearly_cancel(datatype, values, coe
         assert certain[0, 0] <= holds <= possible[0, 0]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([Datatype.FP16, Datatype.BF16, Datatype.FP32]),
     st.data(),
@@ -196,6 +197,7 @@ def test_comparisons_and_thresholds_are_decided_without_rationals(datatype, data
     assert certain[0, 0] == possible[0, 0] == literal_holds(literal, [0.0], y)
 
 
+@settings(deadline=None)
 @example(1.0, 1.0)
 @given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))
 def test_rows_are_judged_alike_alone_and_in_a_batch(first, second):

@@ -94,6 +94,7 @@ def test_the_smallest_change_is_feasible_and_as_small_as_the_referees(halfspaces
         assert math.isclose(length(found.cost, norm), expected, rel_tol=1e-7, abs_tol=1e-7)
 
 
+@settings(deadline=None)
 @given(
     st.integers(2, 7).flatmap(
         lambda size: st.lists(st.tuples(st.integers(1, size), SHORTFALLS, st.integers(1, 3)), min_size=1, max_size=8)

@@ -81,12 +81,14 @@ class TestEveryValueOfASixteenBitDatatype:
 
 
 class TestAgainstIndependentImplementations:
+    @settings(deadline=None)
     @given(st.floats(-65519, 65519))
     def test_fp16_is_rounded_as_numpy_rounds(self, value):
         expected = float(np.float16(value))
         rounded = round_to_datatype(Fraction(value), Datatype.FP16)
         assert same_bits(rounded, expected) or (rounded == expected == value == 0)  # a rational zero has no sign
 
+    @settings(deadline=None)
     @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
     def test_bf16_is_rounded_as_ml_dtypes_rounds(self, value):
         expected = float(ml_dtypes.bfloat16(value))
@@ -96,6 +98,7 @@ class TestAgainstIndependentImplementations:
         else:
             assert round_to_datatype(Fraction(value), Datatype.BF16) == expected
 
+    @settings(deadline=None)
     @given(st.floats(allow_nan=False, allow_infinity=False))
     @example(float(np.finfo(np.float32).max) * (1 + 2**-25))
     def test_fp32_is_rounded_as_numpy_rounds(self, value):
@@ -107,10 +110,12 @@ class TestAgainstIndependentImplementations:
         else:
             assert round_to_datatype(Fraction(value), Datatype.FP32) == expected
 
+    @settings(deadline=None)
     @given(rationals(Datatype.FP64))
     def test_fp64_is_rounded_as_python_rounds_a_fraction(self, value):
         assert round_to_datatype(value, Datatype.FP64) == float(value)
 
+    @settings(deadline=None)
     @given(datatypes, st.floats(width=16, allow_nan=False, allow_infinity=False))
     def test_neighbours_are_numpys(self, datatype, value):
         if datatype is Datatype.BF16:
@@ -122,7 +127,7 @@ class TestAgainstIndependentImplementations:
 
 
 class TestLaws:
-    @settings(max_examples=300)
+    @settings(max_examples=300, deadline=None)
     @given(st.data(), datatypes)
     def test_rounded_lies_between_the_neighbours_and_no_neighbour_is_nearer(self, data, datatype):
         value = data.draw(rationals(datatype))
@@ -133,6 +138,7 @@ class TestLaws:
         assert rounded in (below, above)
         assert abs(rounded - value) == min(value - below, above - value)
 
+    @settings(deadline=None)
     @given(st.data(), datatypes)
     def test_the_values_found_belong_to_the_datatype(self, data, datatype):
         value = data.draw(rationals(datatype))
@@ -143,12 +149,14 @@ class TestLaws:
         ):
             assert float(np.array(found).astype(NUMPY_TYPE[datatype])) == found
 
+    @settings(deadline=None)
     @given(st.data(), datatypes)
     def test_signs_mirror(self, data, datatype):
         value = data.draw(rationals(datatype))
         assert same_bits(round_to_datatype(-value, datatype), -round_to_datatype(value, datatype)) or value == 0
         assert smallest_not_below(-value, datatype) == -largest_not_above(value, datatype)
 
+    @settings(deadline=None)
     @given(st.data(), datatypes)
     def test_next_up_is_adjacent_even_from_a_value_that_the_datatype_does_not_have(self, data, datatype):
         value = data.draw(st.floats(-60000, 60000))
@@ -211,6 +219,7 @@ def test_round_array_rounds_each_value_to_its_own_datatype():
     assert rounded.tolist() == [float(np.float32(1 / 3)), float(np.float16(1 / 3))]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_gamma_is_an_upper_bound_and_a_tight_one(operations):
     exact = Fraction(operations, 2**53) / (1 - Fraction(operations, 2**53))

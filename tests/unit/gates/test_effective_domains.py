@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.gates.effective import effective_region, wire_bounds
@@ -58,6 +58,7 @@ class TestWidening:
         region = Region(Box((Fraction(1, 3),), (Fraction(1, 2),)), (cut,))
         assert effective_region(region, [Datatype.FP16]).cuts == (cut,)
 
+    @settings(deadline=None)
     @given(st.sampled_from(FLOATING_DATATYPES), st.fractions(-100, 100), st.fractions(0, 5))
     def test_widening_contains_the_region_and_is_idempotent(self, datatype, low, width):
         once = effective_region(Region(Box((low,), (low + width,))), [datatype])

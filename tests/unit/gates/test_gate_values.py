@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.gates.exact import literal_holds
@@ -70,6 +70,7 @@ def test_a_bad_gate_is_refused(changes, message):
         gate(**changes)
 
 
+@settings(deadline=None)
 @given(st.integers(-2, 2), st.integers(-2, 2), st.integers(-2, 2), st.booleans(), st.floats(-3, 3), st.floats(-3, 3))
 def test_exactly_one_of_a_literal_and_its_negation_holds(a, c, b, strict, x, y):
     literal = Literal(terms({0: Fraction(a)}), terms({0: Fraction(c)}), Fraction(b), strict)

@@ -1,5 +1,6 @@
 """Preparation: what is refused; and evaluation at its edges: blocks, cuts, missing values, odd requirements."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -120,16 +121,15 @@ class TestSatisfaction:
         huge = [0.0, 1.7e308, 1.7e308, 1.7e308, 1.75e308]
         assert judged(prepared, [huge, [-value for value in huge]]) == [[False], [True]]
 
-    def test_three_terms_are_not_taken_for_a_comparison(self, build):
-        """In float64 1e30 + 1 - 1e30 is zero; a sum of two has the right sign, a sum of three need not."""
+    @pytest.mark.parametrize("places", list(itertools.permutations(range(3))))
+    def test_three_terms_are_not_taken_for_a_comparison(self, build, places):
+        """In float64 1e30 + 1 - 1e30 is zero, in most orders: only a sum of two always has the right sign."""
         big = float(np.float32(1e30))
-        gates = [build.gate([build.literal({0: 1, 1: 1, 2: -1}, strict=strict)]) for strict in (True, False)]
+        gates = [build.gate([build.literal(zip(places, (1, 1, -1), strict=True), strict=s)]) for s in (True, False)]
+        rows = np.zeros((3, 3))
+        rows[:, places] = [[1.0, big, big], [-1.0, big, big], [0.0, big, big]]
         prepared = prepare(gates, build.signature(outputs=3))
-        assert judged(prepared, [[1.0, big, big], [-1.0, big, big], [0.0, big, big]]) == [
-            [True, True],
-            [False, False],
-            [False, True],
-        ]
+        assert judged(prepared, rows) == [[True, True], [False, False], [False, True]]
 
     def test_what_underflows_is_decided_exactly(self, build):
         tiny = build.gate([build.literal({0: Fraction(1, 10**200), 1: Fraction(-1, 10**200)})])

@@ -182,10 +182,12 @@ class TestWork:
         assert requirement_holds(gate.requirement, X, result.output)
 
     def test_norms_that_differ_give_way_to_l2(self, build, projected):
-        l1 = build.gate([build.literal({0: 1, 1: 1}, strict=False)], norm=Norm.L1)
-        linf = build.gate([build.literal({0: 1, 1: 1}, strict=False)], norm=Norm.LINF)
-        assert sorted(projected([-1.0, -1.0], l1)) == [-1.0, 1.0]
-        assert projected([-1.0, -1.0], l1, linf) == [0.0, 0.0]
+        by_norm = {norm: build.gate([build.literal({0: 4, 1: 3}, strict=False)], norm=norm) for norm in Norm}
+        outputs = [-7.0, 1.0]  # lacks 25
+        assert projected(outputs, by_norm[Norm.L2]) == [-3.0, 4.0]
+        assert projected(outputs, by_norm[Norm.L1]) == [-0.75, 1.0]
+        assert projected(outputs, by_norm[Norm.LINF]) != [-3.0, 4.0]
+        assert projected(outputs, by_norm[Norm.L1], by_norm[Norm.LINF]) == [-3.0, 4.0]
 
 
 class TestProjectionCost:

@@ -202,6 +202,30 @@ class TestShadow:
         content = b"\xff" if defect == "no protobuf" else answer.SerializeToString()
         assert isinstance(self.judged(asked, content), Refusal)
 
+    @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.OFF])
+    @pytest.mark.parametrize(
+        ("asked", "reason"),
+        [
+            (request([float("nan"), 0]), Reason.INPUT_NOT_FINITE),
+            (request([[0.75, 0]] * 5), Reason.INPUT_SHAPE),
+            (pb.ModelInferRequest(model_name="guarded"), Reason.INPUT_MISSING),
+        ],
+    )
+    def test_a_request_that_cannot_be_judged_passes_as_it_is_and_is_counted(self, mode, asked, reason):
+        content = asked.SerializeToString()
+        models = active_models([activate(bundle_bytes(), mode=mode)], limit_rows=4)
+        admission = admit(content, (), models)
+        assert admission.forward is content
+        judgement = judge(admission.plan, b"whatever")
+        assert judgement.answer == b"whatever"
+        assert judgement.outcome is RequestOutcome.UNJUDGED
+        assert judgement.events.unjudged.reason is reason
+
+    def test_a_request_that_cannot_be_judged_is_refused_where_rows_outside_are(self):
+        models = active_models([activate(bundle_bytes(), mode=Mode.SHADOW, outside=Outside.REFUSE)])
+        refusal = admit(request([float("nan"), 0]).SerializeToString(), (), models)
+        assert refusal.reason is Reason.INPUT_NOT_FINITE
+
     def test_an_enforced_row_in_the_batch_is_judged_strictly(self):
         admission = admitted([[0.75, 0], [4.5, 0]])
         assert judge(admission.plan, b"\xff").reason is Reason.UPSTREAM_MALFORMED
