@@ -9,6 +9,7 @@ trees of a bundle out as flat arrays, :func:`label` reads only these; what makes
 import dataclasses
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,20 @@ from sidecar.tensors import ModelSignature, Rows
 
 
 class Label(enum.IntEnum):
-    """What is proved of a leaf, or of a row. ``OUTSIDE`` is a row in no region; leaves are never that.
-
-    Among the regions that a row lies in, the smallest label other than ``OUTSIDE`` is the one that counts:
-    what is proved once is proved.
-    """
+    """What is proved of a leaf, or of a row. ``OUTSIDE`` is a row in no region; leaves are never that."""
 
     OUTSIDE = 0
     SILENT = 1
     VIOLATING = 2
     OPEN = 3
 
+
+_RANK: Final = np.array([0, 1, 3, 2], dtype=np.uint8)
+"""By :class:`Label`: which one counts where a row lies in the boxes of several regions, the highest. Exchanging two
+values, it is its own inverse.
+
+A silent leaf says that no input *of its region* violates, and cuts may be what takes the input out of the region; so
+silent counts only where every region says it. A violating leaf lies within the cuts of its region and counts at once."""
 
 LEAF = -1
 """In ``CoverageTree.feature``: this node is a leaf."""
@@ -103,7 +107,7 @@ def prepare_coverage(
 def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDArray[np.uint8]:
     """The :class:`Label` of each row with respect to one gate.
 
-    Cuts of regions play no part: a proof speaks about its whole box.
+    Cuts are not looked at: what the trees say of a box is true on both sides of them.
 
     Args:
         prepared: all gates' trees.
@@ -111,19 +115,18 @@ def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDAr
         inputs: rows as they came over the wire, shape (rows, inputs).
 
     Returns:
-        uint8 (rows,). A row in several regions is silent if one of them says so, else violating if one of
-        them says so, else open; a row in no region's box (any row with a NaN, too) is outside.
+        uint8 (rows,). A row in the boxes of several regions is violating if one of them says so, else open if one
+        of them says so, else silent; a row in no region's box (any row with a NaN, too) is outside.
     """
     regions = range(int(prepared.first_region[gate_index]), int(prepared.first_region[gate_index + 1]))
     if len(inputs) == 1:
         return np.array([_label_row(prepared, regions, inputs[0])], dtype=np.uint8)
-    nothing_yet = np.uint8(len(Label))
-    best = np.full(len(inputs), nothing_yet)
+    rank = np.zeros(len(inputs), dtype=np.uint8)
     for region in regions:
         inside = np.flatnonzero(((inputs >= prepared.lower[region]) & (inputs <= prepared.upper[region])).all(axis=1))
-        best[inside] = np.minimum(best[inside], _labels_in_tree(prepared, int(prepared.root[region]), inputs[inside]))
-    best[best == nothing_yet] = Label.OUTSIDE
-    return best
+        found = _labels_in_tree(prepared, int(prepared.root[region]), inputs[inside])
+        rank[inside] = np.maximum(rank[inside], _RANK[found])
+    return _RANK[rank]
 
 
 def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.NDArray[np.uint8]:
@@ -145,7 +148,7 @@ def _label_row(prepared: PreparedCoverage, regions: range, row: npt.NDArray[np.f
     first, end = regions.start, regions.stop
     inside = np.all((row >= prepared.lower[first:end]) & (row <= prepared.upper[first:end]), axis=1)
     labels = [_leaf_label(prepared, int(prepared.root[first + at]), row) for at in np.flatnonzero(inside).tolist()]
-    return min(labels, default=Label.OUTSIDE)
+    return max(labels, key=_RANK.item, default=Label.OUTSIDE)
 
 
 def _leaf_label(prepared: PreparedCoverage, root: int, row: npt.NDArray[np.float64]) -> int:

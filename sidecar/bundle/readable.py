@@ -1,47 +1,54 @@
-"""Gates in the notation that people write: ``scores[2] - scores[0] > 0``, ``0 <= distance[0] <= 60``.
+"""Gates in the notation that people write: ``scores[2] - scores[0] > 0``, ``0 <= gap <= 60 m``.
 
-For reading only; the exact numbers stand in the gates themselves. A number that is shown rounded says so
-with a leading ``~``.
+For reading only; the exact numbers, in wire units, stand in the gates themselves. A number that is shown rounded
+says so with a leading ``~``.
 """
 
 import decimal
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
+from sidecar.bundle.naming import Named, Naming, physical_interval
 from sidecar.gates.values import Literal, Region, Requirement
-from sidecar.tensors import ModelSignature, TensorSpec
 
 _SHOWN_DIGITS: Final = 12
-_SHOWN: Final = decimal.Context(prec=_SHOWN_DIGITS, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+
+BOUND_DIGITS: Final = 7
+"""Of a bound, which has been widened to a value of the wire datatype; FP32 has no more to say."""
+
+_SHARE_DECIMALS: Final = 4
+_WHOLE: Final = 1 - 1e-12
+"""Shares are sums of many; from here on one is all there is."""
 
 
-def number_text(value: Fraction) -> str:
+def number_text(value: Fraction, digits: int = _SHOWN_DIGITS) -> str:
     """A decimal number, with ``~`` before it when it is not exactly the value."""
-    shown = _SHOWN.divide(decimal.Decimal(value.numerator), decimal.Decimal(value.denominator))
+    context = decimal.Context(prec=digits, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+    shown = context.divide(decimal.Decimal(value.numerator), decimal.Decimal(value.denominator))
     exact = Fraction(shown) == value
-    digits = shown.normalize(_SHOWN)
-    notation = "f" if -_SHOWN_DIGITS <= digits.adjusted() < _SHOWN_DIGITS else "g"
-    return ("" if exact else "~") + format(digits, notation)
+    normal = shown.normalize(context)
+    notation = "f" if -_SHOWN_DIGITS <= normal.adjusted() < _SHOWN_DIGITS else "g"
+    return ("" if exact else "~") + format(normal, notation)
 
 
-def value_names(specs: Sequence[TensorSpec]) -> tuple[str, ...]:
-    """A name for each value of a row: the tensor's name with the value's index, if it has any."""
-    return tuple(name for spec in specs for name in _names(spec))
+def share_text(share: float, decimals: int = _SHARE_DECIMALS) -> str:
+    """A share in percent. Nothing that exists is rounded to 0 %, and nothing that lacks something to 100 %."""
+    least = 10.0**-decimals
+    if 0 < share < least / 200:
+        return f"<{least:.{decimals}f}%"
+    if 1 - least / 200 < share < _WHOLE:
+        return f">{100 - least:.{decimals}f}%"
+    return f"{share:.{decimals}%}"
 
 
-def _names(spec: TensorSpec) -> Iterator[str]:
-    for index in itertools.product(*map(range, spec.row_shape)):
-        yield f"{spec.name}[{','.join(map(str, index))}]" if index else spec.name
-
-
-def literal_text(literal: Literal, signature: ModelSignature) -> str:
+def literal_text(literal: Literal, naming: Naming) -> str:
     """The inequality with its linear form on the left and the number on the right."""
-    outputs, inputs = value_names(signature.outputs), value_names(signature.inputs)
-    named = [(coefficient, outputs[index]) for index, coefficient in literal.outputs]
-    named += [(coefficient, inputs[index]) for index, coefficient in literal.inputs]
-    bound, comparison = -literal.offset, ">" if literal.strict else ">="
+    parts = [(coefficient, naming.outputs[index]) for index, coefficient in literal.outputs]
+    parts += [(coefficient, naming.inputs[index]) for index, coefficient in literal.inputs]
+    named = [(coefficient * value.wire.scale, value.name) for coefficient, value in parts]
+    bound = -literal.offset - sum((coefficient * value.wire.offset for coefficient, value in parts), Fraction(0))
+    comparison = ">" if literal.strict else ">="
     if named and all(coefficient < 0 for coefficient, _ in named):
         named = [(-coefficient, name) for coefficient, name in named]
         bound, comparison = -bound, "<" if literal.strict else "<="
@@ -58,24 +65,36 @@ def _form_text(named: Sequence[tuple[Fraction, str]]) -> str:
     return " ".join(parts).removeprefix("+ ") or "0"
 
 
-def requirement_lines(requirement: Requirement, signature: ModelSignature) -> list[str]:
+def requirement_lines(requirement: Requirement, naming: Naming) -> list[str]:
     """One line per literal; ``or`` binds a clause together more closely than ``and`` binds the clauses."""
     lines: list[str] = []
     for clause in requirement.clauses:
-        first, *more = (literal_text(literal, signature) for literal in clause)
+        first, *more = (literal_text(literal, naming) for literal in clause)
         lines.append(f"and {first}" if lines else first)
         lines += [f"  or {literal}" for literal in more]
     return lines or ["nothing"]
 
 
-def region_lines(region: Region, signature: ModelSignature) -> list[str]:
+def region_lines(region: Region, naming: Naming) -> list[str]:
     """One line per feature with the names one below the other, then one per cut."""
-    names = value_names(signature.inputs)
     bounds = [
-        (number_text(low), name, number_text(high))
-        for low, name, high in zip(region.box.lower, names, region.box.upper, strict=True)
+        (*_ends(named, low, high), named)
+        for low, named, high in zip(region.box.lower, naming.inputs, region.box.upper, strict=True)
     ]
     low_width = max(len(low) for low, _, _ in bounds)
-    name_width = max(len(name) for _, name, _ in bounds)
-    lines = [f"{low:>{low_width}} <= {name:<{name_width}} <= {high}" for low, name, high in bounds]
-    return lines + [literal_text(cut, signature) for cut in region.cuts]
+    name_width = max(len(named.name) for _, _, named in bounds)
+    lines = [
+        f"{low:>{low_width}} <= {named.name:<{name_width}} <= {high} {named.unit}".rstrip()
+        for low, high, named in bounds
+    ]
+    return lines + [literal_text(cut, naming) for cut in region.cuts]
+
+
+def _ends(named: Named, low: Fraction, high: Fraction) -> tuple[str, str]:
+    first, last = physical_interval(named, low, high)
+    return number_text(first, BOUND_DIGITS), number_text(last, BOUND_DIGITS)
+
+
+def value_text(named: Named, wire: Fraction) -> str:
+    """One wire value in the units of its name."""
+    return f"{number_text(named.wire.to_physical(wire), BOUND_DIGITS)} {named.unit}".rstrip()

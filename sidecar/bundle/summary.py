@@ -1,5 +1,6 @@
 """What is in a bundle: :func:`render` for people, :func:`describe` for programs."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -11,15 +12,35 @@ from sidecar.bundle.codec import encode
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.gate_codec import gate_document
 from sidecar.bundle.manifest_codec import manifest_document
-from sidecar.bundle.readable import number_text, region_lines, requirement_lines, value_names
-from sidecar.bundle.values import FORMAT_VERSION, Bundle, PropertyRecord
+from sidecar.bundle.naming import Naming, naming_of
+from sidecar.bundle.readable import number_text, region_lines, requirement_lines, share_text, value_text
+from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, PropertyRecord
 from sidecar.gates.values import Action, Gate
-from sidecar.tensors import ModelSignature, TensorSpec
+from sidecar.tensors import TensorSpec
 
 SHOWN_LINES: Final = 24
 """Lines of one domain or requirement that are printed; ``describe`` has all of them."""
 
+WRAPPED_CHARACTERS: Final = 80
+"""Line length of titles and rationales; with their names before them they fit a screen of 100."""
+
 _LABELS: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
+
+_ARITHMETIC: Final = {
+    Arithmetic.IEEE32: "IEEE float32, in any order of summation",
+    Arithmetic.IEEE64: "IEEE float64, in any order of summation",
+}
+
+_LEGEND: Final = """\
+What is proved (shares of the volume of a domain's box)
+  silent     No input there makes the verified model violate the property, neither in real arithmetic
+             nor in {arithmetic}. What the conditions
+             below a box's bounds cut away from it counts as silent.
+  violating  Every input there makes the verified model violate the property.
+  open       Neither is proved. A longer --time-limit may settle more.
+At run time every answer to an input in a domain is checked exactly, whatever is proved there. So a
+violation is corrected in any region; in a silent one it is also counted as a breach: the served model
+is another than the verified one, or computes otherwise."""
 
 
 def describe(bundle: Bundle) -> dict[str, object]:
@@ -50,11 +71,13 @@ def _leaves(tree: CoverageTree) -> int:
 
 def render(bundle: Bundle) -> str:
     """The same for people, one fact per line."""
-    blocks = [_table(_head(bundle))]
+    naming = naming_of(bundle)
+    blocks = [_table(_head(bundle, naming))]
     for record, gate, trees in zip(bundle.manifest.properties, bundle.gates, bundle.coverage, strict=True):
         title = f"property {record.trace.property_id}"
-        facts = [*_trace(record), *_gate(gate, bundle.manifest.signature), *_coverage(trees)]
+        facts = [*_trace(record), *_gate(gate, naming), *_coverage(trees)]
         blocks.append(f"{title}\n{_table(facts, indent='  ')}")
+    blocks.append(_LEGEND.format(arithmetic=_ARITHMETIC[bundle.manifest.arithmetic]))
     return "\n\n".join(blocks)
 
 
@@ -69,22 +92,24 @@ def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def _head(bundle: Bundle) -> list[tuple[str, str]]:
+def _head(bundle: Bundle, naming: Naming) -> list[tuple[str, str]]:
     manifest, vectors = bundle.manifest, bundle.vectors
     content = encode(bundle)
     rows = "one row per message" if manifest.signature.batch_axis is None else "the first dimension counts rows"
+    units = "tensors, in wire units" if naming.origin is None else f"{naming.origin}, in its units"
     facts = [
         ("guards", f"model {manifest.name}, {rows}"),
         ("revision", str(manifest.revision)),
-        ("bundle", f"sha256 {digest(content)}, {len(content):,} bytes, format version {FORMAT_VERSION}"),
-        ("verified model", f"sha256 {manifest.model_digest}, served in {manifest.arithmetic}"),
+        ("bundle", f"sha256 {digest(content)}\n{len(content):,} bytes, format version {FORMAT_VERSION}"),
+        ("verified model", f"sha256 {manifest.model_digest}\nserved in {_ARITHMETIC[manifest.arithmetic]}"),
         ("inputs", "\n".join(map(_tensor, manifest.signature.inputs))),
         ("outputs", "\n".join(map(_tensor, manifest.signature.outputs))),
         ("compiled by", f"sidecar {manifest.compiler_version}"),
         *(("option", f"{name} = {value}") for name, value in manifest.options),
         ("self-test", f"{len(vectors.inputs)} rows, a gate fires on {vectors.fired.any(axis=1).sum()} of them"),
     ]
-    return facts + [("source", f"{source.origin}, {len(source.content):,} bytes") for source in bundle.sources]
+    facts += [("source", f"{source.origin}, {len(source.content):,} bytes") for source in bundle.sources]
+    return [*facts, ("names below", f"those of the {units}; ~ marks a rounded number (--json has the exact ones)")]
 
 
 def _tensor(spec: TensorSpec) -> str:
@@ -96,16 +121,21 @@ def _trace(record: PropertyRecord) -> Iterator[tuple[str, str]]:
     for name in ("title", "hazard", "rationale", "owner"):
         text = getattr(trace, name).strip()
         if text:
-            yield name, text
+            yield name, _wrapped(text)
     yield "severity", trace.severity
-    yield "mode", f"{record.mode} at the start"
+    yield "mode", f"{record.mode}, unless sidecar serve --mode says otherwise"
 
 
-def _gate(gate: Gate, signature: ModelSignature) -> Iterator[tuple[str, str]]:
+def _wrapped(text: str) -> str:
+    """Text of a person, its own line ends kept."""
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, WRAPPED_CHARACTERS) or [""])
+
+
+def _gate(gate: Gate, naming: Naming) -> Iterator[tuple[str, str]]:
     for number, region in enumerate(gate.domain):
-        yield "when" if number == 0 else "or when", _shortened(region_lines(region, signature))
-    yield "require", _shortened(requirement_lines(gate.requirement, signature))
-    yield "on violation", _action_text(gate, signature)
+        yield "when" if number == 0 else "or when", _shortened(region_lines(region, naming))
+    yield "require", _shortened(requirement_lines(gate.requirement, naming))
+    yield "on violation", _action_text(gate, naming)
 
 
 def _shortened(lines: Sequence[str]) -> str:
@@ -114,13 +144,14 @@ def _shortened(lines: Sequence[str]) -> str:
     return "\n".join([*lines[:SHOWN_LINES], *more])
 
 
-def _action_text(gate: Gate, signature: ModelSignature) -> str:
+def _action_text(gate: Gate, naming: Naming) -> str:
     if gate.action is Action.PROJECT:
-        return f"project to the nearest satisfying output in {gate.norm}, margin {number_text(gate.margin)}"
+        return f"project: the nearest satisfying answer ({gate.norm}), margin {number_text(gate.margin)}"
     if gate.fallback is None:
-        return gate.action
-    values = zip(value_names(signature.outputs), gate.fallback, strict=True)
-    return _shortened([f"{gate.action} to", *(f"  {name} = {number_text(value)}" for name, value in values)])
+        return "refuse: the client gets an error"
+    values = zip(naming.outputs, gate.fallback, strict=True)
+    lines = [f"  {named.name} = {value_text(named, value)}" for named, value in values]
+    return _shortened([f"{gate.action}: the client gets", *lines])
 
 
 def _coverage(trees: Sequence[CoverageTree]) -> Iterator[tuple[str, str]]:
@@ -130,7 +161,7 @@ def _coverage(trees: Sequence[CoverageTree]) -> Iterator[tuple[str, str]]:
 
 
 def _volumes(volume: npt.NDArray[np.float64]) -> str:
-    return "  ".join(f"{label.name.lower()} {volume[label]:.4%}" for label in _LABELS)
+    return "  ".join(f"{label.name.lower()} {share_text(float(volume[label]))}" for label in _LABELS)
 
 
 def _counted(boxes: int) -> str:

@@ -1,10 +1,10 @@
 """Can all properties that meet on an input be kept at once? Proved before anything is sealed, in exact arithmetic.
 
-For each maximal overlap, one constant output row is sought that satisfies every clause for all inputs of the
-overlap's box (inputs in literals count with their worst value). The witness is rounded to the wire datatypes
-and checked again, so what is proved is that the sidecar *can send* a satisfying answer. Where literals mention
-inputs, one constant may not do for the whole box, which is then halved a few times; a single input for which
-no answer satisfies proves a contradiction.
+For each maximal overlap, one constant output row is sought that satisfies every clause, margins included, for
+all inputs of the overlap's box (inputs in literals count with their worst value). The witness is rounded to the
+wire datatypes and checked again, so what is proved is that the sidecar *can send* a satisfying answer. Where
+literals mention inputs, one constant may not do for the whole box, which is then halved a few times; a single
+input for which no answer satisfies proves a contradiction.
 
 Fallbacks are proved here too: each must satisfy whatever can meet its gate.
 
@@ -13,10 +13,10 @@ noted: whichever gate fires there, the client gets an error, which is what the p
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from sidecar.compiler.overlaps import Overlap, maximal_overlaps
+from sidecar.compiler.overlaps import MAX_OVERLAPS, Overlap, maximal_overlaps, parts, too_many
 from sidecar.errors import NegativeAnswer
 from sidecar.gates.linear_program import Constraint, Status, maximize
 from sidecar.gates.values import Action, Box, Clause, Gate, Literal, Terms
@@ -55,34 +55,54 @@ def require_joint_satisfiability(gates: Sequence[Gate], signature: ModelSignatur
     Raises:
         NegativeAnswer: properties without action `refuse` that contradict each other, or cannot be proved jointly
             satisfiable; or a fallback that is not proved to satisfy. Names the properties and the box.
+        InputError: there are more than ``MAX_OVERLAPS`` overlaps.
     """
-    notes = []
-    for overlap in maximal_overlaps(gates):
-        question = _Question(overlap, gates, signature)
-        correcting = [index for index in overlap.gate_indices() if gates[index].action is not Action.REFUSE]
-        verdict = question.ask(correcting)
-        if verdict is not Satisfiability.PROVED:
-            complaint = question.complaint(verdict, question.narrowed(correcting, verdict))
-            raise NegativeAnswer(f"{complaint}; change the properties, or give one of them action refuse")
-        everything = question.ask(overlap.gate_indices())
-        if everything is not Satisfiability.PROVED:
-            notes.append(f"{question.complaint(everything, overlap.gate_indices())}; answers there may be refused")
-        _require_fallbacks([gates[index] for index in overlap.gate_indices()], overlap.box)
-    return tuple(notes)
+    notes: list[str] = []
+    pending = list(reversed(maximal_overlaps(gates)))
+    examined = {overlap.members for overlap in pending}
+    while pending:
+        question = _Question(pending.pop(), gates, signature)
+        if not question.vacuous:
+            notes.extend(question.examine())
+        if question.vacuous or question.mentions_inputs:
+            smaller = [part for part in parts(question.overlap, gates) if part.members not in examined]
+            examined.update(part.members for part in smaller)
+            pending.extend(reversed(smaller))
+        if len(examined) > MAX_OVERLAPS:
+            raise too_many()
+    return tuple(dict.fromkeys(notes))
 
 
 class _Question:
-    """Whether some of the gates that meet in one overlap can be kept at once, everywhere in it."""
+    """Whether the gates that meet in one overlap can be kept at once, everywhere in it."""
 
     def __init__(self, overlap: Overlap, gates: Sequence[Gate], signature: ModelSignature) -> None:
+        self.overlap = overlap
         self._box = overlap.box
         self._gates = gates
         self._signature = signature
         self._cuts = tuple(cut for gate, region in overlap.members for cut in gates[gate].domain[region].cuts)
+        self.vacuous = _cut_away(self._box, self._cuts)
+        self.mentions_inputs = _mention_inputs(
+            [clause for index in overlap.gate_indices() for clause in gates[index].requirement.clauses]
+        )
+
+    def examine(self) -> Iterator[str]:
+        """A note, where answers may be refused. Raises NegativeAnswer as ``require_joint_satisfiability`` does."""
+        indices = self.overlap.gate_indices()
+        correcting = [index for index in indices if self._gates[index].action is not Action.REFUSE]
+        verdict = self.ask(correcting)
+        if verdict is not Satisfiability.PROVED:
+            complaint = self.complaint(verdict, self.narrowed(correcting, verdict))
+            raise NegativeAnswer(f"{complaint}; change the properties, or give one of them action refuse")
+        everything = self.ask(indices)
+        if everything is not Satisfiability.PROVED:
+            yield f"{self.complaint(everything, indices)}; answers there may be refused"
+        _require_fallbacks([self._gates[index] for index in indices], self._box)
 
     def ask(self, indices: Sequence[int]) -> Satisfiability:
         """Decide for the gates with these indices; none at all is satisfiable."""
-        clauses = [clause for index in indices for clause in self._gates[index].requirement.clauses]
+        clauses = [clause for index in indices for clause in _with_margin(self._gates[index])]
         return _satisfiable(clauses, self._box, self._cuts, self._signature)
 
     def narrowed(self, indices: Sequence[int], verdict: Satisfiability) -> Sequence[int]:
@@ -103,6 +123,18 @@ class _Question:
         if len(indices) == 1:
             return f"{names} contradicts itself {where}: no answer satisfies it"
         return f"{names} contradict each other {where}: no answer satisfies all of them"
+
+
+def _with_margin(gate: Gate) -> list[Clause]:
+    """What `project` aims at: every literal's value at least the gate's margin."""
+    if gate.margin == 0:
+        return list(gate.requirement.clauses)
+    return [
+        tuple(
+            Literal(literal.outputs, literal.inputs, literal.offset - gate.margin, strict=False) for literal in clause
+        )
+        for clause in gate.requirement.clauses
+    ]
 
 
 def _in_words(box: Box) -> str:
@@ -144,7 +176,7 @@ def _satisfiable(
     clauses: Sequence[Clause], box: Box, cuts: Sequence[Literal], signature: ModelSignature
 ) -> Satisfiability:
     """Decide the part of a box that the cuts leave, halving it where the clauses mention inputs."""
-    mentions_inputs = any(literal.inputs for clause in clauses for literal in clause)
+    mentions_inputs = _mention_inputs(clauses)
     pending, verdict = [(box, 0)], Satisfiability.PROVED
     while pending:
         part, depth = pending.pop()
@@ -160,6 +192,10 @@ def _satisfiable(
         else:
             pending.extend((half, depth + 1) for half in _halves(part, clauses))
     return verdict
+
+
+def _mention_inputs(clauses: Sequence[Clause]) -> bool:
+    return any(literal.inputs for clause in clauses for literal in clause)
 
 
 def _cut_away(box: Box, cuts: Sequence[Literal]) -> bool:

@@ -1,11 +1,13 @@
-"""Which properties can meet on one input: the maximal sets of regions with a common point.
+"""Which properties can meet on one input: sets of regions, one of each gate, whose boxes have a common point.
 
-Boxes have Helly's property: boxes that intersect pairwise have a common point. So the sets sought are
-the maximal cliques of the intersection graph, and whatever holds for each of them holds for all smaller
-sets too. Cuts are ignored here: a set that only its boxes share is examined all the same, which is safe.
+Boxes have Helly's property: boxes that intersect pairwise have a common point. So the largest such sets are the
+maximal cliques of the graph in which regions of different gates are joined where their boxes intersect. A smaller set
+may reach further than the one that it is part of: its boxes share more, or a cut is missing. What is shown of an
+overlap's inputs says nothing about those that only some of its regions have in common; :func:`parts` gives those.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -21,10 +23,10 @@ MAX_OVERLAPS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Regions of one or more gates that share ``box``.
+    """Regions that share ``box``.
 
     Args:
-        members: (gate index, region index) pairs, ascending.
+        members: (gate index, region index) pairs, ascending; one for each gate that takes part.
         box: their intersection.
     """
 
@@ -32,33 +34,48 @@ class Overlap:
     box: Box
 
     def gate_indices(self) -> tuple[int, ...]:
-        """The gates that meet here, ascending, each once."""
-        return tuple(sorted({gate for gate, _ in self.members}))
+        """The gates that meet here, ascending."""
+        return tuple(gate for gate, _ in self.members)
 
 
 def maximal_overlaps(gates: Sequence[Gate]) -> tuple[Overlap, ...]:
-    """All maximal sets of regions whose boxes share a point; every region is in at least one.
+    """All maximal sets of regions of different gates whose boxes share a point; every region is in at least one.
 
     Raises:
         InputError: there are more than ``MAX_OVERLAPS``.
     """
     boxes = {(g, r): region.box for g, gate in enumerate(gates) for r, region in enumerate(gate.domain)}
     neighbours = {
-        node: {other for other in boxes if other != node and _meet(boxes[node], boxes[other])} for node in boxes
+        node: {other for other in boxes if other[0] != node[0] and _meet(boxes[node], boxes[other])} for node in boxes
     }
     overlaps: list[Overlap] = []
     for clique in _maximal_cliques(neighbours):
         if len(overlaps) == MAX_OVERLAPS:
-            raise InputError(
-                f"the properties' regions overlap in more than {MAX_OVERLAPS} different ways; "
-                "merge regions or compile fewer properties into one bundle"
-            )
-        members = tuple(sorted(clique))
-        shared = boxes[members[0]]
-        for member in members[1:]:
-            shared = _intersection(shared, boxes[member])
-        overlaps.append(Overlap(members, shared))
+            raise too_many()
+        overlaps.append(_overlap(tuple(sorted(clique)), gates))
     return tuple(sorted(overlaps, key=lambda overlap: overlap.members))
+
+
+def too_many() -> InputError:
+    """The error for more than ``MAX_OVERLAPS`` overlaps."""
+    return InputError(
+        f"the properties' regions overlap in more than {MAX_OVERLAPS} different ways; "
+        "merge regions or compile fewer properties into one bundle"
+    )
+
+
+def parts(overlap: Overlap, gates: Sequence[Gate]) -> Iterator[Overlap]:
+    """The overlaps of one region fewer that reach beyond an overlap."""
+    for gate, region in overlap.members if len(overlap.members) > 1 else ():
+        part = _overlap(tuple(member for member in overlap.members if member != (gate, region)), gates)
+        if part.box != overlap.box or gates[gate].domain[region].cuts:
+            yield part
+
+
+def _overlap(members: tuple[Node, ...], gates: Sequence[Gate]) -> Overlap:
+    return Overlap(
+        members, functools.reduce(_intersection, (gates[gate].domain[region].box for gate, region in members))
+    )
 
 
 def _meet(first: Box, second: Box) -> bool:

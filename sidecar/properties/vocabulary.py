@@ -83,6 +83,7 @@ class Score:
     name: str
     position: int
     wire: WireMap = IDENTITY
+    unit: str = ""
 
     def form(self) -> Linear:
         """The physical value as a linear form over the wire's row."""

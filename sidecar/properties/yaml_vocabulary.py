@@ -99,9 +99,8 @@ class _Reader:
         if isinstance(item.node, yaml.ScalarNode):
             return Score(self.name(item), position)
         entry = item.fields(["name"], ["unit", "wire"])
-        if "unit" in entry:
-            entry["unit"].text()
-        return Score(self.name(entry["name"]), position, _wire(entry.get("wire")))
+        unit = entry["unit"].text() if "unit" in entry else ""
+        return Score(self.name(entry["name"]), position, _wire(entry.get("wire")), unit)
 
     # -- both ----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 /metrics   Prometheus text format
 /livez     200 while the process answers
-/readyz    200 when the sidecar may get traffic, else 503
+/readyz    200 when the sidecar may get traffic, else 503 and why not
 /status    JSON: version, readiness, the active bundles and their modes
 """
 
@@ -57,9 +57,10 @@ def admin_pages(metrics: Metrics, readiness: Readiness, status: Callable[[], dic
 
 
 def _readiness(readiness: Readiness) -> Page:
-    if readiness.ready:
+    why = readiness.why
+    if not why:
         return _text(http.HTTPStatus.OK, "ready")
-    return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, "not ready: see /status")
+    return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(f"not ready: {line}" for line in why))
 
 
 def _json(document: dict[str, object]) -> Page:

@@ -30,6 +30,7 @@ UNSUPPORTED: Final = (Rule.UNSUPPORTED_STREAM, Rule.UNSUPPORTED_UNKNOWN)
 
 MODEL_INFER: Final = SERVICE + "ModelInfer"
 MODEL_READY: Final = SERVICE + "ModelReady"
+MODEL_METADATA: Final = SERVICE + "ModelMetadata"
 SERVER_READY: Final = SERVICE + "ServerReady"
 
 RULES: Final[dict[str, Rule]] = {
@@ -39,7 +40,7 @@ RULES: Final[dict[str, Rule]] = {
     SERVICE + "ServerLive": Rule.PASSED,
     MODEL_READY: Rule.PASSED,
     SERVICE + "ServerMetadata": Rule.PASSED,
-    SERVICE + "ModelMetadata": Rule.PASSED,
+    MODEL_METADATA: Rule.PASSED,
     SERVICE + "ModelConfig": Rule.PASSED,
     SERVICE + "ModelStatistics": Rule.PASSED,
     SERVICE + "RepositoryIndex": Rule.PASSED,

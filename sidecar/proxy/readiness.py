@@ -1,18 +1,24 @@
-"""Whether the sidecar may get traffic: every bundle is active, its model is ready upstream, and we are not
-stopping. The upstream is asked now and then; who wants to know reads the last answer, from any thread.
+"""Whether the sidecar may get traffic, and if not, why: every bundle is active, the upstream has its model and
+says that it is ready, and we are not stopping. The upstream is asked now and then; who wants to know reads the
+last answer, from any thread.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final
 
-from sidecar.protocols.open_inference.readiness import decode_model_ready, encode_model_ready_request
-from sidecar.proxy.active_bundle import Registry
-from sidecar.proxy.methods import MODEL_READY
+from sidecar.protocols.open_inference.model_metadata import encode_model_metadata_request
+from sidecar.protocols.open_inference.readiness import encode_model_ready_request
+from sidecar.proxy.active_bundle import ActiveBundle, Registry
+from sidecar.proxy.methods import MODEL_METADATA, MODEL_READY
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.upstream import Upstream, UpstreamReply
+from sidecar.proxy.upstream import Upstream
+from sidecar.proxy.upstream_model import Cause, Obstacle, obstacle
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+_NOT_ASKED: Final = Obstacle(Cause.NOT_READY, "the upstream has not been asked yet")
 
 
 class Readiness:
@@ -23,7 +29,7 @@ class Readiness:
         self._upstream = upstream
         self._metrics = metrics
         self._interval_seconds = interval_seconds
-        self._ready_models: frozenset[str] = frozenset()
+        self._obstacles: Mapping[str, Obstacle | None] = {}
         self._draining = False
 
     @property
@@ -35,15 +41,28 @@ class Readiness:
         """Be not ready from now on."""
         self._draining = True
 
+    def obstacle(self, model_name: str) -> Obstacle | None:
+        """What stood between a guarded model and its bundle when the upstream was last asked."""
+        return self._obstacles.get(model_name, _NOT_ASKED)
+
     def model_ready(self, model_name: str) -> bool:
-        """What the upstream last said of a model."""
-        return model_name in self._ready_models
+        """Whether nothing did."""
+        return self.obstacle(model_name) is None
 
     @property
     def ready(self) -> bool:
         """Whether the sidecar may get traffic."""
-        bundles = self._registry.current.bundles
-        return bool(bundles) and not self._draining and all(self.model_ready(name) for name in bundles)
+        return not self.why
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Why it may not; empty where it may."""
+        if self._draining:
+            return ("stopping",)
+        found = {name: self.obstacle(name) for name in self._registry.current.bundles}
+        if not found:
+            return ("no gate bundle is active",)
+        return tuple(f"{name}: {obstacle.why}" for name, obstacle in sorted(found.items()) if obstacle)
 
     async def keep_asking(self) -> None:
         """Ask until cancelled."""
@@ -53,18 +72,26 @@ class Readiness:
 
     async def ask(self) -> None:
         """Ask once about every guarded model."""
-        names = tuple(self._registry.current.bundles)
-        # An exception is no yes, and must not end the asking.
-        answers = await asyncio.gather(*(self._ask(name) for name in names), return_exceptions=True)
-        ready = frozenset(name for name, answer in zip(names, answers, strict=True) if answer is True)
-        if ready != self._ready_models:
-            _LOGGER.info("models ready upstream: %s of %s", sorted(ready), sorted(names))
-        self._ready_models = ready
-        for name in names:
-            self._metrics.model_ready(name, name in ready)
+        bundles = self._registry.current.bundles
+        found = await asyncio.gather(*(self._ask(bundle) for bundle in bundles.values()))
+        before, self._obstacles = self._obstacles, dict(zip(bundles, found, strict=True))
+        for name, now in self._obstacles.items():
+            self._metrics.model_ready(name, now is None)
+            _report(name, before.get(name, _NOT_ASKED), now)
 
-    async def _ask(self, model_name: str) -> bool:
-        """Raises UpstreamError for an answer that cannot be read."""
-        request = encode_model_ready_request(model_name)
-        reply = await self._upstream.call(MODEL_READY, request, (), max(self._interval_seconds, 1.0))
-        return isinstance(reply, UpstreamReply) and decode_model_ready(reply.body)
+    async def _ask(self, bundle: ActiveBundle) -> Obstacle | None:
+        name, timeout = bundle.model_name, max(self._interval_seconds, 1.0)
+        try:
+            ready = await self._upstream.call(MODEL_READY, encode_model_ready_request(name), (), timeout)
+            metadata = await self._upstream.call(MODEL_METADATA, encode_model_metadata_request(name), (), timeout)
+        except Exception as error:  # no yes, and it must not end the asking
+            return Obstacle(Cause.UNREACHABLE, f"asking the upstream failed: {error!r}")
+        return obstacle(name, bundle.signature, ready, metadata)
+
+
+def _report(model_name: str, before: Obstacle | None, now: Obstacle | None) -> None:
+    """Log what is new; the words alone may differ each time."""
+    if now is None and before is not None:
+        _LOGGER.info("model %s is ready upstream, with the tensors that its bundle guards", model_name)
+    elif now is not None and (before is None or before.cause is not now.cause or before is _NOT_ASKED):
+        _LOGGER.warning("not ready: %s: %s", model_name, now.why)

@@ -120,7 +120,8 @@ async def serve(settings: ServeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     running = await start_sidecar(settings)
-    _LOGGER.info("listening on port %d, admin on port %d", running.listen_port, running.admin_port)
+    ports = running.listen_port, running.admin_port
+    _LOGGER.info("listening on port %d, admin on port %d, upstream %s", *ports, settings.upstream)
     ended = asyncio.create_task(_ended(running))
     await asyncio.wait((ended, asyncio.create_task(stopping.wait())), return_when=asyncio.FIRST_COMPLETED)
     if ended.done():

@@ -1,4 +1,4 @@
-"""What /status says: which bundles are active since when, in which modes, and whether their models are ready."""
+"""What /status says: which bundles are active since when, in which modes, and what keeps us from being ready."""
 
 import datetime
 import importlib.metadata
@@ -11,9 +11,11 @@ def describe(
     registry: Registry, readiness: Readiness, upstream: str, active_since: datetime.datetime
 ) -> dict[str, object]:
     """The document, as JSON values."""
+    why = readiness.why
     return {
         "version": importlib.metadata.version("gate-sidecar"),
-        "ready": readiness.ready,
+        "ready": not why,
+        "why": list(why),
         "draining": readiness.draining,
         "upstream": upstream,
         "active_since": active_since.isoformat(timespec="seconds"),

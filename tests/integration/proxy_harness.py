@@ -16,7 +16,7 @@ import grpc.aio
 
 from sidecar.config import BundleSource, ServeSettings
 from sidecar.protocols.generated import open_inference_pb2 as pb
-from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
+from sidecar.proxy.methods import MODEL_INFER, MODEL_METADATA, MODEL_READY
 from sidecar.proxy.serve import RunningSidecar, start_sidecar
 from sidecar.proxy.upstream import Upstream
 from tests.conformance.guarded_model import bundle_bytes
@@ -69,7 +69,7 @@ class SocketUpstream(grpc.GenericRpcHandler):
 
     def service(self, details):
         async def handle(request: bytes, context) -> bytes:
-            if details.method != MODEL_READY:
+            if details.method not in (MODEL_READY, MODEL_METADATA):
                 self.asked.append(
                     (details.method, request, dict(context.invocation_metadata()), context.time_remaining())
                 )

@@ -37,15 +37,18 @@ def test_rows_in_no_region_are_outside(bundle: Bundle) -> None:
     assert _labels(_prepared(bundle), 0, rows) == [Label.OUTSIDE] * len(rows)
 
 
-def test_in_overlapping_regions_silent_wins_over_violating_over_open(bundle: Bundle) -> None:
-    violating = bundle.coverage[0][1]
+def test_in_overlapping_regions_violating_wins_over_open_over_silent(bundle: Bundle) -> None:
+    silent, violating = bundle.coverage[0]
     opened = bundle.coverage[1][0]
     row = [[55.0, 10.0]]  # in both regions of the first gate; silent by the first tree
-    assert _labels(_prepared(bundle), 0, row) == [Label.SILENT]
     for trees, expected in (
+        ((silent, violating), Label.VIOLATING),
+        ((violating, silent), Label.VIOLATING),
         ((opened, violating), Label.VIOLATING),
         ((violating, opened), Label.VIOLATING),
-        ((opened, opened), Label.OPEN),
+        ((silent, opened), Label.OPEN),
+        ((opened, silent), Label.OPEN),
+        ((silent, silent), Label.SILENT),
     ):
         changed = dataclasses.replace(bundle, coverage=(trees, bundle.coverage[1]))
         assert _labels(_prepared(changed), 0, row) == [expected]

@@ -1,5 +1,6 @@
 """Joint satisfiability of overlapping properties, fallbacks included."""
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -135,6 +136,15 @@ def test_what_only_real_numbers_satisfy_but_no_wire_value_does_is_not_proved() -
 def test_what_exceeds_the_wire_datatypes_range_contradicts_itself() -> None:
     with pytest.raises(NegativeAnswer, match="contradicts itself"):
         require_joint_satisfiability([_gate("a", (_literal({0: 1}, -70_000),))], _signature(Datatype.FP16))
+
+
+def test_margins_count_since_projection_aims_at_them() -> None:
+    below_ten, above_nine = (_literal({0: -1}, 10),), (_literal({0: 1}, -9),)
+    gates = [_gate("a", below_ten), _gate("b", above_nine)]
+    assert require_joint_satisfiability(gates, SIGNATURE) == ()
+    wide = [dataclasses.replace(gate, margin=Fraction(3, 4)) for gate in gates]
+    with pytest.raises(NegativeAnswer, match="'a' and 'b' contradict each other"):
+        require_joint_satisfiability(wide, SIGNATURE)
 
 
 def test_requirements_that_follow_an_input_are_proved_by_halving_the_box() -> None:

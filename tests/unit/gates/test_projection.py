@@ -110,6 +110,11 @@ class TestObstacles:
         gates = [build.gate([build.literal({0: 1})]), build.gate([build.literal({0: -1}, offset=-1)])]
         assert projected([0.5], *gates) is Obstacle.CONTRADICTION
 
+    @pytest.mark.parametrize("norm", Norm)
+    def test_contradictory_properties_in_each_norm(self, build, projected, norm):
+        clauses = [[build.literal({0: 1, 1: 1}, offset=-1)], [build.literal({0: -1, 1: -1})]]
+        assert projected([0.5, 0.0], build.gate(*clauses, norm=norm)) is Obstacle.CONTRADICTION
+
     def test_a_clause_that_the_input_refutes(self, build, projected):
         gate = build.gate([build.literal({}, inputs={0: 1}, offset=-5)], [build.literal({0: 1})])
         assert projected([-1.0], gate) is Obstacle.CONTRADICTION

@@ -1,0 +1,141 @@
+"""Does the upstream serve the model that a bundle guards? And if not, why: in words for who operates it.
+
+Pure: from the upstream's answers to ModelReady and ModelMetadata to an obstacle, or none. What a server does not say
+about its tensors is no obstacle, since every request and every answer is checked against the bundle all the same;
+what contradicts the bundle is one, for no request could be served.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Iterable
+
+import grpc
+
+from sidecar.errors import UpstreamError
+from sidecar.protocols.open_inference.model_metadata import ServedTensor, decode_model_metadata
+from sidecar.protocols.open_inference.readiness import decode_model_ready
+from sidecar.proxy.upstream import UpstreamFailure, UpstreamOutcome, UpstreamReply
+from sidecar.tensors import ModelSignature, TensorSpec
+
+
+class Cause(enum.Enum):
+    """What kind of obstacle it is. The words of one kind may vary from one question to the next."""
+
+    UNREACHABLE = enum.auto()
+    NO_SUCH_SERVICE = enum.auto()
+    UNKNOWN_MODEL = enum.auto()
+    NOT_READY = enum.auto()
+    OTHER_TENSORS = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True)
+class Obstacle:
+    """Why a guarded model cannot be served.
+
+    Args:
+        cause: its kind.
+        why: what was found, and what to do about it.
+    """
+
+    cause: Cause
+    why: str
+
+
+_RENAME = "serve it under this name, or name the served one with --bundle NAME=FILE"
+
+
+def obstacle(
+    model_name: str, signature: ModelSignature, ready: UpstreamOutcome, metadata: UpstreamOutcome
+) -> Obstacle | None:
+    """What stands between a bundle and its model, or None.
+
+    Args:
+        model_name: whose bundle it is.
+        signature: the tensors that the bundle guards.
+        ready: how the upstream's ModelReady ended.
+        metadata: how its ModelMetadata ended.
+    """
+    if isinstance(ready, UpstreamFailure):
+        return _of_failure(model_name, ready)
+    try:
+        is_ready = decode_model_ready(ready.body)
+    except UpstreamError as error:
+        return Obstacle(Cause.NO_SUCH_SERVICE, f"{error.message}; is --upstream an Open Inference gRPC server?")
+    if not is_ready:
+        return _of_not_ready(model_name, metadata)
+    return _of_tensors(model_name, signature, metadata) if isinstance(metadata, UpstreamReply) else None
+
+
+def _of_failure(model_name: str, failure: UpstreamFailure) -> Obstacle:
+    said = f"{failure.code.name}: {failure.details}"
+    if not failure.answered:
+        return Obstacle(Cause.UNREACHABLE, f"the upstream cannot be reached ({said}); start it, or correct --upstream")
+    if failure.code is grpc.StatusCode.NOT_FOUND:
+        return _unknown(model_name, failure)
+    return Obstacle(
+        Cause.NO_SUCH_SERVICE,
+        f"the upstream answers ModelReady with {said}; is --upstream an Open Inference gRPC server, not its HTTP port?",
+    )
+
+
+def _of_not_ready(model_name: str, metadata: UpstreamOutcome) -> Obstacle:
+    """Servers say "not ready" of a model that they are loading, and of one that they have never heard of."""
+    if isinstance(metadata, UpstreamFailure) and metadata.code is grpc.StatusCode.NOT_FOUND:
+        return _unknown(model_name, metadata)
+    return Obstacle(
+        Cause.NOT_READY,
+        f"the upstream says that model {model_name!r} is not ready; wait, or see the model server's log",
+    )
+
+
+def _unknown(model_name: str, failure: UpstreamFailure) -> Obstacle:
+    return Obstacle(
+        Cause.UNKNOWN_MODEL, f"the upstream does not serve model {model_name!r} ({failure.details}); {_RENAME}"
+    )
+
+
+def _of_tensors(model_name: str, signature: ModelSignature, metadata: UpstreamReply) -> Obstacle | None:
+    try:
+        served = decode_model_metadata(metadata.body)
+    except UpstreamError:
+        return None
+    batched = signature.batch_axis is not None
+    for side, specs, tensors in (
+        ("input", signature.inputs, served.inputs),
+        ("output", signature.outputs, served.outputs),
+    ):
+        for spec in specs if tensors else ():
+            if not any(_fits(spec, batched, tensor) for tensor in tensors):
+                return Obstacle(
+                    Cause.OTHER_TENSORS,
+                    f"the upstream's model {model_name!r} is another one than the bundle guards: expected {side}"
+                    f" {_expected(spec, batched)}, got {_listed(tensors)}; serve the model that was verified,"
+                    " or compile a bundle for this one",
+                )
+    return None
+
+
+def _fits(spec: TensorSpec, batched: bool, served: ServedTensor) -> bool:
+    """Whether the description can be of this tensor. Some servers leave the batch axis out."""
+    shapes = [spec.row_shape]
+    if batched:
+        shapes.append((served.shape[0] if served.shape else -1, *spec.row_shape))
+    return (
+        served.name == spec.name
+        and served.datatype == spec.datatype
+        and any(_shape_fits(shape, served.shape) for shape in shapes)
+    )
+
+
+def _shape_fits(expected: tuple[int, ...], served: tuple[int, ...]) -> bool:
+    return len(served) == len(expected) and all(
+        size in (-1, wanted) for size, wanted in zip(served, expected, strict=True)
+    )
+
+
+def _expected(spec: TensorSpec, batched: bool) -> str:
+    return f"{spec.name} {spec.datatype} [{', '.join(map(str, (*(['rows'] if batched else []), *spec.row_shape)))}]"
+
+
+def _listed(tensors: Iterable[ServedTensor]) -> str:
+    return ", ".join(f"{each.name} {each.datatype} {list(each.shape)}" for each in tensors)
