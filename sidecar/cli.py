@@ -11,18 +11,22 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sidecar.errors import BundleError, CommandError
 
 if TYPE_CHECKING:
     from sidecar.config import BundleSource
 
+_LARGEST_PORT = 65535
+
 _UNITS_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    # gRPC's C core would put lines of its own beside our messages; whoever wants them sets the variable.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
@@ -45,75 +49,134 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error of ours; the usage stands in --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sidecar", description="Keeps a deployed neural network to its safety properties."
+    parser = _Parser(
+        prog="sidecar",
+        description="Keeps a deployed neural network to its safety properties: compile a gate bundle, then serve.",
+        epilog="'sidecar COMMAND --help' tells the options of a command; 'sidecar demo' shows the whole loop.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    compile_ = commands.add_parser("compile", help="verify a model against properties and write a gate bundle")
+    compile_ = _command(commands, "compile", "verify a model against properties, write a gate bundle", _compile)
     compile_.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="the model, .onnx or .onnx.gz")
     compile_.add_argument(
-        "--property", type=Path, required=True, action="append", metavar="P", help="a .yaml or .vnnlib file; repeatable"
+        "--property",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="P.yaml",
+        help="what must hold: a .yaml or .vnnlib file; repeatable",
     )
     compile_.add_argument("--output", type=Path, required=True, metavar="B.gates", help="the bundle to write")
-    compile_.add_argument("--name", help="the served model's name (default: the property file's, then the file's stem)")
-    compile_.add_argument("--revision", type=_positive, default=1, help="monotonic revision of the bundle (default 1)")
-    compile_.add_argument("--action", choices=("project", "refuse"), help="overrides every property's action")
-    compile_.add_argument("--time-limit", type=_seconds, default=60.0, metavar="60s", help="for all searches together")
     compile_.add_argument(
-        "--max-regions", type=_counts, metavar="N[,N...]", help="boxes per search; repeats a time-limited run exactly"
+        "--name", help="the name under which the model is served (default: the property file's, else the model file's)"
+    )
+    compile_.add_argument(
+        "--revision", type=_positive, default=1, metavar="N", help="of the bundle, for logs and metrics (default 1)"
+    )
+    compile_.add_argument("--action", choices=("project", "refuse"), help="instead of every property's own action")
+    compile_.add_argument(
+        "--time-limit",
+        type=_seconds,
+        default=60.0,
+        metavar="TIME",
+        help="for all proofs together, e.g. 500ms, 60s, 5m (default 60s); what is not proved by then stays open",
+    )
+    compile_.add_argument(
+        "--max-regions",
+        type=_counts,
+        metavar="N[,N...]",
+        help="boxes examined per search; with the numbers that inspect shows, the same bundle comes out again",
     )
     compile_.add_argument(
         "--minimum-volume",
         type=_share,
         default=1e-6,
         metavar="SHARE",
-        help="of a region's box; smaller undecided leaves stay open (default 1e-6; larger: a smaller bundle)",
+        help="of a domain's box; smaller undecided boxes stay open (default 1e-6; larger: a smaller bundle)",
     )
-    compile_.set_defaults(command=_compile)
 
-    inspect = commands.add_parser("inspect", help="what is in a bundle")
-    inspect.add_argument("bundle", type=Path, metavar="B.gates")
-    inspect.add_argument("--json", action="store_true", help="for machines")
-    inspect.set_defaults(command=_inspect)
+    inspect = _command(commands, "inspect", "what is in a bundle: properties, domains, what is proved", _inspect)
+    inspect.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
+    inspect.add_argument("--json", action="store_true", help="for programs; numbers exact, in wire units")
 
-    try_ = commands.add_parser("try", help="one row explained: which gates, what would be sent, why")
-    try_.add_argument("bundle", type=Path, metavar="B.gates")
+    try_ = _command(commands, "try", "explain one row: which properties apply, what the client gets, why", _try)
+    try_.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
     try_.add_argument(
-        "--input", required=True, metavar="JSON", help="a row, e.g. '{\"gap\": 12}' or '{\"tensor\": [...]}'"
+        "--input",
+        required=True,
+        metavar="JSON",
+        help="a row: by the property file's names, in its units, or by tensors, e.g. '{\"features\": [0.1, 0.6]}'",
     )
     answer = try_.add_mutually_exclusive_group()
     answer.add_argument("--model", type=Path, metavar="M.onnx", help="the model that answers")
     answer.add_argument("--answer", metavar="JSON", help="an answer to judge, e.g. '{\"scores\": [...]}'")
-    try_.set_defaults(command=_try)
 
-    serve = commands.add_parser("serve", help="stand in front of a model server")
-    serve.add_argument("--bundle", required=True, action="append", metavar="[NAME=]B.gates", help="repeatable")
-    serve.add_argument("--upstream", required=True, metavar="H:P", help="the model server's gRPC address")
+    serve = _command(commands, "serve", "stand in front of a model server and keep its answers safe", _serve)
     serve.add_argument(
-        "--listen", default="127.0.0.1:9001", metavar="H:P", help="default 127.0.0.1:9001; port 0 picks one"
+        "--bundle",
+        required=True,
+        action="append",
+        metavar="[NAME=]B.gates",
+        help="what compile wrote; NAME: the served model's name, where it is not the bundle's; repeatable",
     )
     serve.add_argument(
-        "--admin", default="127.0.0.1:9002", metavar="H:P", help="metrics and health; default 127.0.0.1:9002"
+        "--upstream", required=True, type=_address, metavar="HOST:PORT", help="the model server's gRPC address"
     )
-    serve.add_argument("--mode", choices=("enforce", "shadow", "off"), help="overrides every property's mode")
     serve.add_argument(
-        "--outside", choices=("pass", "refuse"), default="pass", help="rows in no property's domain (default pass)"
+        "--listen",
+        type=_address,
+        default="127.0.0.1:9001",
+        metavar="HOST:PORT",
+        help="for clients (default 127.0.0.1:9001; 0.0.0.0:9001 for other hosts too; port 0 picks one)",
     )
-    serve.set_defaults(command=_serve)
+    serve.add_argument(
+        "--admin",
+        type=_address,
+        default="127.0.0.1:9002",
+        metavar="HOST:PORT",
+        help="for /metrics, /livez, /readyz, /status (default 127.0.0.1:9002)",
+    )
+    serve.add_argument(
+        "--mode",
+        choices=("enforce", "shadow", "off"),
+        help="instead of every property's own mode; shadow records what would be done and changes nothing",
+    )
+    serve.add_argument(
+        "--outside",
+        choices=("pass", "refuse"),
+        default="pass",
+        help="what to do with rows in no property's domain (default pass: the model's answer as it is)",
+    )
 
-    server = commands.add_parser("model-server", help="serve an ONNX model over the Open Inference Protocol")
-    server.add_argument("--model", type=Path, required=True, metavar="M.onnx")
-    server.add_argument("--name", help="default: the file's stem")
+    server = _command(commands, "model-server", "serve any ONNX model over the Open Inference Protocol", _model_server)
+    server.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="any model that onnxruntime runs")
+    server.add_argument("--name", help="to serve it under (default: the file's name without .onnx)")
     server.add_argument(
-        "--listen", default="127.0.0.1:9000", metavar="H:P", help="default 127.0.0.1:9000; port 0 picks one"
+        "--listen",
+        type=_address,
+        default="127.0.0.1:9000",
+        metavar="HOST:PORT",
+        help="default 127.0.0.1:9000; port 0 picks one",
     )
-    server.set_defaults(command=_model_server)
 
-    demo = commands.add_parser("demo", help="the whole loop on a model of our own, in half a minute")
-    demo.add_argument("--keep", type=Path, metavar="DIR", help="keep the files that the demo makes")
-    demo.set_defaults(command=_demo)
+    demo = _command(commands, "demo", "the whole loop on a model of our own, in half a minute", _demo)
+    demo.add_argument("--keep", type=Path, metavar="DIR", help="keep the model, properties, bundle and logs there")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[_Parser]", name: str, what: str, run: Callable[[argparse.Namespace], int]
+) -> _Parser:
+    parser = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    parser.set_defaults(command=run)
     return parser
 
 
@@ -139,7 +202,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     with Reporter(sys.stderr) as reporter:
         compiled = compile_bundle(model, files, options, reporter.show)
     write_file_atomically(arguments.output, compiled.content)
-    print(summary(compiled, arguments.output))
+    print(summary(compiled, arguments.model, arguments.output))
     return 0
 
 
@@ -202,15 +265,27 @@ def _demo(arguments: argparse.Namespace) -> int:
     return run_demo(keep=arguments.keep, stream=sys.stdout)
 
 
+def _address(text: str) -> str:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:/\[\]]+):([0-9]{1,5})", text)
+    if match is None or int(match[2]) > _LARGEST_PORT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address: write HOST:PORT, e.g. 127.0.0.1:9001, localhost:8001 or [::1]:9001"
+        )
+    return text
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
     return value
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no share: write a number above 0, at most 1")
     return value

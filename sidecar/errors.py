@@ -53,6 +53,8 @@ class Reason(enum.StrEnum):
     BUNDLE_VERSION = "bundle_version"
     BUNDLE_TRUNCATED = "bundle_truncated"
     BUNDLE_DIGEST = "bundle_digest"
+    BUNDLE_UNSIGNED = "bundle_unsigned"
+    BUNDLE_SIGNATURE = "bundle_signature"
     BUNDLE_SECTIONS = "bundle_sections"
     BUNDLE_MANIFEST = "bundle_manifest"
     BUNDLE_GATES = "bundle_gates"

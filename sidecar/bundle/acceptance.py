@@ -6,20 +6,32 @@ serves the verified model (the probe), and that the coverage map is true (the ce
 """
 
 import hashlib
+from typing import Final
 
 from sidecar.bundle import array_codecs, container, gate_codec, manifest_codec, rules
 from sidecar.bundle.container import Section
+from sidecar.bundle.signature import Trust, check_signature
 from sidecar.bundle.values import Bundle
 from sidecar.errors import BundleError, Reason
 
+_ANYBODY: Final = Trust()
+"""Nobody's signature is asked for; one that is there would have to verify, and no key is known."""
+
 
 def digest(content: bytes) -> str:
-    """The bundle's identity in status, logs and audit records: SHA-256 of the whole file, lower-case hex."""
-    return hashlib.sha256(content).hexdigest()
+    """The bundle's identity in status, logs and audit records: SHA-256 of the file as it was sealed, lower-case hex.
+
+    A signature does not change it. ``content`` has passed acceptance.
+    """
+    return hashlib.sha256(container.split_block(content)[0]).hexdigest()
 
 
-def accept(content: bytes) -> Bundle:
+def accept(content: bytes, trust: Trust = _ANYBODY) -> Bundle:
     """The bundle that the bytes mean. The same bundle encoded again gives the same bytes.
+
+    Args:
+        content: the file.
+        trust: whose signatures count, and whether there must be one.
 
     Raises:
         BundleError: a step failed; its reason is the step's, the message has got, expected and what to do.
@@ -30,32 +42,34 @@ def accept(content: bytes) -> Bundle:
     container.check_magic(content)
     # 3. of a format version that this release knows,
     container.check_version(content)
-    # 4. complete, with nothing appended,
-    container.check_length(content)
-    # 5. and as it was written.
-    container.check_digest(content)
-    # 6. It has exactly the sections of its version, in their order.
-    payloads = dict(container.split_sections(content))
-    # 7. The manifest names a model, its tensors and its properties.
+    # 4. complete, with nothing appended but a signature,
+    sealed, block = container.split_block(content)
+    # 5. as it was written,
+    container.check_digest(sealed)
+    # 6. and vouched for by whom we trust.
+    check_signature(sealed, block, trust)
+    # 7. It has exactly the sections of its version, in their order.
+    payloads = dict(container.split_sections(sealed))
+    # 8. The manifest names a model, its tensors and its properties.
     payload = payloads[Section.MANIFEST]
     manifest = manifest_codec.decode_manifest(payload)
     _check_canonical(payload, manifest_codec.encode_manifest(manifest), Reason.BUNDLE_MANIFEST)
-    # 8. The gates are the properties' and fit the model.
+    # 9. The gates are the properties' and fit the model.
     payload = payloads[Section.GATES]
     gates = gate_codec.decode_gates(payload)
     rules.check_gates(gates, manifest)
     _check_canonical(payload, gate_codec.encode_gates(gates), Reason.BUNDLE_GATES)
-    # 9. Each region of each gate has a coverage tree that divides its box.
+    # 10. Each region of each gate has a coverage tree that divides its box.
     payload = payloads[Section.COVERAGE]
     coverage = array_codecs.decode_coverage(payload, gates)
     rules.check_coverage(coverage, gates)
     _check_canonical(payload, array_codecs.encode_coverage(coverage), Reason.BUNDLE_COVERAGE)
-    # 10. The self-test vectors are rows of the model, with verdicts that make sense.
+    # 11. The self-test vectors are rows of the model, with verdicts that make sense.
     payload = payloads[Section.VECTORS]
     vectors = array_codecs.decode_vectors(payload, manifest.signature, len(gates))
     rules.check_vectors(vectors, manifest.signature)
     _check_canonical(payload, array_codecs.encode_vectors(vectors), Reason.BUNDLE_VECTORS)
-    # 11. The property files are there to be read.
+    # 12. The property files are there to be read.
     payload = payloads[Section.SOURCES]
     sources = array_codecs.decode_sources(payload)
     _check_canonical(payload, array_codecs.encode_sources(sources), Reason.BUNDLE_SOURCES)

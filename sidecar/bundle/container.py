@@ -2,9 +2,10 @@
 
     magic            8 bytes
     format version   u32
-    length           u64    of the whole file
+    length           u64    of all this, up to the end of the trailer
     sections         each: tag (8 ASCII bytes, padded with spaces), u64 length of the payload, payload
     trailer          kind (8 ASCII bytes, padded), then what the kind says
+    signature block  in a signed bundle only; see :mod:`sidecar.bundle.signature`
 
 All numbers are little-endian. Format version 1 knows one kind of trailer: the SHA-256 digest over all
 bytes before the digest. The magic begins with a byte that is no ASCII and ends with a line break, so that
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
+from sidecar.bundle.signature import SIGNATURE_BLOCK_BYTES
 from sidecar.bundle.values import FORMAT_VERSION
 from sidecar.errors import BundleError, Reason
 
@@ -87,13 +89,17 @@ def check_version(content: bytes) -> None:
         )
 
 
-def check_length(content: bytes) -> None:
-    """Raises BUNDLE_TRUNCATED when the file is shorter or longer than it says itself."""
+def split_block(content: bytes) -> tuple[bytes, bytes]:
+    """The bundle as it was sealed, and the signature block behind it, empty where there is none.
+
+    Raises BUNDLE_TRUNCATED when the file is shorter than it says itself, or has something else appended.
+    """
     (length,) = _LENGTH.unpack_from(content, len(MAGIC) + _VERSION.size)
-    if length != len(content):
+    if length not in (len(content), len(content) - SIGNATURE_BLOCK_BYTES):
         raise _cut_off(f"the file has {len(content)} bytes and says that it has {length}")
     if length < _HEADER_BYTES + _TRAILER_BYTES:
         raise _cut_off(f"{length} bytes cannot hold header and trailer")
+    return content[:length], content[length:]
 
 
 def check_digest(content: bytes) -> None:

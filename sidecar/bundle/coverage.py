@@ -33,7 +33,7 @@ _RANK: Final = np.array([0, 1, 3, 2], dtype=np.uint8)
 values, it is its own inverse.
 
 A silent leaf says that no input *of its region* violates, and cuts may be what takes the input out of the region; so
-silent counts only where every region says it. A violating leaf lies within the cuts of its region and counts at once."""
+silent counts only where every region says it. A violating leaf lies within its region's cuts and counts at once."""
 
 LEAF = -1
 """In ``CoverageTree.feature``: this node is a leaf."""

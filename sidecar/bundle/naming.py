@@ -7,11 +7,11 @@ depends on it.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-from sidecar.bundle.values import Bundle
+from sidecar.bundle.values import Bundle, PropertySource
 from sidecar.errors import InputError
 from sidecar.properties.reader import vocabulary_of
 from sidecar.properties.vocabulary import Feature, Score, Vocabulary
@@ -35,9 +35,13 @@ class Naming:
 
 
 def naming_of(bundle: Bundle) -> Naming:
-    """The names in the first of the bundle's property files that has names which are understood, else the tensors'."""
-    signature = bundle.manifest.signature
-    for source in bundle.sources:
+    """The names in a bundle's property files."""
+    return naming_in(bundle.sources, bundle.manifest.signature)
+
+
+def naming_in(sources: Iterable[PropertySource], signature: ModelSignature) -> Naming:
+    """The names in the first of some property files that has names which are understood, else the tensors'."""
+    for source in sources:
         try:
             vocabulary = vocabulary_of(source.origin, source.content, signature)
         except InputError:

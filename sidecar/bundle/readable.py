@@ -95,6 +95,12 @@ def _ends(named: Named, low: Fraction, high: Fraction) -> tuple[str, str]:
     return number_text(first, BOUND_DIGITS), number_text(last, BOUND_DIGITS)
 
 
+def interval_text(named: Named, low: Fraction, high: Fraction) -> str:
+    """A closed interval of wire values in the units of its name, on one line."""
+    first, last = _ends(named, low, high)
+    return f"{named.name} in [{first}, {last}] {named.unit}".rstrip()
+
+
 def value_text(named: Named, wire: Fraction) -> str:
     """One wire value in the units of its name."""
     return f"{number_text(named.wire.to_physical(wire), BOUND_DIGITS)} {named.unit}".rstrip()

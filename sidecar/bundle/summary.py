@@ -33,14 +33,14 @@ _ARITHMETIC: Final = {
 
 _LEGEND: Final = """\
 What is proved (shares of the volume of a domain's box)
-  silent     No input there makes the verified model violate the property, neither in real arithmetic
-             nor in {arithmetic}. What the conditions
-             below a box's bounds cut away from it counts as silent.
+  silent     No input there makes the verified model violate the property: not in real arithmetic,
+             and not in {arithmetic}. Conditions that stand below
+             a box's bounds take a part of it out of the domain; that part counts as silent.
   violating  Every input there makes the verified model violate the property.
   open       Neither is proved. A longer --time-limit may settle more.
-At run time every answer to an input in a domain is checked exactly, whatever is proved there. So a
-violation is corrected in any region; in a silent one it is also counted as a breach: the served model
-is another than the verified one, or computes otherwise."""
+At run time every answer to an input in a domain is checked exactly, whatever is proved there: in
+any region a violation is corrected or refused. In a silent one it is also counted as a breach, for
+then the served model is not the verified one, or computes otherwise."""
 
 
 def describe(bundle: Bundle) -> dict[str, object]:
@@ -96,7 +96,7 @@ def _head(bundle: Bundle, naming: Naming) -> list[tuple[str, str]]:
     manifest, vectors = bundle.manifest, bundle.vectors
     content = encode(bundle)
     rows = "one row per message" if manifest.signature.batch_axis is None else "the first dimension counts rows"
-    units = "tensors, in wire units" if naming.origin is None else f"{naming.origin}, in its units"
+    names = "the tensors' own, in wire units" if naming.origin is None else f"as in {naming.origin}, in its units"
     facts = [
         ("guards", f"model {manifest.name}, {rows}"),
         ("revision", str(manifest.revision)),
@@ -109,7 +109,7 @@ def _head(bundle: Bundle, naming: Naming) -> list[tuple[str, str]]:
         ("self-test", f"{len(vectors.inputs)} rows, a gate fires on {vectors.fired.any(axis=1).sum()} of them"),
     ]
     facts += [("source", f"{source.origin}, {len(source.content):,} bytes") for source in bundle.sources]
-    return [*facts, ("names below", f"those of the {units}; ~ marks a rounded number (--json has the exact ones)")]
+    return [*facts, ("names", f"{names}; ~ marks a rounded number, --json has it exactly")]
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -16,6 +16,8 @@ import enum
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from sidecar.bundle.naming import Naming, wire_naming
+from sidecar.bundle.readable import interval_text
 from sidecar.compiler.overlaps import MAX_OVERLAPS, Overlap, maximal_overlaps, parts, too_many
 from sidecar.errors import NegativeAnswer
 from sidecar.gates.linear_program import Constraint, Status, maximize
@@ -41,12 +43,15 @@ class Satisfiability(enum.Enum):
     UNKNOWN = enum.auto()
 
 
-def require_joint_satisfiability(gates: Sequence[Gate], signature: ModelSignature) -> tuple[str, ...]:
+def require_joint_satisfiability(
+    gates: Sequence[Gate], signature: ModelSignature, naming: Naming | None = None
+) -> tuple[str, ...]:
     """Check every overlap and every fallback.
 
     Args:
         gates: of one model, domains effective.
         signature: of that model.
+        naming: what messages call the inputs, and in which units; None for the tensors' names and wire units.
 
     Returns:
         Notes for the person who compiles: overlaps in which a gate with action `refuse` takes part and no
@@ -61,7 +66,7 @@ def require_joint_satisfiability(gates: Sequence[Gate], signature: ModelSignatur
     pending = list(reversed(maximal_overlaps(gates)))
     examined = {overlap.members for overlap in pending}
     while pending:
-        question = _Question(pending.pop(), gates, signature)
+        question = _Question(pending.pop(), gates, signature, naming or wire_naming(signature))
         if not question.vacuous:
             notes.extend(question.examine())
         if question.vacuous or question.mentions_inputs:
@@ -76,8 +81,9 @@ def require_joint_satisfiability(gates: Sequence[Gate], signature: ModelSignatur
 class _Question:
     """Whether the gates that meet in one overlap can be kept at once, everywhere in it."""
 
-    def __init__(self, overlap: Overlap, gates: Sequence[Gate], signature: ModelSignature) -> None:
+    def __init__(self, overlap: Overlap, gates: Sequence[Gate], signature: ModelSignature, naming: Naming) -> None:
         self.overlap = overlap
+        self._naming = naming
         self._box = overlap.box
         self._gates = gates
         self._signature = signature
@@ -117,7 +123,7 @@ class _Question:
     def complaint(self, verdict: Satisfiability, indices: Sequence[int]) -> str:
         """The verdict in words: which properties, and where."""
         names = " and ".join(repr(self._gates[index].property_id) for index in indices)
-        where = f"on {_in_words(self._box)} (wire units)"
+        where = f"on {_in_words(self._box, self._naming)}"
         if verdict is Satisfiability.UNKNOWN:
             return f"{names} cannot be proved satisfiable {where}"
         if len(indices) == 1:
@@ -137,9 +143,9 @@ def _with_margin(gate: Gate) -> list[Clause]:
     ]
 
 
-def _in_words(box: Box) -> str:
-    shown = zip(box.lower[:MAX_BOUNDS_SHOWN], box.upper, strict=False)
-    bounds = [f"x[{index}] in [{float(low):.9g}, {float(high):.9g}]" for index, (low, high) in enumerate(shown)]
+def _in_words(box: Box, naming: Naming) -> str:
+    shown = zip(naming.inputs[:MAX_BOUNDS_SHOWN], box.lower, box.upper, strict=False)
+    bounds = [interval_text(named, low, high) for named, low, high in shown]
     return ", ".join(bounds + ["..."] * (len(box.lower) > MAX_BOUNDS_SHOWN))
 
 
@@ -149,9 +155,10 @@ def _require_fallbacks(meeting: Sequence[Gate], box: Box) -> None:
             continue
         for other in meeting:
             if not _all_hold(other.requirement.clauses, gate.fallback, box):
+                what = "its own requirement" if other is gate else f"{other.property_id!r} where both apply"
                 raise NegativeAnswer(
-                    f"the fallback of {gate.property_id!r} is not proved to satisfy {other.property_id!r} where "
-                    "both apply: choose a fallback that satisfies every property that it can meet"
+                    f"the fallback of {gate.property_id!r} is not proved to satisfy {what}: "
+                    "choose a fallback that satisfies every property that it can meet"
                 )
 
 

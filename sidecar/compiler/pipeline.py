@@ -13,6 +13,7 @@ import numpy as np
 
 from sidecar.bundle.acceptance import accept
 from sidecar.bundle.codec import encode
+from sidecar.bundle.naming import naming_in
 from sidecar.bundle.self_test import expected_decisions, self_test
 from sidecar.bundle.values import Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
 from sidecar.compiler.consistency import require_joint_satisfiability
@@ -108,7 +109,8 @@ def compile_bundle(
     signature = model.network.signature
     properties = _distinct([stated for file in files for stated in file.properties])
     gates = tuple(_gate(stated, options.action, signature) for stated in properties)
-    notes = require_joint_satisfiability(gates, signature)
+    sources = tuple(PropertySource(file.origin, file.source) for file in files)
+    notes = require_joint_satisfiability(gates, signature, naming_in(sources, signature))
     partitions = _search(model, gates, options, progress)
     counterexamples = _replayed(model, gates, partitions)
     inputs, outputs = _answered(model, vector_inputs(gates, counterexamples, signature.input_datatypes()))
@@ -127,7 +129,7 @@ def compile_bundle(
         gates=gates,
         coverage=tuple(tuple(found.tree for found in of_gate) for of_gate in partitions),
         vectors=expected_decisions(gates, signature, inputs, outputs),
-        sources=tuple(PropertySource(file.origin, file.source) for file in files),
+        sources=sources,
     )
     content = encode(bundle)
     accepted = accept(content)

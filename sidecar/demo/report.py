@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sidecar.bundle.coverage import Label
+from sidecar.bundle.readable import share_text
 from sidecar.bundle.values import Bundle
 from sidecar.demo.driving import ADVICE, INPUT, LARGEST, MODEL_PATH, PROPERTIES_PATH
 from sidecar.demo.judge import Correction, Verdict
@@ -26,7 +27,9 @@ def proved(bundle: Bundle) -> list[str]:
     for gate, trees in zip(bundle.gates, bundle.coverage, strict=True):
         volume = np.mean([tree.volume for tree in trees], axis=0)
         silent, violating, left = volume[Label.SILENT], volume[Label.VIOLATING], volume[Label.OPEN]
-        lines.append(f"   {gate.property_id:<30}{silent:>9.2%}{violating:>12.2%}{left:>9.2%}")
+        lines.append(
+            f"   {gate.property_id:<30}{share_text(silent, 2):>9}{share_text(violating, 2):>12}{share_text(left, 2):>9}"
+        )
     return lines
 
 

@@ -71,6 +71,8 @@ def load_model(path: pathlib.Path, name: str | None = None) -> ServedModel:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # Fatal only: what onnxruntime has to say about a file that it refuses is in the exception.
     options.log_severity_level = 4
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of an ONNX model")
     source = _unfolded(path) if path.suffix == ".gz" else str(path)
     try:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

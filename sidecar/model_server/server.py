@@ -73,7 +73,9 @@ def start_model_server(model_path: pathlib.Path, name: str | None, listen: str) 
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
-        raise OperationError(f"cannot listen on {listen}: {error}; give a free port, or 0 for any") from error
+        raise OperationError(
+            f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
+        ) from error
     server.start()
     return RunningModelServer(port, server)
 

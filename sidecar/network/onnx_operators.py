@@ -3,7 +3,7 @@
 A *flow* is a tensor computed from the model's input: its shape and the layers that lead to it. Each rule
 takes one flow and constants to the next flow. A linear rule finds its exact matrix by applying the operator
 to every unit tensor, where all products are with one or zero and therefore exact in float64. Source: the
-operator reference of the ONNX specification, opsets 6 to 21.
+operator reference of the ONNX specification, opsets 7 to 25.
 """
 
 import dataclasses
@@ -81,20 +81,26 @@ def _then(flow: Flow, shape: tuple[int, ...], *layers: Layer) -> Flow:
 
 def _linear(flow: Flow, operation: Callable[[Floats], Floats]) -> tuple[Floats, tuple[int, ...]]:
     """The matrix of a linear operation on the flow (out, in), and the shape of its result."""
+    if flow.size > _LIMIT_WEIGHTS:
+        raise NodeError(f"has {flow.size} values to compute with; the limit is {_LIMIT_WEIGHTS}")
     shape = _apply(operation, np.zeros(flow.shape)).shape
     if math.prod(shape) * flow.size > _LIMIT_WEIGHTS:
         raise NodeError(f"needs a dense matrix of {math.prod(shape)} x {flow.size}; the limit is {_LIMIT_WEIGHTS}")
     if flow.batched and (not shape or shape[0] != 1):
         raise NodeError(f"gives shape {shape} for a single row, so it mixes the batch with other dimensions")
-    columns = [operation(unit.reshape(flow.shape)).reshape(-1) for unit in np.eye(flow.size)]
-    return np.stack(columns, axis=1), shape
+    weight, unit = np.empty((math.prod(shape), flow.size)), np.zeros(flow.size)
+    for column in range(flow.size):
+        unit[column] = 1.0
+        weight[:, column] = operation(unit.reshape(flow.shape)).reshape(-1)
+        unit[column] = 0.0
+    return weight, shape
 
 
 def _apply(operation: Callable[[Floats], Floats], value: Floats) -> Floats:
     try:
         return operation(value)
     except ValueError as error:
-        raise NodeError(f"shapes do not fit: {error}") from error
+        raise NodeError(f"has shapes that do not fit: {error}") from error
 
 
 def _floats(constant: Constant) -> Floats:
@@ -261,6 +267,8 @@ def _resolved(wanted: list[int], flow: Flow) -> tuple[int, ...]:
 def _axes(application: Application) -> list[int] | None:
     """The axes of Squeeze or Unsqueeze: an attribute up to opset 12, an operand from 13."""
     operand = application.constant(1)
+    if application.position != 0:
+        raise NodeError("has computed axes; expected constant ones")
     if operand is not None:
         return [int(axis) for axis in operand.reshape(-1)]
     axes = application.attributes.get("axes")

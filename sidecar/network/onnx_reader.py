@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
@@ -23,6 +24,13 @@ from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
 MODEL_LIMIT_BYTES = 512 * 1024 * 1024
 """Size of a model file after decompression; what is larger is no feed-forward network of this kind."""
+
+OPSETS = range(7, 26)
+"""Versions of the standard operator set in which the supported operators mean what is read here. Before 7 the
+element-wise ones broadcast by attributes; what comes after 25 had not been published when this was written."""
+
+_STANDARD = ("", "ai.onnx")
+"""Names of the standard operators' domain."""
 
 _DATATYPES: Mapping[int, Datatype] = MappingProxyType(
     {onnx.TensorProto.FLOAT: Datatype.FP32, onnx.TensorProto.DOUBLE: Datatype.FP64}
@@ -72,11 +80,33 @@ def _checked(path: Path, content: bytes) -> tuple[Any, int]:
         _refuse_external_data(path, proto.graph)
         onnx.checker.check_model(proto)
     except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a valid ONNX model: {str(error).strip()}; export it again") from error
+        raise InputError(f"{path}: not a valid ONNX model: {' '.join(str(error).split())}; export it again") from error
     if proto.functions:
         raise InputError(f"{path}: the model defines functions of its own; expected them inlined into the graph")
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    return proto.graph, versions.get("", versions.get("ai.onnx", 1))
+    versions = [entry.version for entry in proto.opset_import if entry.domain in _STANDARD]
+    if len(versions) != 1 or versions[0] not in OPSETS:
+        got = ", ".join(map(str, versions)) or "none"
+        raise InputError(
+            f"{path}: the model uses standard operators of opset {got}; expected one from {OPSETS[0]} to {OPSETS[-1]}: "
+            "export it for another opset"
+        )
+    return proto.graph, versions[0]
+
+
+def _tensor(tensor: Any) -> Constant:
+    """Raises NodeError for contents that do not fit the tensor's declaration; the checker finds most, not all."""
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError) as error:
+        raise NodeError(f"has a constant that cannot be read: {error}") from error
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    """By name, strings as bytes. Raises NodeError for one that has no value of its own."""
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise NodeError(f"takes its attribute {attribute.name!r} from a function; expected a value")
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _refuse_external_data(path: Path, graph: Any) -> None:
@@ -92,7 +122,10 @@ def _refuse_external_data(path: Path, graph: Any) -> None:
 def _initializers(path: Path, graph: Any) -> dict[str, Constant]:
     if graph.sparse_initializer:
         raise InputError(f"{path}: the model has sparse weights; expected dense ones")
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    try:
+        return {tensor.name: _tensor(tensor) for tensor in graph.initializer}
+    except NodeError as error:
+        raise InputError(f"{path}: the model {error}; export it again") from error
 
 
 def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[str, Flow, Datatype]:
@@ -109,15 +142,19 @@ def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[s
     sizes = _declared_shape(tensor)
     if not sizes:
         raise InputError(f"{path}: input {name!r} is a scalar; expected a shape such as (1, 5) or (batch, 5)")
+    if 0 in sizes:
+        raise InputError(f"{path}: input {name!r} has shape {sizes}, which holds no values; export it again")
     if None in sizes[1:]:
         shown = tuple("?" if size is None else size for size in sizes)
         raise InputError(f"{path}: input {name!r} has shape {shown}; only the first dimension may be dynamic")
-    return name, Flow(tuple(size or 1 for size in sizes), batched=sizes[0] is None), datatype
+    return name, Flow(tuple(1 if size is None else size for size in sizes), batched=sizes[0] is None), datatype
 
 
 def _declared_shape(tensor: Any) -> tuple[int | None, ...]:
     """Sizes, None for a dynamic one. The checker has made sure that there is a shape."""
-    return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in tensor.shape.dim
+    )
 
 
 def _output(path: Path, graph: Any) -> Any:
@@ -140,7 +177,7 @@ def _walk(
     """All computed tensors; the checker has made sure that nodes stand in the order of computation."""
     for node in graph.node:
         try:
-            if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            if node.op_type == "Constant" and node.domain in _STANDARD:
                 constants[node.output[0]] = _constant_value(node)
             else:
                 flows[node.output[0]] = _applied(node, constants, flows, datatype)
@@ -151,15 +188,15 @@ def _walk(
 
 
 def _constant_value(node: Any) -> Constant:
-    attribute = node.attribute[0]
-    value = onnx.helper.get_attribute_value(attribute)
-    if attribute.name == "value":
-        return numpy_helper.to_array(value)
-    raise NodeError(f"gives its value as {attribute.name!r}; expected a tensor as 'value'")
+    attributes = _attributes(node)
+    if list(attributes) != ["value"]:
+        got = ", ".join(map(repr, attributes)) or "nothing"
+        raise NodeError(f"gives its value as {got}; expected a tensor as 'value'")
+    return _tensor(attributes["value"])
 
 
 def _applied(node: Any, constants: Mapping[str, Constant], flows: Mapping[str, Flow], datatype: Datatype) -> Flow:
-    rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    rule = RULES.get(node.op_type) if node.domain in _STANDARD else None
     if rule is None:
         raise NodeError(f"is an operator that is not supported; expected one of {', '.join(RULES)}, Constant")
     positions = [index for index, name in enumerate(node.input) if name in flows]
@@ -167,8 +204,7 @@ def _applied(node: Any, constants: Mapping[str, Constant], flows: Mapping[str, F
         raise NodeError(f"combines {len(positions)} computed tensors; expected one, and constants")
     operands = tuple(constants.get(name) for name in node.input)
     _check_datatypes(operands, datatype)
-    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-    return rule(Application(attributes, operands, flows[node.input[positions[0]]], positions[0]))
+    return rule(Application(_attributes(node), operands, flows[node.input[positions[0]]], positions[0]))
 
 
 def _check_datatypes(operands: tuple[Constant | None, ...], datatype: Datatype) -> None:

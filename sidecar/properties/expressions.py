@@ -44,6 +44,9 @@ MAX_DEPTH: Final = 40
 
 Parsed: TypeAlias = Amount | Condition
 
+_IMPLICATION: Final = frozenset({"if", "then", "implies"})
+"""Words of an implication, which the language has no sign for."""
+
 _COMPARATORS: Final = tuple(comparator.value for comparator in Comparator)
 
 
@@ -66,10 +69,10 @@ class _Parser:
         self._depth = 0
 
     def parse(self) -> Condition:
-        condition = self._as_condition(self._condition())
+        parsed = self._condition()
         if self._next.kind != "end":
             raise self._unexpected("'and', 'or' or the end")
-        return condition
+        return self._as_condition(parsed)
 
     # -- words ---------------------------------------------------------------------------------------------
 
@@ -93,7 +96,18 @@ class _Parser:
     def _unexpected(self, wanted: str) -> InputError:
         token = self._next
         got = token.text if token.kind == "end" else shown(token.text)
-        return self._excerpt.error(token.place, f"expected {wanted}, got {got}")
+        return self._excerpt.error(token.place, f"expected {wanted}, got {got}{self._hint(token)}")
+
+    def _hint(self, token: Token) -> str:
+        """What to write instead of some things that people try."""
+        before = self._tokens[max(self._position - 1, 0)]
+        if token.kind == "name" and before.kind == "number":
+            return "; write numbers without units, they are the feature's"
+        if token.kind == "(" and before.kind == "name":
+            return f"; {shown(before.text)} is no function, there is score(...) only"
+        if any(each.text in _IMPLICATION for each in self._tokens):
+            return "; for 'if A then B' write not (A) or (B), or put A into when:"
+        return ""
 
     # -- conditions ----------------------------------------------------------------------------------------
 

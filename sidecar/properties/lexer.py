@@ -24,6 +24,7 @@ _INSTEAD: Final = {
     "!": "not",
     "~": "not",
     "^": "a product",
+    "%": "a fraction such as 0.5",
     "≤": "<=",
     "≥": ">=",
     "≠": "!=",

@@ -171,7 +171,7 @@ class _Reading:
         if feature is not None:
             return feature.form()
         if name in self.vocabulary.scores:
-            raise self.excerpt.error(index, f"{name} is a class; write score({name}), or best == {name}")
+            raise self.excerpt.error(index, f"{name} is an output; write score({name}), or best == {name}")
         known = [feature.name for feature in self.vocabulary.features]
         raise self.excerpt.error(index, f"no feature is called {shown(name)}; {suggestion(name, known)}")
 
@@ -180,7 +180,7 @@ class _Reading:
         score = self.vocabulary.scores.get(tree.name)
         if score is None:
             known = suggestion(tree.name, self.vocabulary.scores)
-            raise self.excerpt.error(tree.index, f"no class is called {shown(tree.name)}; {known}")
+            raise self.excerpt.error(tree.index, f"no output is called {shown(tree.name)}; {known}")
         return score
 
     def product(self, tree: Product) -> Linear:

@@ -83,13 +83,17 @@ def _sides(feature: Feature, low: Fraction | None, high: Fraction | None) -> tup
 def _unbounded(feature: Feature, low: Fraction | None, high: Fraction | None) -> str:
     first, second = ("lower", "upper") if feature.wire.scale > 0 else ("upper", "lower")
     missing = " and no ".join(side for side, bound in ((first, low), (second, high)) if bound is None)
-    return f"{feature.name} has no {missing} bound; state one here (in YAML, a range declared for it serves too)"
+    return (
+        f"{feature.name} has no {missing} bound; state one here, or (in YAML) declare its range under inputs, as in"
+        " range: [0, 150]"
+    )
 
 
 def _outside(feature: Feature, stated: Fraction) -> str:
+    declared = "" if feature.range is None else f" [{float(feature.range.lower):g}, {float(feature.range.upper):g}]"
     return (
         f"{feature.name} is bounded by {float(stated):g} {feature.unit}".rstrip()
-        + ", outside its declared range; widen the range, or bound it on both sides"
+        + f", outside its declared range{declared}; widen the range, or bound it on both sides"
     )
 
 

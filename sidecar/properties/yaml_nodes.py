@@ -62,7 +62,8 @@ def compose(source: Source) -> "Value":
         raise source.error(error.position, f"the character #x{error.character:04x} is not allowed; remove it") from None
     except yaml.MarkedYAMLError as error:
         place = 0 if error.problem_mark is None else error.problem_mark.index
-        raise source.error(place, f"YAML: {error.problem}") from None
+        instead = "; indent with spaces" if error.problem and "\\t" in error.problem else ""
+        raise source.error(place, f"YAML: {error.problem}{instead}") from None
     except (ValueError, OverflowError):
         # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked.
         raise source.error(0, "YAML: an escape in a quoted text names no character") from None
@@ -131,10 +132,10 @@ class Value:
         Raises:
             InputError: no mapping; a key that is unknown, repeated or missing.
         """
-        if not isinstance(self.node, yaml.MappingNode):
-            raise self.error("expected keys with values, as in key: value")
         required = tuple(required)
         known = (*required, *optional)
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.error(f"expected keys with values, as in {{{known[0]}: ...}}; {suggestion('', known)}")
         found: dict[str, Value] = {}
         for key_node, node in self.node.value:
             key = Value(self.source, key_node, self.label)

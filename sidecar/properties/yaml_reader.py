@@ -13,7 +13,7 @@
     outputs:
       - tensor: scores
         best: largest              # or smallest; needed where expressions speak about best
-        classes: [BRAKE, HOLD, ACCELERATE]   # or {name: BRAKE, unit: s, wire: {scale: 2}} for each
+        classes: [BRAKE, HOLD, ACCELERATE]   # or {name: torque, unit: Nm, wire: {scale: 1/200}} for each
     properties:
       - id: brake_when_close
         title: Brakes when close   # title, hazard, rationale, owner, severity travel into bundle and report
@@ -180,7 +180,9 @@ def _fallback(
 ) -> tuple[Fraction, ...] | None:
     """The whole output row in wire values that the datatypes represent."""
     if (action is Action.FALLBACK) != (value is not None):
-        raise item.error("action: fallback and a fallback go together; add the one that is missing, or drop the other")
+        example = ", ".join(f"{name}: 0" for name in [*vocabulary.scores][:3])
+        instead = f"add fallback: {{{example}}}" if value is None else "add action: fallback, or drop the fallback"
+        raise item.error(f"action: fallback and a fallback go together; {instead}")
     if value is None:
         return None
     if len(vocabulary.scores) != signature.output_size:

@@ -124,9 +124,11 @@ def _tensor(value: Value, tensors: _Tensors) -> tuple[TensorSpec, int]:
 
 def _check_count(section: Value, got: int, spec: TensorSpec) -> None:
     if got != spec.row_size:
+        sizes = list(spec.row_shape)
+        batch = len(sizes) > 1 and got * sizes[0] == spec.row_size
         raise section.error(
-            f"{got} names for tensor {shown(spec.name)}, which has {spec.row_size} values in a row of shape"
-            f" {spec.row_shape}; name each value once"
+            f"{got} names for tensor {shown(spec.name)}, which has {spec.row_size} values in a row of shape {sizes}; "
+            + ("name each value once" if not batch else f"if the {sizes[0]} counts rows, export a dynamic batch size")
         )
 
 
@@ -149,7 +151,8 @@ def _indices(section: Value, stated: Sequence[Value | None], spec: TensorSpec) -
 def _range(value: Value) -> Range:
     ends = [item.number() for item in value.items()]
     if len(ends) != 2 or ends[0] > ends[1]:
-        raise value.error("expected two numbers, the lower one first, as in [0, 150]")
+        got = ", ".join(item.scalar() for item in value.items())
+        raise value.error(f"expected two numbers, the lower one first, as in [0, 150], got [{got}]")
     return Range(ends[0], ends[1])
 
 

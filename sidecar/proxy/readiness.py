@@ -92,6 +92,6 @@ class Readiness:
 def _report(model_name: str, before: Obstacle | None, now: Obstacle | None) -> None:
     """Log what is new; the words alone may differ each time."""
     if now is None and before is not None:
-        _LOGGER.info("model %s is ready upstream, with the tensors that its bundle guards", model_name)
+        _LOGGER.info("model %s is ready upstream", model_name)
     elif now is not None and (before is None or before.cause is not now.cause or before is _NOT_ASKED):
         _LOGGER.warning("not ready: %s: %s", model_name, now.why)

@@ -69,7 +69,10 @@ def obstacle(
 def _of_failure(model_name: str, failure: UpstreamFailure) -> Obstacle:
     said = f"{failure.code.name}: {failure.details}"
     if not failure.answered:
-        return Obstacle(Cause.UNREACHABLE, f"the upstream cannot be reached ({said}); start it, or correct --upstream")
+        return Obstacle(
+            Cause.UNREACHABLE,
+            f"the upstream cannot be reached ({said}); start it, or correct --upstream: its gRPC port",
+        )
     if failure.code is grpc.StatusCode.NOT_FOUND:
         return _unknown(model_name, failure)
     return Obstacle(

@@ -1,6 +1,7 @@
 """The commands as a person types them: what they print, what they refuse and with which exit status."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,7 +68,31 @@ def test_compile_prints_what_is_proved_and_writes_a_bundle(run: Run, tmp_path: P
     assert (status, err) == (0, "")
     assert "brake-when-closing-in" in out
     assert f"{target}: guards 'safe_distance'" in out
+    assert "silent: proved that the model keeps it" in out
+    assert max(len(line) for line in out.splitlines() if str(tmp_path) not in line) <= 100
     assert target.stat().st_size > 1000
+
+
+def test_the_row_that_compile_suggests_to_try_is_a_violation(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "b.gates"
+    _, out, _ = run(
+        "compile", "--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--max-regions", 300
+    )
+    _, _, suggested = out.partition("Try next\n")
+    program, *arguments = shlex.split(suggested.splitlines()[1].rstrip("\\") + suggested.splitlines()[2])
+    assert (program, arguments[0]) == ("sidecar", "try")
+    status, told, _ = run(*arguments)
+    assert status == 0
+    assert "VIOLATED" in told
+    assert "the client gets this instead" in told
+
+
+def test_bounds_beyond_a_declared_range_are_remarked_on(run: Run, tmp_path: Path) -> None:
+    path = _properties(tmp_path, "  - {id: a, when: gap <= 300 and gap >= 0, require: best != ACCELERATE}")
+    arguments = ("--model", MODEL_PATH, "--property", path, "--output", tmp_path / "b.gates", "--max-regions", 5)
+    status, out, _ = run("compile", *arguments)
+    assert status == 0
+    assert "note: a applies to gap in [0, 300] m, beyond the declared range" in out
 
 
 def test_the_same_inputs_and_region_counts_give_the_same_bytes(run: Run, tmp_path: Path, compiled: Path) -> None:
@@ -115,6 +140,47 @@ def test_try_shows_a_violating_answer_and_its_correction(run: Run, compiled: Pat
     assert status == 0
     assert "brake-when-closing-in: VIOLATED" in out
     assert "the client gets this instead (project" in out
+
+
+def test_try_says_why_a_property_does_not_apply(run: Run, compiled: Path) -> None:
+    _, out, _ = run("try", compiled, "--input", '{"gap": 30, "own_speed": 20, "closing_speed": -9}')
+    assert "brake-when-closing-in: does not apply: closing_speed is -9 m/s, not from 10 m/s to 40 m/s" in out
+    _, out, _ = run("try", compiled, "--input", '{"gap": 30, "own_speed": 20, "closing_speed": 3}')
+    assert "brake-when-tailgating: does not apply: 0.9*own_speed - gap >= 0 does not hold" in out
+
+
+def test_try_calls_a_violation_in_a_silent_region_a_breach(run: Run, compiled: Path) -> None:
+    rows = ({"gap": gap, "own_speed": 10, "closing_speed": 12} for gap in range(0, 40, 4))
+    answer = json.dumps({"scores": [0, 0, 0, 5]})
+    told = [run("try", compiled, "--input", json.dumps(row), "--answer", answer)[1] for row in rows]
+    silent = [out for out in told if "brake-when-closing-in: VIOLATED; proved silent" in out]
+    assert silent
+    assert all("a breach: the verified model cannot give this answer here" in out for out in silent)
+
+
+def test_try_tells_what_was_required_in_the_property_files_words(run: Run, compiled: Path) -> None:
+    given = '{"gap": 20, "own_speed": 30, "closing_speed": 12}'
+    _, out, _ = run("try", compiled, "--input", given, "--answer", '{"scores": [0, 0, 1, 3]}')
+    assert "  required: BRAKE_HARD - HOLD > 0" in out
+    assert "was 3" in out
+
+
+def test_try_with_another_model_says_so_or_refuses(run: Run, tmp_path: Path, compiled: Path) -> None:
+    given = '{"gap": 20, "own_speed": 30, "closing_speed": 12}'
+    for outputs, status, words in ((4, 0, "is not the model that was verified"), (2, 2, "takes 3 values and gives 2")):
+        tensors = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+            for name, size in (("features", 3), ("scores", outputs))
+        ]
+        weight = helper.make_tensor("w", TensorProto.FLOAT, [3, outputs], [1.0] * (3 * outputs))
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["features", "w"], ["scores"])], "g", tensors[:1], tensors[1:], [weight]
+        )
+        path = tmp_path / "other.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        got, out, err = run("try", compiled, "--input", given, "--model", path)
+        assert got == status
+        assert words in out + err
 
 
 def test_try_without_an_answer_says_where_the_input_lies(run: Run, compiled: Path) -> None:
@@ -196,7 +262,7 @@ def test_contradictory_properties_are_answered_with_no(run: Run, tmp_path: Path)
     text = "  - {id: a, when: gap <= 50, require: best == BRAKE}\n  - {id: b, when: gap >= 20, require: best == HOLD}"
     path = _properties(tmp_path, text)
     result = run("compile", "--model", MODEL_PATH, "--property", path, "--output", tmp_path / "b.gates")
-    _refused(result, 1, "'a' and 'b' contradict each other", "x[0] in [0.133333")
+    _refused(result, 1, "'a' and 'b' contradict each other", "gap in [20, ~50] m, own_speed in [0, 40] m/s")
     assert not (tmp_path / "b.gates").exists()
 
 
@@ -232,6 +298,23 @@ def test_truncated_and_tampered_bundles_are_refused(run: Run, tmp_path: Path, co
         assert serve[0] == 2
         assert reason in serve[2]
         assert "Traceback" not in serve[2]
+
+
+@pytest.mark.parametrize(
+    "given", ["9001", "http://triton:8001", "triton", ":9001", "triton:http", "h:99999", "::1:9001"]
+)
+@pytest.mark.parametrize("option", ["--upstream", "--listen", "--admin"])
+def test_an_address_without_host_or_port_is_refused(run: Run, option: str, given: str) -> None:
+    result = run("serve", "--bundle", "b.gates", "--upstream", "127.0.0.1:8001", option, given)
+    _refused((result[0], result[1], result[2].replace("sidecar serve: ", "sidecar: ")), 2, option, "HOST:PORT")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "x", "1.5"])
+def test_a_revision_that_is_no_positive_number_is_refused(run: Run, given: str) -> None:
+    status, _, err = run("compile", "--model", "m", "--property", "p", "--output", "o", f"--revision={given}")
+    assert status == 2
+    assert "no positive whole number" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("given", ["60", "1 day", "fast", "-5s"])

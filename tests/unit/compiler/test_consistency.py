@@ -5,8 +5,9 @@ from fractions import Fraction
 
 import pytest
 
+from sidecar.compiler import consistency
 from sidecar.compiler.consistency import require_joint_satisfiability
-from sidecar.errors import NegativeAnswer
+from sidecar.errors import InputError, NegativeAnswer
 from sidecar.gates.values import Action, Box, Clause, Gate, Literal, Norm, Region, Requirement, terms
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
@@ -179,6 +180,63 @@ def test_parts_that_cuts_take_away_need_no_answer() -> None:
     cut = _literal({}, -9, inputs={0: 1}, strict=False)
     gate = _gate("a", (_literal({0: 1}),), (_literal({0: -1}, -8, inputs={0: 1}),), box=((0, 0), (10, 1)), cuts=(cut,))
     assert require_joint_satisfiability([gate], SIGNATURE) == ()
+
+
+RISES_ABOVE_FIVE = ((_literal({0: 1}, inputs={0: -1}),), (_literal({0: -1}, 5),))  # y0 > x0 and y0 < 5
+
+
+def test_a_contradiction_outside_a_neighbours_box_is_found() -> None:
+    neighbour = _gate("neighbour", (_literal({0: 1}, 100),), box=((0, 0), (1, 1)))
+    with pytest.raises(NegativeAnswer, match=r"'a' contradicts itself on x\[0\] in \[0, 9\]"):
+        require_joint_satisfiability([_gate("a", *RISES_ABOVE_FIVE, box=((0, 0), (9, 1))), neighbour], SIGNATURE)
+
+
+@pytest.mark.parametrize("action", [Action.PROJECT, Action.REFUSE])
+def test_a_contradiction_outside_a_neighbours_cuts_is_found(action: Action) -> None:
+    below, above = _literal({}, 0.25, inputs={0: -1}, strict=False), _literal({}, -0.75, inputs={0: 1}, strict=False)
+    gates = [
+        _gate("a", FIRST_LARGER, cuts=(below,)),
+        _gate("b", SECOND_LARGER),
+        _gate("elsewhere", (_literal({0: 1}, 100),), cuts=(above,), action=action),
+    ]
+    with pytest.raises(NegativeAnswer, match="'a' and 'b' contradict each other"):
+        require_joint_satisfiability(gates, SIGNATURE)
+
+
+def test_a_contradiction_in_one_of_a_gates_regions_is_found() -> None:
+    left, right = (
+        Region(Box((Fraction(0),) * 2, (Fraction(1),) * 2)),
+        Region(Box((Fraction(1),) * 2, (Fraction(9),) * 2)),
+    )
+    gate = dataclasses.replace(_gate("a", *RISES_ABOVE_FIVE), domain=(left, right))
+    with pytest.raises(NegativeAnswer, match=r"'a' contradicts itself on x\[0\] in \[1, 9\]"):
+        require_joint_satisfiability([gate], SIGNATURE)
+
+
+def test_a_fallback_is_judged_outside_its_neighbours_boxes_too() -> None:
+    follows = (_literal({0: 1}, inputs={0: -1}),)
+    gates = [
+        _gate("a", follows, action=Action.FALLBACK, fallback=(2, 0), box=((0, 0), (9, 1))),
+        _gate("neighbour", (_literal({0: 1}, 100),), box=((0, 0), (1, 1))),
+    ]
+    with pytest.raises(NegativeAnswer, match="fallback of 'a' is not proved to satisfy its own requirement"):
+        require_joint_satisfiability(gates, SIGNATURE)
+
+
+def test_a_fallback_need_not_satisfy_what_cuts_keep_apart() -> None:
+    below, above = _literal({}, 0.25, inputs={0: -1}, strict=False), _literal({}, -0.75, inputs={0: 1}, strict=False)
+    gates = [
+        _gate("a", FIRST_LARGER, cuts=(below,), action=Action.FALLBACK, fallback=(1, 0)),
+        _gate("b", SECOND_LARGER, cuts=(above,)),
+    ]
+    assert require_joint_satisfiability(gates, SIGNATURE) == ()
+
+
+def test_too_many_overlapping_parts_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consistency, "MAX_OVERLAPS", 3)
+    gates = [_gate(str(n), (_literal({0: 1}, 100, inputs={0: 1}),), box=((n, 0), (n + 4, 1))) for n in range(4)]
+    with pytest.raises(InputError, match="overlap in more than"):
+        require_joint_satisfiability(gates, SIGNATURE)
 
 
 def test_a_fallback_must_satisfy_every_property_that_it_can_meet() -> None:

@@ -1,5 +1,6 @@
-"""Maximal sets of regions that share a point."""
+"""Maximal sets of regions that share a point, and the parts of them that reach further."""
 
+import dataclasses
 import itertools
 from fractions import Fraction
 
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.compiler import overlaps
-from sidecar.compiler.overlaps import maximal_overlaps
+from sidecar.compiler.overlaps import maximal_overlaps, parts
 from sidecar.errors import InputError
-from sidecar.gates.values import Action, Box, Gate, Norm, Region, Requirement
+from sidecar.gates.values import Action, Box, Gate, Literal, Norm, Region, Requirement, terms
 
 Interval = tuple[int, int]
 
@@ -27,10 +28,26 @@ def test_disjoint_regions_stand_alone() -> None:
     assert [overlap.members for overlap in found] == [((0, 0),), ((0, 1),), ((1, 0),)]
 
 
-def test_overlap_carries_the_shared_box_and_its_gates_once() -> None:
-    (overlap,) = maximal_overlaps([_gate(((0, 5),), ((3, 9),)), _gate(((4, 8),))])
-    assert overlap.box == Box((Fraction(4),), (Fraction(5),))
-    assert overlap.gate_indices() == (0, 1)
+def test_overlap_carries_the_shared_box_and_one_region_of_each_gate() -> None:
+    found = maximal_overlaps([_gate(((0, 5),), ((3, 9),)), _gate(((4, 8),))])
+    assert [overlap.members for overlap in found] == [((0, 0), (1, 0)), ((0, 1), (1, 0))]
+    assert found[0].box == Box((Fraction(4),), (Fraction(5),))
+    assert found[0].gate_indices() == (0, 1)
+
+
+def test_parts_are_those_that_reach_beyond_the_overlap() -> None:
+    gates = [_gate(((0, 9),)), _gate(((0, 9),)), _gate(((4, 5),))]
+    (overlap,) = maximal_overlaps(gates)
+    assert [part.members for part in parts(overlap, gates)] == [((0, 0), (1, 0))]  # without the small box
+    cut = Literal((), terms({0: Fraction(1)}), Fraction(-1), strict=False)
+    gates[1] = dataclasses.replace(gates[1], domain=(dataclasses.replace(gates[1].domain[0], cuts=(cut,)),))
+    assert [part.members for part in parts(overlap, gates)] == [((0, 0), (2, 0)), ((0, 0), (1, 0))]
+
+
+def test_a_single_region_has_no_parts() -> None:
+    gates = [_gate(((0, 9),))]
+    (overlap,) = maximal_overlaps(gates)
+    assert list(parts(overlap, gates)) == []
 
 
 def test_too_many_overlaps_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sidecar.bundle.coverage import Label
+from sidecar.bundle.coverage import Label, label, prepare_coverage
 from sidecar.compiler.pipeline import CompileOptions, SearchStatus, compile_bundle, served_name, with_batch_axis
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.report import Reporter, summary
@@ -87,6 +87,24 @@ def test_a_cut_takes_its_part_of_the_box_out_of_the_search(tmp_path: Path) -> No
     ((tree,),) = compiled.bundle.coverage
     assert tree.volume[Label.SILENT] == 1.0
     assert len(compiled.counterexamples[0]) == 0
+
+
+def test_regions_that_their_cuts_part_are_not_silent_through_one_another(tmp_path: Path) -> None:
+    far = Literal((), terms({0: ONE, 1: ONE}), Fraction(-3, 2), strict=False)
+    near = Literal((), terms({0: -ONE, 1: -ONE}), Fraction(1, 2), strict=False)
+    box = _first_larger().domain[0].box
+    parted = dataclasses.replace(_first_larger(), domain=(Region(box, (far,)), Region(box, (near,))))
+    bundle = compile_bundle(_model(tmp_path, ["batch", 2]), [_file(parted)], OPTIONS, _ignore).bundle
+    prepared = prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature)
+    rows = np.array([[0.0625, 0.375], [0.375, 0.0625], [0.625, 0.9375], [0.9375, 0.625]])
+    assert label(prepared, 0, rows).tolist() == [Label.VIOLATING, Label.SILENT] * 2
+
+
+def test_a_model_that_onnxruntime_cannot_run_is_refused(tmp_path: Path) -> None:
+    model = dataclasses.replace(_model(tmp_path, ["batch", 2]), content=b"no model")
+    with pytest.raises(InputError, match="onnxruntime cannot run 'scaled'") as caught:
+        compile_bundle(model, [_file(_first_larger())], OPTIONS, _ignore)
+    assert "\n" not in str(caught.value)
 
 
 def test_counterexamples_lie_in_the_domain_and_violate_exactly(tmp_path: Path) -> None:
@@ -192,6 +210,8 @@ def test_the_summary_names_what_was_not_found_and_what_to_note(tmp_path: Path) -
         _first_larger("never"), requirement=Requirement(((_opposite(),),)), action=Action.REFUSE
     )
     compiled = compile_bundle(model, [_file(_first_larger(), never)], OPTIONS, _ignore)
-    text = summary(compiled, Path("b.gates"))
-    assert "note: 'first-larger' and 'never' contradict each other" in text
+    text = summary(compiled, Path("scaled.onnx"), Path("b.gates"))
+    assert "note: 'first-larger' and 'never' contradict each other" in " ".join(text.split())
     assert "b.gates: guards 'scaled'" in text
+    assert text.endswith("sidecar serve --bundle b.gates --upstream HOST:PORT")
+    assert max(map(len, text.splitlines())) <= 100

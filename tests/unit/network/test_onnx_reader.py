@@ -305,6 +305,36 @@ def _residual() -> onnx.ModelProto:
     return _model(nodes, {}, (1, 4), (1, 4))
 
 
+def _with_initializer(**fields: Any) -> onnx.ModelProto:
+    proto = _model([_node("MatMul", "x", "w")], {}, (1, 2), (1, 2))
+    proto.graph.initializer.append(TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 2], **fields))
+    return proto
+
+
+def _constant_without_value() -> onnx.ModelProto:
+    return _model([helper.make_node("Constant", [], ["c"]), _node("Add", "x", "c")], {}, (1, 4), (1, 4))
+
+
+def _attribute_of_a_function() -> onnx.ModelProto:
+    proto = _model([_node("Gemm", "x", "w")], {"w": _array(4, 2)}, (1, 4), (1, 2))
+    proto.graph.node[0].attribute.add(name="alpha", ref_attr_name="a", type=onnx.AttributeProto.FLOAT)
+    return proto
+
+
+def _broadcast_by_attributes() -> onnx.ModelProto:
+    """Up to opset 6 the constant lies along ``axis``, not along the last dimensions."""
+    node = helper.make_node("Add", ["x", "c"], ["y"], broadcast=1, axis=1)
+    proto = _model([node], {"c": _array(3)}, (1, 3, 3), (1, 3, 3), opset=6, ir_version=3)
+    proto.graph.input.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, (3,)))
+    return proto
+
+
+def _two_opsets() -> onnx.ModelProto:
+    proto = _model([_node("Relu", "x")], {}, (1, 4), (1, 4))
+    proto.opset_import.append(helper.make_opsetid("", 9))
+    return proto
+
+
 NAN, INFINITE = np.array([1, np.nan], np.float32), np.array([1, np.inf], np.float32)
 REFUSED = {
     "several inputs": (_two_inputs, "2 inputs .x, z."),
@@ -312,6 +342,22 @@ REFUSED = {
     "external data": (_external, "weight 'w' lies in another file"),
     "sparse weights": (_sparse, "sparse"),
     "functions": (_functions, "functions of its own"),
+    "an operator set that broadcasts by attributes": (_broadcast_by_attributes, "opset 6; expected one from 7"),
+    "an operator set of the future": (lambda: _model([_node("Relu", "x")], {}, (1, 4), (1, 4), opset=99), "opset 99"),
+    "two operator sets": (_two_opsets, "opset 13, 9"),
+    "too many weights": (lambda: _with_initializer(float_data=[1.0] * 6), "a constant that cannot be read"),
+    "weights in segments": (
+        lambda: _with_initializer(float_data=[1.0] * 4, segment=TensorProto.Segment(begin=0, end=2)),
+        "a constant that cannot be read",
+    ),
+    "constant without a value": (_constant_without_value, "gives its value as nothing"),
+    "attribute of a function": (_attribute_of_a_function, "takes its attribute 'alpha' from a function"),
+    "input without values": (lambda: _single(_node("Relu", "x"), (0, 4)), "holds no values"),
+    "input beyond the limit": (
+        lambda: _model([_node("MatMul", "x", "c")], {"c": _array(2, 2)}, (1, 10**12, 2), (1, 10**12, 2)),
+        "values to compute with",
+    ),
+    "squeeze by computed axes": (lambda: _model([_node("Squeeze", "c", "x")], {"c": _array(1, 2)}, (1,), (2,)), "axes"),
     "scalar input": (lambda: _single(_node("Relu", "x"), ()), "is a scalar"),
     "output that is a constant": (_constant_output, "does not depend on the input"),
     "constant that is no tensor": (_floats_constant, "value_floats"),
@@ -331,8 +377,11 @@ REFUSED = {
         "constant of type float64",
     ),
     "integer weight": (lambda: _single(_node("Add", "x", "c"), (1, 2), c=np.ones(2, np.int64)), "type int64"),
-    "shapes that do not fit": (lambda: _single(_node("MatMul", "x", "c"), (1, 4), c=_array(3, 2)), "shapes do not fit"),
-    "elementwise shapes": (lambda: _single(_node("Add", "x", "c"), (1, 4), c=_array(3)), "shapes do not fit"),
+    "shapes that do not fit": (
+        lambda: _single(_node("MatMul", "x", "c"), (1, 4), c=_array(3, 2)),
+        "shapes that do not fit",
+    ),
+    "elementwise shapes": (lambda: _single(_node("Add", "x", "c"), (1, 4), c=_array(3)), "shapes that do not fit"),
     "gemm of a cube": (lambda: _single(_node("Gemm", "x", "c"), (1, 2, 4), c=_array(4, 3)), "two matrices"),
     "gemm bias": (
         lambda: _single(_node("Gemm", "x", "c", "b"), (1, 4), c=_array(4, 3), b=_array(2)),
@@ -429,6 +478,14 @@ def test_what_is_not_understood_is_refused(defect: str, tmp_path: pathlib.Path) 
     with pytest.raises(InputError, match=message) as caught:
         read_model(path)
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wide_input_takes_no_square_of_memory(tmp_path: pathlib.Path) -> None:
+    path = _written(tmp_path, _model([_node("MatMul", "x", "w")], {"w": _array(60_000, 1)}, (1, 60_000), (1, 1)))
+    (layer,) = read_model(path).network.layers
+    assert isinstance(layer, Affine)
+    assert layer.weight.shape == (1, 60_000)
 
 
 def test_a_dense_matrix_beyond_the_limit_is_refused(tmp_path: pathlib.Path) -> None:

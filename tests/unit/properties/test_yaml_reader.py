@@ -169,7 +169,7 @@ def test_scores_of_all_outputs_can_be_compared(read_two: Callable[[str], Propert
     [
         ("z, classes", "z, best: largest, classes", "another output has best already"),
         ("best == P", "best == R", "R is not among the classes that best compares"),
-        ("  - {tensor: z, classes: [R]}\n", "", "no class is called 'R'"),
+        ("  - {tensor: z, classes: [R]}\n", "", "no output is called 'R'"),
         ("inputs:\n  - {tensor: x,", "inputs:\n  - {tensor: w,", "no such tensor left to describe: 'w'"),
     ],
 )
