@@ -119,6 +119,21 @@ def _parser() -> argparse.ArgumentParser:
     answer.add_argument("--model", type=Path, metavar="M.onnx", help="the model that answers")
     answer.add_argument("--answer", metavar="JSON", help="an answer to judge, e.g. '{\"scores\": [...]}'")
 
+    diff = _command(commands, "diff", "what changed between two bundles; exit status 1 where something did", _diff)
+    diff.add_argument("before", type=Path, metavar="A.gates", help="the older bundle")
+    diff.add_argument("after", type=Path, metavar="B.gates", help="the newer one")
+    diff.add_argument("--json", action="store_true", help="for programs; numbers exact, in wire units")
+
+    keygen = _command(commands, "keygen", "make a key pair to sign bundles with", _keygen)
+    keygen.add_argument(
+        "--output", type=Path, required=True, metavar="KEY", help="the private key; KEY.pub is the public one"
+    )
+
+    sign = _command(commands, "sign", "sign a bundle, so that serve --trust accepts it", _sign)
+    sign.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
+    sign.add_argument("--key", type=Path, required=True, metavar="KEY", help="the private key that keygen wrote")
+    sign.add_argument("--output", type=Path, metavar="S.gates", help="the signed bundle (default: B.gates itself)")
+
     serve = _command(commands, "serve", "stand in front of a model server and keep its answers safe", _serve)
     serve.add_argument(
         "--bundle",
@@ -207,11 +222,13 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.acceptance import claimed_signer
     from sidecar.bundle.files import read_bundle
     from sidecar.bundle.summary import describe, render
 
-    _, bundle = read_bundle(arguments.bundle)
-    print(json.dumps(describe(bundle), indent=2) if arguments.json else render(bundle))
+    content, bundle = read_bundle(arguments.bundle)
+    signed_by = claimed_signer(content)
+    print(json.dumps(describe(bundle, signed_by), indent=2) if arguments.json else render(bundle, signed_by))
     return 0
 
 
@@ -221,6 +238,39 @@ def _try(arguments: argparse.Namespace) -> int:
 
     _, bundle = read_bundle(arguments.bundle)
     print(explain(bundle, arguments.input, arguments.model, arguments.answer))
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.difference import compare, document, render
+    from sidecar.bundle.files import read_bundle
+
+    before, after = read_bundle(arguments.before)[1], read_bundle(arguments.after)[1]
+    changes = compare(before, after)
+    print(json.dumps(document(before, after, changes), indent=2) if arguments.json else render(changes))
+    return 1 if changes else 0
+
+
+def _keygen(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.keys import create_key_files
+
+    public_path, name = create_key_files(arguments.output)
+    print(f"{arguments.output}: private key, keep it secret\n{public_path}: public key {name}")
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.acceptance import claimed_signer, sealed_part
+    from sidecar.bundle.files import read_bundle, write_file_atomically
+    from sidecar.bundle.keys import read_private_key_file
+    from sidecar.bundle.signature import sign
+
+    key = read_private_key_file(arguments.key)
+    content, bundle = read_bundle(arguments.bundle)
+    signed = sign(sealed_part(content), key)
+    target = arguments.output or arguments.bundle
+    write_file_atomically(target, signed)
+    print(f"{target}: revision {bundle.manifest.revision} for {bundle.manifest.name!r}, key {claimed_signer(signed)}")
     return 0
 
 

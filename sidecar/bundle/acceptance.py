@@ -10,7 +10,7 @@ from typing import Final
 
 from sidecar.bundle import array_codecs, container, gate_codec, manifest_codec, rules
 from sidecar.bundle.container import Section
-from sidecar.bundle.signature import Trust, check_signature
+from sidecar.bundle.signature import Trust, check_signature, signer
 from sidecar.bundle.values import Bundle
 from sidecar.errors import BundleError, Reason
 
@@ -23,7 +23,7 @@ def digest(content: bytes) -> str:
 
     A signature does not change it. ``content`` has passed acceptance.
     """
-    return hashlib.sha256(container.split_block(content)[0]).hexdigest()
+    return hashlib.sha256(sealed_part(content)).hexdigest()
 
 
 def accept(content: bytes, trust: Trust = _ANYBODY) -> Bundle:
@@ -36,6 +36,41 @@ def accept(content: bytes, trust: Trust = _ANYBODY) -> Bundle:
     Raises:
         BundleError: a step failed; its reason is the step's, the message has got, expected and what to do.
     """
+    # 1. to 5. It is a bundle as it was written,
+    sealed, block = _intact(content)
+    # 6. and vouched for by whom we trust.
+    check_signature(sealed, block, trust)
+    return _read(sealed)
+
+
+def accept_unverified(content: bytes) -> Bundle:
+    """The bundle, whoever signed it: for looking at and for signing, never for judging requests.
+
+    Raises:
+        BundleError: as :func:`accept`; of the signature only the kind is looked at.
+    """
+    sealed, block = _intact(content)
+    if block:
+        signer(block)
+    return _read(sealed)
+
+
+def claimed_signer(content: bytes) -> str | None:
+    """The fingerprint of the key that a bundle says it is signed with; None where it is not signed.
+
+    Nothing is verified. ``content`` has passed acceptance.
+    """
+    _, block = container.split_block(content)
+    return signer(block) if block else None
+
+
+def sealed_part(content: bytes) -> bytes:
+    """The bundle without its signature. ``content`` has passed acceptance."""
+    return container.split_block(content)[0]
+
+
+def _intact(content: bytes) -> tuple[bytes, bytes]:
+    """Steps 1 to 5: the bundle as it was sealed, and its signature block."""
     # 1. It is no larger than anything that should be read.
     container.check_size(content)
     # 2. It is a gate bundle,
@@ -44,10 +79,13 @@ def accept(content: bytes, trust: Trust = _ANYBODY) -> Bundle:
     container.check_version(content)
     # 4. complete, with nothing appended but a signature,
     sealed, block = container.split_block(content)
-    # 5. as it was written,
+    # 5. as it was written.
     container.check_digest(sealed)
-    # 6. and vouched for by whom we trust.
-    check_signature(sealed, block, trust)
+    return sealed, block
+
+
+def _read(sealed: bytes) -> Bundle:
+    """Steps 7 to 12: what the sealed bytes mean."""
     # 7. It has exactly the sections of its version, in their order.
     payloads = dict(container.split_sections(sealed))
     # 8. The manifest names a model, its tensors and its properties.

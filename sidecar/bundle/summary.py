@@ -43,13 +43,17 @@ any region a violation is corrected or refused. In a silent one it is also count
 then the served model is not the verified one, or computes otherwise."""
 
 
-def describe(bundle: Bundle) -> dict[str, object]:
-    """Everything but vectors and trees, as JSON values; rational numbers as text ``p/q``."""
+def describe(bundle: Bundle, signed_by: str | None = None) -> dict[str, object]:
+    """Everything but vectors and trees, as JSON values; rational numbers as text ``p/q``.
+
+    ``signed_by`` is the fingerprint that the file's signature names, unverified; None where there is no signature.
+    """
     content = encode(bundle)
     return {
         "format_version": FORMAT_VERSION,
         "digest": digest(content),
         "bytes": len(content),
+        "signed_by": signed_by,
         "manifest": manifest_document(bundle.manifest),
         "gates": [
             gate_document(gate) | {"coverage": [_coverage_document(tree) for tree in trees]}
@@ -69,10 +73,10 @@ def _leaves(tree: CoverageTree) -> int:
     return int((tree.feature == LEAF).sum())
 
 
-def render(bundle: Bundle) -> str:
+def render(bundle: Bundle, signed_by: str | None = None) -> str:
     """The same for people, one fact per line."""
     naming = naming_of(bundle)
-    blocks = [_table(_head(bundle, naming))]
+    blocks = [_table(_head(bundle, naming, signed_by))]
     for record, gate, trees in zip(bundle.manifest.properties, bundle.gates, bundle.coverage, strict=True):
         title = f"property {record.trace.property_id}"
         facts = [*_trace(record), *_gate(gate, naming), *_coverage(trees)]
@@ -92,7 +96,7 @@ def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def _head(bundle: Bundle, naming: Naming) -> list[tuple[str, str]]:
+def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[str, str]]:
     manifest, vectors = bundle.manifest, bundle.vectors
     content = encode(bundle)
     rows = "one row per message" if manifest.signature.batch_axis is None else "the first dimension counts rows"
@@ -101,6 +105,7 @@ def _head(bundle: Bundle, naming: Naming) -> list[tuple[str, str]]:
         ("guards", f"model {manifest.name}, {rows}"),
         ("revision", str(manifest.revision)),
         ("bundle", f"sha256 {digest(content)}\n{len(content):,} bytes, format version {FORMAT_VERSION}"),
+        ("signed", "no" if signed_by is None else f"by key {signed_by}\nnot verified here; sidecar serve --trust does"),
         ("verified model", f"sha256 {manifest.model_digest}\nserved in {_ARITHMETIC[manifest.arithmetic]}"),
         ("inputs", "\n".join(map(_tensor, manifest.signature.inputs))),
         ("outputs", "\n".join(map(_tensor, manifest.signature.outputs))),

@@ -376,3 +376,51 @@ def test_a_port_in_use_is_an_operational_failure(compiled: Path) -> None:
             assert "Traceback" not in third.stderr
         finally:
             first.terminate()
+
+
+def test_a_signed_bundle_can_be_looked_at_without_its_key(run: Run, tmp_path: Path, compiled: Path) -> None:
+    status, out, err = run("keygen", "--output", tmp_path / "ops")
+    assert (status, err) == (0, "")
+    assert f"{tmp_path / 'ops'}.pub: public key " in out
+    signed = tmp_path / "signed.gates"
+    status, out, _ = run("sign", compiled, "--key", tmp_path / "ops", "--output", signed)
+    assert status == 0
+    assert f"{signed}: revision 1 for 'safe_distance', key " in out
+    assert "by key " in run("inspect", signed)[1]
+    assert json.loads(run("inspect", compiled, "--json")[1])["signed_by"] is None
+    given = '{"gap": 149, "own_speed": 10, "closing_speed": 0}'
+    assert run("try", signed, "--input", given)[0] == 0
+
+
+def test_signing_replaces_an_earlier_signature_in_place(run: Run, tmp_path: Path, compiled: Path) -> None:
+    for name in ("first", "second"):
+        run("keygen", "--output", tmp_path / name)
+    target = tmp_path / "b.gates"
+    target.write_bytes(compiled.read_bytes())
+    run("sign", target, "--key", tmp_path / "first")
+    _, out, _ = run("sign", target, "--key", tmp_path / "second")
+    name = out.split()[-1]
+    assert f"by key {name}" in run("inspect", target)[1]
+    assert target.stat().st_size == compiled.stat().st_size + 104
+
+
+def test_what_is_no_bundle_is_not_signed(run: Run, tmp_path: Path) -> None:
+    run("keygen", "--output", tmp_path / "ops")
+    (tmp_path / "b.gates").write_bytes(b"nothing")
+    _refused(run("sign", tmp_path / "b.gates", "--key", tmp_path / "ops"), 2, "bundle_magic")
+    assert (tmp_path / "b.gates").read_bytes() == b"nothing"
+
+
+def test_diff_says_what_changed_and_answers_by_its_exit_status(run: Run, tmp_path: Path, compiled: Path) -> None:
+    status, out, err = run("diff", compiled, compiled)
+    assert (status, out, err) == (0, "The bundles are the same.\n", "")
+    other = tmp_path / "b.gates"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", other, "--max-regions", 50)
+    run("compile", *arguments, "--revision", 2)
+    status, out, err = run("diff", compiled, other)
+    assert (status, err) == (1, "")
+    assert "  revision\n    - 1\n    + 2\n" in out
+    assert "property brake-when-tailgating\n  proved\n    - silent" in out
+    status, out, _ = run("diff", compiled, other, "--json")
+    assert status == 1
+    assert json.loads(out)["changes"][0] == {"where": "bundle", "what": "revision", "before": 1, "after": 2}
