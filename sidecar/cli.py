@@ -6,7 +6,6 @@ Exit status: 0 done, 1 the answer is no, 2 used wrongly or unreadable input, 3 f
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sidecar.errors import BundleError, CommandError
+from sidecar.settings import kinds
+from sidecar.settings.flags import add_flags, argument
 
 if TYPE_CHECKING:
-    from sidecar.config import BundleSource
-
-_LARGEST_PORT = 65535
-
-_UNITS_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    from sidecar.settings.resolve import Resolved
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     compile_.add_argument("--action", choices=("project", "refuse"), help="instead of every property's own action")
     compile_.add_argument(
         "--time-limit",
-        type=_seconds,
+        type=argument(kinds.seconds),
         default=60.0,
         metavar="TIME",
         help="for all proofs together, e.g. 500ms, 60s, 5m (default 60s); what is not proved by then stays open",
@@ -136,47 +133,28 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = _command(commands, "serve", "stand in front of a model server and keep its answers safe", _serve)
     serve.add_argument(
-        "--bundle",
-        required=True,
-        action="append",
-        metavar="[NAME=]B.gates",
-        help="what compile wrote; NAME: the served model's name, where it is not the bundle's; repeatable",
+        "--config", type=Path, metavar="FILE.yaml", help="a settings file; environment and flags stand over it"
     )
-    serve.add_argument(
-        "--upstream", required=True, type=_address, metavar="HOST:PORT", help="the model server's gRPC address"
-    )
-    serve.add_argument(
-        "--listen",
-        type=_address,
-        default="127.0.0.1:9001",
-        metavar="HOST:PORT",
-        help="for clients (default 127.0.0.1:9001; 0.0.0.0:9001 for other hosts too; port 0 picks one)",
-    )
-    serve.add_argument(
-        "--admin",
-        type=_address,
-        default="127.0.0.1:9002",
-        metavar="HOST:PORT",
-        help="for /metrics, /livez, /readyz, /status (default 127.0.0.1:9002)",
-    )
-    serve.add_argument(
-        "--mode",
-        choices=("enforce", "shadow", "off"),
-        help="instead of every property's own mode; shadow records what would be done and changes nothing",
-    )
-    serve.add_argument(
-        "--outside",
-        choices=("pass", "refuse"),
-        default="pass",
-        help="what to do with rows in no property's domain (default pass: the model's answer as it is)",
-    )
+    add_flags(serve)
+
+    config = _command(commands, "config", "check and show the settings of serve", None)
+    actions = config.add_subparsers(metavar="ACTION", required=True)
+    check = _command(actions, "check", "say whether serve would start with a settings file", _config_check)
+    check.add_argument("config", type=Path, metavar="FILE.yaml", help="the settings file")
+    check.add_argument("--text-only", action="store_true", help="do not read the bundles and keys that it names")
+    add_flags(check)
+    show = _command(actions, "show", "the settings in force, with where each comes from", _config_show)
+    show.add_argument("config", type=Path, nargs="?", metavar="FILE.yaml", help="the settings file, if there is one")
+    add_flags(show)
+    _command(actions, "schema", "the JSON schema of the settings file", _config_schema)
+    _command(actions, "reference", "the reference page of the settings, in Markdown", _config_reference)
 
     server = _command(commands, "model-server", "serve any ONNX model over the Open Inference Protocol", _model_server)
     server.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="any model that onnxruntime runs")
     server.add_argument("--name", help="to serve it under (default: the file's name without .onnx)")
     server.add_argument(
         "--listen",
-        type=_address,
+        type=argument(kinds.address),
         default="127.0.0.1:9000",
         metavar="HOST:PORT",
         help="default 127.0.0.1:9000; port 0 picks one",
@@ -188,10 +166,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[_Parser]", name: str, what: str, run: Callable[[argparse.Namespace], int]
+    commands: "argparse._SubParsersAction[_Parser]",
+    name: str,
+    what: str,
+    run: Callable[[argparse.Namespace], int] | None,
 ) -> _Parser:
     parser = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
-    parser.set_defaults(command=run)
+    if run is not None:
+        parser.set_defaults(command=run)
     return parser
 
 
@@ -278,28 +260,53 @@ def _serve(arguments: argparse.Namespace) -> int:
     import asyncio
     import logging
 
-    from sidecar.config import Outside, ServeSettings
-    from sidecar.gates.values import Mode
     from sidecar.proxy.serve import serve
 
+    settings = _resolve(arguments).settings
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    settings = ServeSettings(
-        bundles=tuple(_bundle_source(text) for text in arguments.bundle),
-        upstream=arguments.upstream,
-        listen=arguments.listen,
-        admin=arguments.admin,
-        mode=None if arguments.mode is None else Mode(arguments.mode),
-        outside=Outside(arguments.outside),
-    )
     asyncio.run(serve(settings))
     return 0
 
 
-def _bundle_source(text: str) -> "BundleSource":
-    from sidecar.config import BundleSource
+def _resolve(arguments: argparse.Namespace) -> "Resolved":
+    from sidecar.settings.flags import values
+    from sidecar.settings.resolve import resolve
 
-    name, separator, path = text.partition("=")
-    return BundleSource(Path(path), name) if separator else BundleSource(Path(text))
+    resolved = resolve(arguments.config, os.environ, values(arguments))
+    for note in resolved.notes:
+        print(f"sidecar: note: {note}", file=sys.stderr)
+    return resolved
+
+
+def _config_check(arguments: argparse.Namespace) -> int:
+    from sidecar.proxy.serve import load_bundles
+
+    settings = _resolve(arguments).settings
+    if not arguments.text_only:
+        load_bundles(settings)
+    print(f"{arguments.config}: fine")
+    return 0
+
+
+def _config_show(arguments: argparse.Namespace) -> int:
+    from sidecar.settings.show import render
+
+    print(render(_resolve(arguments)))
+    return 0
+
+
+def _config_schema(_: argparse.Namespace) -> int:
+    from sidecar.settings.schema import schema
+
+    print(json.dumps(schema(), indent=2))
+    return 0
+
+
+def _config_reference(_: argparse.Namespace) -> int:
+    from sidecar.settings.reference import reference
+
+    print(reference(), end="")
+    return 0
 
 
 def _model_server(arguments: argparse.Namespace) -> int:
@@ -313,15 +320,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     from sidecar.demo.run import run_demo
 
     return run_demo(keep=arguments.keep, stream=sys.stdout)
-
-
-def _address(text: str) -> str:
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:/\[\]]+):([0-9]{1,5})", text)
-    if match is None or int(match[2]) > _LARGEST_PORT:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no address: write HOST:PORT, e.g. 127.0.0.1:9001, localhost:8001 or [::1]:9001"
-        )
-    return text
 
 
 def _positive(text: str) -> int:
@@ -343,15 +341,6 @@ def _share(text: str) -> float:
 
 def _counts(text: str) -> tuple[int, ...]:
     return tuple(_positive(part) for part in text.split(","))
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|min|h)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no duration: write a number with a unit, e.g. 500ms, 60s, 5m, 1h"
-        )
-    return float(match[1]) * _UNITS_SECONDS[match[2]]
 
 
 if __name__ == "__main__":

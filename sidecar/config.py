@@ -1,4 +1,4 @@
-"""Settings of the online commands. This is the only module that reads the environment."""
+"""Settings of the online commands, as values. Where they come from is :mod:`sidecar.settings`' business."""
 
 import dataclasses
 import enum
@@ -37,10 +37,14 @@ class BundleSource:
     Args:
         path: the file.
         model_name: the served model that it guards; None for the name in its manifest.
+        mode: where not None, stands in for the sidecar's for this bundle.
+        modes: of single properties, by id; stand in for any other.
     """
 
     path: Path
     model_name: str | None = None
+    mode: Mode | None = None
+    modes: tuple[tuple[str, Mode], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +56,15 @@ class ServeSettings:
         upstream: ``host:port`` of the model server's gRPC service.
         listen: ``host:port`` of our gRPC service; port 0 takes a free one.
         admin: ``host:port`` of the HTTP service for metrics and health; port 0 takes a free one.
-        mode: where not None, replaces the modes that the bundles' properties start in.
+        mode: where not None, replaces the modes that the bundles' properties start in, if the bundle's source has
+            none itself.
         outside: see :class:`Outside`.
         limit_bytes, limit_rows: larger messages and batches are refused.
         upstream_timeout_seconds: for calls without a deadline of the client's.
         drain_seconds: for calls in flight when the sidecar stops.
         readiness_interval_seconds: between two questions to the upstream.
+        trusted_keys: files with the public keys of those whose signed bundles are accepted.
+        allow_unsigned: whether bundles without a signature are accepted; None: if there are no trusted keys.
     """
 
     bundles: tuple[BundleSource, ...]
@@ -71,6 +78,8 @@ class ServeSettings:
     upstream_timeout_seconds: float = DEFAULT_UPSTREAM_TIMEOUT_SECONDS
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     readiness_interval_seconds: float = DEFAULT_READINESS_INTERVAL_SECONDS
+    trusted_keys: tuple[Path, ...] = ()
+    allow_unsigned: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -85,3 +94,10 @@ class ServeSettings:
                 raise ValueError(f"{name} is {value}; it must be positive")
         if self.drain_seconds < 0:
             raise ValueError(f"drain_seconds is {self.drain_seconds}; it must not be negative")
+        if self.allow_unsigned is False and not self.trusted_keys:
+            raise ValueError("no bundle can be accepted: unsigned ones are not, and there are no trusted keys")
+
+    @property
+    def accepts_unsigned(self) -> bool:
+        """Whether bundles without a signature are accepted."""
+        return not self.trusted_keys if self.allow_unsigned is None else self.allow_unsigned

@@ -155,9 +155,7 @@ def _coverage(trees: Sequence[CoverageTree]) -> dict[str, Fact]:
     boxes = _sha256(encode_coverage((trees,)))
     count = sum(int((tree.feature == LEAF).sum()) for tree in trees)
     return {
-        "proved": Fact(
-            shares, "\n".join("  ".join(f"{k} {share_text(v)}" for k, v in each.items()) for each in shares)
-        ),
+        "proved": Fact(shares, "\n".join(map(_shares_text, shares))),
         "boxes": Fact(boxes, f"{count:,} boxes, sha256 {boxes}"),
     }
 

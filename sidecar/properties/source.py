@@ -41,10 +41,14 @@ class Source:
     text: str
 
     def error(self, index: int, message: str) -> InputError:
-        """An error at the character ``index``; lines and columns count from one."""
+        """An error at the character ``index``."""
+        return InputError(f"{self.place(index)}: {message}")
+
+    def place(self, index: int) -> str:
+        """Where the character ``index`` stands, ``file:line:column``; lines and columns count from one."""
         line = self.text.count("\n", 0, index) + 1
         column = index - (self.text.rfind("\n", 0, index) + 1) + 1
-        return InputError(f"{self.name}:{line}:{column}: {message}")
+        return f"{self.name}:{line}:{column}"
 
     @contextlib.contextmanager
     def at(self, index: int) -> Iterator[None]:

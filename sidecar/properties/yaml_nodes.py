@@ -50,8 +50,8 @@ def _refused(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
-def compose(source: Source) -> "Value":
-    """The root of a YAML document.
+def compose(source: Source, expected: str = "inputs, outputs and properties") -> "Value":
+    """The root of a YAML document; ``expected`` is what an empty one lacks.
 
     Raises:
         InputError: no YAML, not one document, or outside the subset.
@@ -68,7 +68,7 @@ def compose(source: Source) -> "Value":
         # PyYAML passes an escape such as "\UFFFFFFFF" to chr() unchecked.
         raise source.error(0, "YAML: an escape in a quoted text names no character") from None
     if node is None:
-        raise source.error(0, "the file is empty; expected inputs, outputs and properties")
+        raise source.error(0, f"the file is empty; expected {expected}")
     return Value(source, node, "the file")
 
 
@@ -137,22 +137,44 @@ class Value:
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error(f"expected keys with values, as in {{{known[0]}: ...}}; {suggestion('', known)}")
         found: dict[str, Value] = {}
-        for key_node, node in self.node.value:
-            key = Value(self.source, key_node, self.label)
-            name = key.scalar()
-            if name not in known:
-                raise key.error(f"unknown key {shown(name)}; {suggestion(name, known)}")
-            if name in found:
-                raise key.error(f"the key {shown(name)} stands here twice; remove one")
-            found[name] = Value(self.source, node, name)
+        for key, value in self._pairs(self.node):
+            if value.label not in known:
+                raise key.error(f"unknown key {shown(value.label)}; {suggestion(value.label, known)}")
+            _add(found, key, value)
         for name in required:
             if name not in found:
                 raise self.error(f"the key {shown(name)} is missing; add it")
         return found
 
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it has keys."""
+        return isinstance(self.node, yaml.MappingNode)
+
+    def entries(self) -> dict[str, "Value"]:
+        """The entries of a mapping with free keys. Raises InputError: no mapping, an empty one, or a key twice."""
+        if not isinstance(self.node, yaml.MappingNode) or not self.node.value:
+            raise self.error("expected keys with values, as in {key: value}")
+        found: dict[str, Value] = {}
+        for key, value in self._pairs(self.node):
+            _add(found, key, value)
+        return found
+
+    def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple["Value", "Value"]]:
+        """Each key, and the value labelled with it."""
+        for key_node, value_node in node.value:
+            key = Value(self.source, key_node, self.label)
+            yield key, Value(self.source, value_node, key.scalar())
+
     def excerpt(self) -> Excerpt:
         """The scalar's text together with the place of each of its characters."""
         return Excerpt(self.source, self.scalar(), tuple(_places(self.source.text, self._scalar())))
+
+
+def _add(found: dict[str, Value], key: Value, value: Value) -> None:
+    if value.label in found:
+        raise key.error(f"the key {shown(value.label)} stands here twice; remove one")
+    found[value.label] = value
 
 
 def _places(text: str, node: yaml.ScalarNode) -> Iterator[int]:

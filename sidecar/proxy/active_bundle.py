@@ -7,6 +7,7 @@ it to their end; a change replaces the one reference to it. A bundle that fails 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from sidecar.bundle.acceptance import accept, digest
 from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
+from sidecar.bundle.signature import Trust
 from sidecar.bundle.values import Bundle
 from sidecar.config import DEFAULT_LIMIT_ROWS, Outside
 from sidecar.errors import BundleError, Reason
@@ -62,18 +64,29 @@ class ActiveBundle:
         return self.bundle.manifest.revision
 
 
+_ANYBODY: Final = Trust()
+
+
 def activate(
-    content: bytes, model_name: str | None = None, mode: Mode | None = None, outside: Outside = Outside.PASS
+    content: bytes,
+    model_name: str | None = None,
+    mode: Mode | None = None,
+    outside: Outside = Outside.PASS,
+    *,
+    modes: Mapping[str, Mode] = MappingProxyType({}),
+    trust: Trust = _ANYBODY,
 ) -> ActiveBundle:
     """Make a bundle ready to judge requests.
 
-    ``model_name`` and ``mode``, where not None, stand in for what the manifest says.
+    ``model_name`` and ``mode``, where not None, stand in for what the manifest says; ``modes``, of single properties
+    by their ids, stand in for both.
 
     Raises:
-        BundleError: the bundle is not acceptable, or our code does not reproduce its self-test vectors.
+        BundleError: the bundle is not acceptable, nobody in ``trust`` vouches for it, our code does not reproduce its
+            self-test vectors, or there is a mode for a property that it does not have.
     """
-    bundle = accept(content)
-    modes = tuple(mode or record.mode for record in bundle.manifest.properties)
+    bundle = accept(content, trust)
+    in_force = _modes(bundle, mode, modes)
     active = ActiveBundle(
         model_name=model_name or bundle.manifest.name,
         digest=digest(content),
@@ -81,12 +94,24 @@ def activate(
         gates=prepare(bundle.gates, bundle.manifest.signature),
         coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
         property_ids=tuple(gate.property_id for gate in bundle.gates),
-        modes=modes,
-        watched=np.array([each is not Mode.OFF for each in modes]),
+        modes=in_force,
+        watched=np.array([each is not Mode.OFF for each in in_force]),
         outside=outside,
     )
     self_test(bundle, active.gates)
     return active
+
+
+def _modes(bundle: Bundle, mode: Mode | None, modes: Mapping[str, Mode]) -> tuple[Mode, ...]:
+    records = {record.trace.property_id: record for record in bundle.manifest.properties}
+    for property_id in modes:
+        if property_id not in records:
+            raise BundleError(
+                Reason.BUNDLE_CONFLICT,
+                f"there is a mode for property {property_id!r}, which the bundle does not have; it has "
+                f"{', '.join(records)}; correct the name, or take the mode out of the settings",
+            )
+    return tuple(modes.get(name, mode or record.mode) for name, record in records.items())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from sidecar.bundle.keys import read_trust
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
+from sidecar.bundle.signature import Trust
 from sidecar.config import BundleSource, ServeSettings
 from sidecar.errors import BundleError, InputError, OperationError
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels, Registry, activate, active_models
@@ -49,15 +51,17 @@ def load_bundles(settings: ServeSettings) -> ActiveModels:
     """Activate the bundles of the settings.
 
     Raises:
-        InputError: a file cannot be read, is no acceptable bundle, or two of them guard one model.
+        InputError: a file cannot be read, is no acceptable bundle, nobody trusted vouches for it, or two of them
+            guard one model.
     """
+    trust = read_trust(settings.trusted_keys, settings.accepts_unsigned)
     try:
-        return active_models([_load(source, settings) for source in settings.bundles], settings.limit_rows)
+        return active_models([_load(source, settings, trust) for source in settings.bundles], settings.limit_rows)
     except BundleError as error:
         raise InputError(f"{error.reason}: {error.message}") from error
 
 
-def _load(source: BundleSource, settings: ServeSettings) -> ActiveBundle:
+def _load(source: BundleSource, settings: ServeSettings, trust: Trust) -> ActiveBundle:
     try:
         with source.path.open("rb") as file:
             content = file.read(MAX_BUNDLE_BYTES + 1)
@@ -66,7 +70,8 @@ def _load(source: BundleSource, settings: ServeSettings) -> ActiveBundle:
             f"cannot read gate bundle {source.path}: {error.strerror}; give --bundle another path"
         ) from error
     try:
-        return activate(content, source.model_name, settings.mode, settings.outside)
+        mode = source.mode or settings.mode
+        return activate(content, source.model_name, mode, settings.outside, modes=dict(source.modes), trust=trust)
     except BundleError as error:
         raise InputError(f"gate bundle {source.path}: {error.reason}: {error.message}") from error
 

@@ -1,9 +1,11 @@
 """The commands as a person types them: what they print, what they refuse and with which exit status."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -424,3 +426,103 @@ def test_diff_says_what_changed_and_answers_by_its_exit_status(run: Run, tmp_pat
     status, out, _ = run("diff", compiled, other, "--json")
     assert status == 1
     assert json.loads(out)["changes"][0] == {"where": "bundle", "what": "revision", "before": 1, "after": 2}
+
+
+def _settings(folder: Path, text: str) -> Path:
+    path = folder / "sidecar.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_config_check_says_whether_serve_would_start(run: Run, tmp_path: Path, compiled: Path) -> None:
+    path = _settings(
+        tmp_path, f"upstream: h:1\nbundles: [{{path: {compiled}, modes: {{brake-when-tailgating: off}}}}]\n"
+    )
+    assert run("config", "check", path) == (0, f"{path}: fine\n", "")
+    path = _settings(
+        tmp_path, f"upstream: h:1\nbundles: [{{path: {compiled}, modes: {{brake-when-tailgatin: off}}}}]\n"
+    )
+    _refused(run("config", "check", path), 2, str(compiled), "bundle_conflict", "brake-when-tailgating")
+    path = _settings(tmp_path, "upstream: h:1\nbundles: [none.gates]\n")
+    _refused(run("config", "check", path), 2, f"{tmp_path}/none.gates", "No such file")
+    assert run("config", "check", path, "--text-only") == (0, f"{path}: fine\n", "")
+    path = _settings(tmp_path, "upstream: h:1\nbundels: [none.gates]\n")
+    _refused(run("config", "check", path, "--text-only"), 2, f"{path}:2:1: ", "did you mean bundles?")
+    _refused(run("serve", "--config", path), 2, f"{path}:2:1: ", "did you mean bundles?")
+
+
+def test_config_check_names_what_is_missing(run: Run, tmp_path: Path) -> None:
+    path = _settings(tmp_path, "bundles: [none.gates]\n")
+    _refused(run("config", "check", path), 2, "upstream is not given", "GATE_UPSTREAM")
+    _refused(run("serve"), 2, "bundles is not given", "--bundle")
+    _refused(run("serve", "--bundle", "b.gates"), 2, "upstream is not given", "--upstream")
+
+
+def test_config_show_tells_what_holds_and_why(
+    run: Run, tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _settings(tmp_path, f"upstream: h:1\nbundles: [{compiled}]\n")
+    monkeypatch.setenv("GATE_MODE", "shadow")
+    monkeypatch.setenv("GATE_LISTNE", "h:2")
+    status, out, err = run("config", "show", path, "--row-limit", "7", "--no-allow-unsigned", "--trust", "ops.pub")
+    assert status == 0
+    assert err == "sidecar: note: environment variable GATE_LISTNE is no setting; did you mean GATE_LISTEN?\n"
+    for line in (f"upstream: h:1  # {path}:1:11", "mode: shadow  # GATE_MODE", "row_limit: 7  # flag --row-limit"):
+        assert line in out.splitlines()
+    assert "allow_unsigned: false  # flag --allow-unsigned" in out
+    assert run("config", "show", "--upstream", "h:1", "--bundle", "m=b.gates")[0] == 0
+
+
+def test_config_schema_and_reference_are_printed(run: Run) -> None:
+    assert json.loads(run("config", "schema")[1])["additionalProperties"] is False
+    assert run("config", "reference")[1].startswith("# Settings of `sidecar serve`")
+
+
+def test_only_bundles_of_trusted_signers_are_served(run: Run, tmp_path: Path, compiled: Path) -> None:
+    for name in ("ops", "stranger"):
+        run("keygen", "--output", tmp_path / name)
+        run("sign", compiled, "--key", tmp_path / name, "--output", tmp_path / f"{name}.gates")
+    path = _settings(tmp_path, "upstream: h:1\n")
+
+    def check(bundle: Path, *more: object) -> tuple[int, str, str]:
+        return run("config", "check", path, "--bundle", bundle, *more)
+
+    trust = ("--trust", tmp_path / "ops.pub")
+    assert check(compiled)[0] == 0
+    assert check(tmp_path / "ops.gates", *trust)[0] == 0
+    assert check(compiled, *trust, "--allow-unsigned")[0] == 0
+    _refused(check(compiled, *trust), 2, "bundle_unsigned", "sidecar sign")
+    _refused(check(tmp_path / "stranger.gates", *trust), 2, "bundle_signature", "not trusted here")
+    _refused(check(tmp_path / "stranger.gates", *trust, "--allow-unsigned"), 2, "bundle_signature")
+    _refused(check(tmp_path / "ops.gates"), 2, "bundle_signature", "trusted: none")
+    _refused(check(compiled, "--trust", tmp_path / "none.pub"), 2, "cannot read the key", "keygen")
+    _refused(check(compiled, "--no-allow-unsigned"), 2, "flag --allow-unsigned", "no bundle can be accepted")
+    content = bytearray((tmp_path / "ops.gates").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "forged.gates").write_bytes(content)
+    _refused(check(tmp_path / "forged.gates", *trust), 2, "bundle_signature", "does not fit")
+
+
+@pytest.mark.slow
+def test_serve_takes_its_settings_from_a_file(run: Run, tmp_path: Path, compiled: Path) -> None:
+    run("keygen", "--output", tmp_path / "ops")
+    run("sign", compiled, "--key", tmp_path / "ops", "--output", tmp_path / "b.gates")
+    bundle = "{path: b.gates, name: other, modes: {brake-when-tailgating: shadow}}"
+    text = f"upstream: 127.0.0.1:1\nadmin: 127.0.0.1:0\nbundles: [{bundle}]\ntrusted_keys: [ops.pub]\n"
+    path = _settings(tmp_path, text)
+    command = [sys.executable, "-m", "sidecar.cli", "serve", "--config", str(path), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stderr is not None
+            lines = iter(serving.stderr.readline, "")
+            started = next(line for line in lines if "listening on port" in line)
+            port = re.search(r"admin on port (\d+)", started)
+            assert port is not None
+            with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/status", timeout=10) as answer:
+                (model,) = json.load(answer)["models"]
+        finally:
+            serving.terminate()
+    assert model["model"] == "other"
+    modes = {each["id"]: each["mode"] for each in model["properties"]}
+    assert modes.pop("brake-when-tailgating") == "shadow"
+    assert set(modes.values()) == {"enforce"}

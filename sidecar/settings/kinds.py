@@ -1,0 +1,179 @@
+"""The kinds of values that settings have: how each is written, read and checked.
+
+A value is written in the same way in the file, in an environment variable and after a flag. Quantities carry their
+unit, so that nobody has to guess whether 30 means seconds or milliseconds.
+"""
+
+import dataclasses
+import enum
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sidecar.config import BundleSource, Outside
+from sidecar.gates.values import Mode
+from sidecar.properties.source import Complaint, shown, suggestion
+
+SECONDS_IN: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+BYTES_IN: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+LONGEST_SECONDS: Final = 7 * 24 * 3600.0
+"""Of a duration; longer ones are slips of the pen."""
+
+LARGEST_COUNT: Final = (1 << 31) - 1
+"""Of a number, and of bytes: what gRPC can hold."""
+
+LARGEST_PORT: Final = 65535
+
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|min|h)")
+_SIZE: Final = re.compile(r"([0-9]{1,10})(B|KiB|MiB|GiB)")
+_COUNT: Final = re.compile(r"[0-9]{1,10}")
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:/\[\]\s]+):([0-9]{1,5})")
+
+_Choice = TypeVar("_Choice", bound=enum.StrEnum)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of value.
+
+    Args:
+        name: for the reference, with the unit.
+        metavar: for ``--help``.
+        parse: the value that a text means; raises Complaint.
+        schema: JSON schema of how it stands in the file.
+        show: the text for a value; ``parse(show(value)) == value``. Of a bundle its parts are shown, each by itself.
+    """
+
+    name: str
+    metavar: str
+    parse: Callable[[str], Any]
+    schema: Mapping[str, object]
+    show: Callable[[Any], str] = str
+
+
+def seconds(text: str) -> float:
+    """A duration. Raises Complaint: no number with a unit, or longer than a week."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise Complaint(f"{shown(text)} is no duration: write a number with a unit, e.g. 500ms, 60s, 5m, 1h")
+    value = float(match[1]) * SECONDS_IN[match[2]]
+    if value > LONGEST_SECONDS:
+        raise Complaint(f"{shown(text)} is longer than a week; write a shorter duration")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    """A duration that is not zero. Raises Complaint."""
+    value = seconds(text)
+    if value == 0:
+        raise Complaint(f"{shown(text)} is no time at all; write a longer duration")
+    return value
+
+
+def show_seconds(value: float) -> str:
+    """A duration in the largest unit that gives a whole number."""
+    for unit in ("h", "m", "s", "ms"):
+        number = value / SECONDS_IN[unit]
+        if number == int(number) and (number or unit == "s") and seconds(f"{int(number)}{unit}") == value:
+            return f"{int(number)}{unit}"
+    return f"{value:.9f}".rstrip("0") + "s"
+
+
+def size(text: str) -> int:
+    """A number of bytes. Raises Complaint: no number with a unit, zero, or too large."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise Complaint(f"{shown(text)} is no size: write a whole number with a unit, e.g. 512KiB, 64MiB, 1GiB")
+    return _counted(text, int(match[1]) * BYTES_IN[match[2]], "bytes")
+
+
+def show_size(value: int) -> str:
+    """A size in the largest unit that gives a whole number."""
+    unit = max((unit for unit, factor in BYTES_IN.items() if value % factor == 0), key=BYTES_IN.__getitem__)
+    return f"{value // BYTES_IN[unit]}{unit}"
+
+
+def count(text: str) -> int:
+    """A positive whole number. Raises Complaint."""
+    if not _COUNT.fullmatch(text):
+        raise Complaint(f"{shown(text)} is no positive whole number; write one in digits")
+    return _counted(text, int(text), "")
+
+
+def _counted(text: str, value: int, unit: str) -> int:
+    if not 1 <= value <= LARGEST_COUNT:
+        raise Complaint(f"{shown(text)} is out of range: from 1 to {LARGEST_COUNT} {unit}".rstrip())
+    return value
+
+
+def address(text: str) -> str:
+    """``host:port``. Raises Complaint."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[2]) > LARGEST_PORT:
+        raise Complaint(
+            f"{shown(text)} is no address: write HOST:PORT, e.g. 127.0.0.1:9001, localhost:8001, [::1]:9001"
+        )
+    return text
+
+
+def boolean(text: str) -> bool:
+    """``true`` or ``false``. Raises Complaint."""
+    if text not in ("true", "false"):
+        raise Complaint(f"{shown(text)} is neither true nor false; write one of them")
+    return text == "true"
+
+
+def path(text: str) -> Path:
+    """A file's path. Raises Complaint."""
+    if not text or "\0" in text:
+        raise Complaint(f"{shown(text)} is no path; write that of a file")
+    return Path(text)
+
+
+def name(text: str) -> str:
+    """A name that is not empty. Raises Complaint."""
+    if not text:
+        raise Complaint("the name is empty; write one, or leave the key out")
+    return text
+
+
+def bundle(text: str) -> BundleSource:
+    """``[NAME=]PATH``. Raises Complaint."""
+    model_name, separator, rest = text.partition("=")
+    return BundleSource(path(rest), name(model_name)) if separator else BundleSource(path(text))
+
+
+def _choice(kind: type[_Choice]) -> Callable[[str], _Choice]:
+    def parse(text: str) -> _Choice:
+        if text not in list(kind):
+            raise Complaint(f"{shown(text)} is no choice; {suggestion(text, kind)}")
+        return kind(text)
+
+    return parse
+
+
+def _choices(kind: type[_Choice]) -> Kind:
+    return Kind(", ".join(kind), "|".join(kind), _choice(kind), {"enum": [*kind]})
+
+
+def _pattern(pattern: re.Pattern[str]) -> dict[str, object]:
+    return {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}
+
+
+_WITH_UNIT: Final = f"number with {', '.join(SECONDS_IN)}"
+_TEXT: Final = {"type": "string", "minLength": 1}
+_INTEGER: Final = {"type": "integer", "minimum": 1, "maximum": LARGEST_COUNT}
+
+ADDRESS: Final = Kind("address, HOST:PORT", "HOST:PORT", address, _pattern(_ADDRESS))
+DURATION: Final = Kind(f"duration above 0, {_WITH_UNIT}", "TIME", positive_seconds, _pattern(_DURATION), show_seconds)
+DURATION_OR_NONE: Final = Kind(f"duration, {_WITH_UNIT}", "TIME", seconds, _pattern(_DURATION), show_seconds)
+SIZE: Final = Kind(f"size, whole number with {', '.join(BYTES_IN)}", "SIZE", size, _pattern(_SIZE), show_size)
+COUNT: Final = Kind("whole number above 0", "N", count, _INTEGER)
+BOOLEAN: Final = Kind("true or false", "BOOL", boolean, {"type": "boolean"}, lambda value: str(value).lower())
+PATH: Final = Kind("path of a file", "FILE", path, _TEXT)
+NAME: Final = Kind("name", "NAME", name, _TEXT)
+BUNDLE: Final = Kind("bundle", "[NAME=]B.gates", bundle, _TEXT)
+MODE: Final = _choices(Mode)
+OUTSIDE: Final = _choices(Outside)

@@ -1,0 +1,104 @@
+"""The reference page of the settings, ``deploy/reference/settings.md``: ``sidecar config reference`` prints it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, assert_never
+
+from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Setting, Shape, default_text
+
+_HEAD: Final = """\
+# Settings of `sidecar serve`
+
+<!-- Written by `sidecar config reference`; a test compares it with the code. -->
+
+One YAML file holds them all: `sidecar serve --config sidecar.yaml`. An environment variable stands over the file, and
+a flag over both; a list is replaced as a whole. Relative paths in the file start at the file's folder, others at the
+working directory. Unknown keys, anchors, aliases and tags are refused. Several values of one environment variable
+have commas between them; the flags of lists may be repeated.
+
+`sidecar config check sidecar.yaml` says whether `serve` would start with it, and reads the bundles and keys that it
+names; with `--text-only` it leaves those alone. `sidecar config show sidecar.yaml` prints the settings in force and
+where each comes from. `sidecar config schema` prints a JSON schema for editors.
+"""
+
+_EXAMPLE: Final = """\
+## Example
+
+```yaml
+upstream: triton:8001
+listen: 0.0.0.0:9001
+admin: 0.0.0.0:9002
+bundles:
+  - assistant.gates
+  - path: planner.gates
+    name: planner-v2
+    mode: shadow
+    modes: {keep-lane: enforce}
+outside: refuse
+message_limit: 16MiB
+upstream_timeout: 500ms
+drain: 20s
+trusted_keys: [ops.pub]
+```
+"""
+
+_NOTES: Final = """\
+Units are written with the number: `ms`, `s`, `m` or `min`, `h` for durations, up to a week; `B`, `KiB`, `MiB`, `GiB`
+for sizes, up to 2 GiB less one byte.
+
+Where modes meet, the more special one holds: the property's, then the bundle's, then the sidecar's `mode`, then what
+the property file says. `mode` from the environment or a flag replaces all modes in the file.
+"""
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    rows = [
+        (
+            f"`{setting.name}`",
+            _kind(setting),
+            _default(setting),
+            f"`{setting.variable}`",
+            f"`{setting.flag}`",
+            setting.meaning,
+        )
+        for setting in SETTINGS
+    ]
+    parts = [(f"`{each.name}`", _kind(each), _default(each), each.meaning) for each in BUNDLE_SETTINGS]
+    return "\n".join(
+        [
+            _HEAD,
+            *_table(("setting", "value", "default", "environment", "flag", "meaning"), rows),
+            "",
+            "An item of `bundles` is `[NAME=]PATH`, or a mapping (in the file only) with these keys:",
+            "",
+            *_table(("key", "value", "default", "meaning"), parts),
+            "",
+            _NOTES,
+            _EXAMPLE.rstrip(),
+            "",
+        ]
+    )
+
+
+def _kind(setting: Setting) -> str:
+    match setting.shape:
+        case Shape.ONE:
+            return setting.kind.name
+        case Shape.LIST:
+            return f"list: {setting.kind.name}"
+        case Shape.PER_PROPERTY:
+            return f"by property id: {setting.kind.name}"
+        case _:
+            assert_never(setting.shape)
+
+
+def _default(setting: Setting) -> str:
+    text = default_text(setting)
+    return text if setting.unset or text in ("required", "none") else f"`{text}`"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"

@@ -1,0 +1,53 @@
+"""The settings file's JSON schema, for editors and for checks in a pipeline.
+
+It says what a file may look like; what it means (units, ranges, who stands over whom) ``sidecar config check`` knows.
+"""
+
+from collections.abc import Iterable
+from typing import Final, assert_never
+
+from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Setting, Shape, default_text, is_required
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, object]:
+    """The schema. Nothing is required in the file: environment and flags may give it."""
+    return {
+        "$schema": DIALECT,
+        "title": "Settings of sidecar serve",
+        **_mapping(SETTINGS, required=()),
+    }
+
+
+def _mapping(settings: Iterable[Setting], required: Iterable[str]) -> dict[str, object]:
+    document: dict[str, object] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {setting.name: _property(setting) for setting in settings},
+    }
+    names = list(required)
+    return {**document, "required": names} if names else document
+
+
+def _property(setting: Setting) -> dict[str, object]:
+    description = f"{setting.meaning} Default: {default_text(setting)}."
+    if is_required(setting):
+        description = f"{setting.meaning} Required."
+    match setting.shape:
+        case Shape.ONE:
+            return {"description": description, **setting.kind.schema}
+        case Shape.LIST:
+            return {"description": description, "type": "array", "minItems": 1, "items": _item(setting)}
+        case Shape.PER_PROPERTY:
+            values = dict(setting.kind.schema)
+            return {"description": description, "type": "object", "minProperties": 1, "additionalProperties": values}
+        case _:
+            assert_never(setting.shape)
+
+
+def _item(setting: Setting) -> dict[str, object]:
+    if setting.field != "bundles":
+        return dict(setting.kind.schema)
+    required = [part.name for part in BUNDLE_SETTINGS if is_required(part)]
+    return {"anyOf": [dict(setting.kind.schema), _mapping(BUNDLE_SETTINGS, required)]}

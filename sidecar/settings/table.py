@@ -1,0 +1,161 @@
+"""Every setting of ``sidecar serve``, once. Reading, ``--help``, the JSON schema and the reference all come from here.
+
+A new setting is a field of :class:`sidecar.config.ServeSettings` (or :class:`~sidecar.config.BundleSource`) and one
+row of these tables; a test holds that the two agree.
+"""
+
+import dataclasses
+import enum
+from typing import Any, Final
+
+from sidecar.config import BundleSource, ServeSettings
+from sidecar.settings import kinds
+from sidecar.settings.kinds import Kind
+
+PREFIX: Final = "GATE_"
+"""Of the environment variables."""
+
+
+class Shape(enum.Enum):
+    """How many values a setting has: one, a list, or one per property id."""
+
+    ONE = "one"
+    LIST = "list"
+    PER_PROPERTY = "per property"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Args:
+        name: in the file.
+        field: the field that it fills.
+        kind: of its value, or of each of its values.
+        meaning: what it is for, in one or two sentences.
+        unset: what holds where it is not given and the field's default is no value itself.
+        shape: see :class:`Shape`.
+        flag: of the command line.
+    """
+
+    name: str
+    field: str
+    kind: Kind
+    meaning: str
+    unset: str = ""
+    shape: Shape = Shape.ONE
+    flag: str = ""
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable; several values stand there with commas between them."""
+        return PREFIX + self.name.upper()
+
+
+def _setting(name: str, field: str, kind: Kind, meaning: str, **more: Any) -> Setting:
+    return Setting(name, field, kind, meaning, **{"flag": "--" + name.replace("_", "-"), **more})
+
+
+SETTINGS: Final = (
+    _setting(
+        "bundles",
+        "bundles",
+        kinds.BUNDLE,
+        "The gate bundles to activate, as sidecar compile wrote them; NAME: the served model's name, where it is not "
+        "the bundle's.",
+        shape=Shape.LIST,
+        flag="--bundle",
+    ),
+    _setting("upstream", "upstream", kinds.ADDRESS, "The model server's gRPC address."),
+    _setting(
+        "listen", "listen", kinds.ADDRESS, "Where clients call us; 0.0.0.0:9001 for other hosts too, port 0 picks one."
+    ),
+    _setting("admin", "admin", kinds.ADDRESS, "Where /metrics, /livez, /readyz and /status are served over HTTP."),
+    _setting(
+        "mode",
+        "mode",
+        kinds.MODE,
+        "Instead of every property's own mode; shadow records what would be done and changes nothing. Given by flag "
+        "or environment it also replaces the modes that the file gives to single bundles and properties.",
+        unset="each property's own",
+    ),
+    _setting("outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain."),
+    _setting(
+        "message_limit",
+        "limit_bytes",
+        kinds.SIZE,
+        "The largest message that is received from a client or from the upstream.",
+    ),
+    _setting(
+        "row_limit",
+        "limit_rows",
+        kinds.COUNT,
+        "The largest batch; it bounds how long the correction of one request can take.",
+    ),
+    _setting(
+        "upstream_timeout",
+        "upstream_timeout_seconds",
+        kinds.DURATION,
+        "How long the upstream may take where the client sets no deadline.",
+    ),
+    _setting(
+        "drain",
+        "drain_seconds",
+        kinds.DURATION_OR_NONE,
+        "How long calls in flight may go on after SIGTERM; keep it below the grace period of what stops us.",
+    ),
+    _setting(
+        "readiness_interval",
+        "readiness_interval_seconds",
+        kinds.DURATION,
+        "How often the upstream is asked whether the guarded models are ready.",
+    ),
+    _setting(
+        "trusted_keys",
+        "trusted_keys",
+        kinds.PATH,
+        "Public keys (the .pub files of sidecar keygen): bundles signed with one of them are accepted.",
+        shape=Shape.LIST,
+        flag="--trust",
+    ),
+    _setting(
+        "allow_unsigned",
+        "allow_unsigned",
+        kinds.BOOLEAN,
+        "Whether bundles without a signature are accepted too. A signature that is there must verify either way.",
+        unset="true without trusted_keys, false with",
+    ),
+)
+"""In the order in which they are shown."""
+
+BUNDLE_SETTINGS: Final = (
+    Setting("path", "path", kinds.PATH, "The file."),
+    Setting("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
+    Setting("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
+    Setting(
+        "modes",
+        "modes",
+        kinds.MODE,
+        "Of single properties, by id.",
+        unset="the bundle's mode",
+        shape=Shape.PER_PROPERTY,
+    ),
+)
+"""The keys of an item of ``bundles``, where it is written as a mapping."""
+
+_FIELDS: Final = {field.name: field for kind in (BundleSource, ServeSettings) for field in dataclasses.fields(kind)}
+
+
+def is_required(setting: Setting) -> bool:
+    """Whether there is no default."""
+    return _FIELDS[setting.field].default is dataclasses.MISSING
+
+
+def default_text(setting: Setting) -> str:
+    """What holds where nothing is given, for people."""
+    if is_required(setting):
+        return "required"
+    default = _FIELDS[setting.field].default
+    if setting.unset or setting.shape is not Shape.ONE:
+        return setting.unset or "none"
+    return setting.kind.show(default)

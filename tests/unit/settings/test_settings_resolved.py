@@ -1,0 +1,224 @@
+"""Where settings come from: the file with its places, the environment over it, flags over both."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import BundleSource, Outside, ServeSettings
+from sidecar.errors import InputError
+from sidecar.gates.values import Mode
+from sidecar.settings.file import MAX_FILE_BYTES
+from sidecar.settings.given import Level
+from sidecar.settings.resolve import resolve
+from sidecar.settings.show import render
+
+EVERYTHING = """\
+listen: 0.0.0.0:9001
+upstream: triton:8001
+admin: "[::1]:9002"
+bundles:
+  - a.gates
+  - other=b.gates
+  - path: /srv/c.gates
+    name: planner
+    mode: shadow
+    modes: {keep-lane: off, "9": enforce}
+mode: enforce
+outside: refuse
+message_limit: 16MiB
+row_limit: 100
+upstream_timeout: 500ms
+drain: 0s
+readiness_interval: 2m
+trusted_keys: [ops.pub]
+allow_unsigned: true
+"""
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "sidecar.yaml"
+    path.write_text(text)
+    return path
+
+
+def _complete(folder: Path) -> ServeSettings:
+    return ServeSettings(
+        bundles=(
+            BundleSource(folder / "a.gates"),
+            BundleSource(folder / "b.gates", "other"),
+            BundleSource(Path("/srv/c.gates"), "planner", Mode.SHADOW, (("keep-lane", Mode.OFF), ("9", Mode.ENFORCE))),
+        ),
+        upstream="triton:8001",
+        listen="0.0.0.0:9001",
+        admin="[::1]:9002",
+        mode=Mode.ENFORCE,
+        outside=Outside.REFUSE,
+        limit_bytes=16 << 20,
+        limit_rows=100,
+        upstream_timeout_seconds=0.5,
+        drain_seconds=0.0,
+        readiness_interval_seconds=120.0,
+        trusted_keys=(folder / "ops.pub",),
+        allow_unsigned=True,
+    )
+
+
+def test_the_file_can_give_every_setting(tmp_path: Path) -> None:
+    resolved = resolve(_file(tmp_path, EVERYTHING), {}, {})
+    assert resolved.settings == _complete(tmp_path)
+    assert all(given.level is Level.FILE for given in resolved.given.values())
+    assert resolved.given["upstream"].place == f"{tmp_path}/sidecar.yaml:2:11"
+
+
+def test_the_environment_can_give_every_setting() -> None:
+    environment = {
+        "GATE_BUNDLES": "a.gates,m=b.gates",
+        "GATE_UPSTREAM": "h:1",
+        "GATE_LISTEN": "h:2",
+        "GATE_ADMIN": "h:3",
+        "GATE_MODE": "shadow",
+        "GATE_OUTSIDE": "refuse",
+        "GATE_MESSAGE_LIMIT": "1KiB",
+        "GATE_ROW_LIMIT": "7",
+        "GATE_UPSTREAM_TIMEOUT": "1s",
+        "GATE_DRAIN": "2s",
+        "GATE_READINESS_INTERVAL": "3s",
+        "GATE_TRUSTED_KEYS": "a.pub,b.pub",
+        "GATE_ALLOW_UNSIGNED": "false",
+    }
+    resolved = resolve(None, environment, {})
+    sources = (BundleSource(Path("a.gates")), BundleSource(Path("b.gates"), "m"))
+    keys = (Path("a.pub"), Path("b.pub"))
+    assert resolved.settings == ServeSettings(
+        sources, "h:1", "h:2", "h:3", Mode.SHADOW, Outside.REFUSE, 1024, 7, 1.0, 2.0, 3.0, keys, False
+    )
+    assert {given.place for given in resolved.given.values()} == set(environment)
+
+
+def test_flags_stand_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
+    file = _file(tmp_path, "{upstream: file:1, listen: file:2, admin: file:3, bundles: [a.gates]}")
+    environment = {"GATE_LISTEN": "env:2", "GATE_ADMIN": "env:3"}
+    resolved = resolve(file, environment, {"admin": "flag:3", "mode": None})
+    settings = resolved.settings
+    assert (settings.upstream, settings.listen, settings.admin) == ("file:1", "env:2", "flag:3")
+    assert resolved.given["admin"].place == "flag --admin"
+    assert resolved.given["mode"].place == "default"
+
+
+def test_a_list_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    file = _file(tmp_path, "{upstream: h:1, bundles: [a.gates, b.gates]}")
+    resolved = resolve(file, {"GATE_BUNDLES": "c.gates"}, {})
+    assert resolved.settings.bundles == (BundleSource(Path("c.gates")),)
+
+
+@pytest.mark.parametrize("over", ["environment", "flag"])
+def test_a_mode_over_the_file_replaces_all_modes_in_it(tmp_path: Path, over: str) -> None:
+    environment, flags = ({"GATE_MODE": "enforce"}, {}) if over == "environment" else ({}, {"mode": Mode.ENFORCE})
+    settings = resolve(_file(tmp_path, EVERYTHING), environment, flags).settings
+    assert settings.mode is Mode.ENFORCE
+    assert all(source.mode is None and source.modes == () for source in settings.bundles)
+    assert settings.bundles[2].model_name == "planner"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1:1: the file is empty; expected settings such as upstream: HOST:PORT"),
+        ("upstrem: h:1", "1:1: the file: unknown key 'upstrem'; did you mean upstream?"),
+        ("upstream: h:1\nupstream: h:2", "2:1: the file: the key 'upstream' stands here twice"),
+        ("- upstream", "1:1: the file: expected keys with values"),
+        ("upstream: {host: h}", "1:11: upstream: expected a single value"),
+        ("upstream: h", "1:11: 'h' is no address"),
+        ("upstream: h:1\nbundles: a.gates", "2:10: bundles: expected a list"),
+        ("bundles:\n  - {name: m}", "2:5: bundles[0]: the key 'path' is missing"),
+        ("bundles:\n  - {path: m, mod: off}", "2:15: bundles[0]: unknown key 'mod'; did you mean mode?"),
+        ("bundles:\n  - path: m\n    modes: {a: of}", "3:16: 'of' is no choice; did you mean off?"),
+        ("bundles:\n  - path: m\n    modes: {a: off, a: off}", "3:21: modes: the key 'a' stands here twice"),
+        ("bundles:\n  - path: m\n    modes: off", "3:12: modes: expected keys with values"),
+        ("bundles:\n  - path: m\n    name: ''", "3:11: the name is empty"),
+        ("bundles: [[a]]", "1:11: bundles[0]: expected a single value"),
+        ("trusted_keys: []", "1:15: trusted_keys: expected a list with at least one item"),
+        ("mode: enforced", "1:7: 'enforced' is no choice; did you mean enforce?"),
+        ("message_limit: 64", "1:16: '64' is no size: write a whole number with a unit"),
+        ("drain: 10", "1:8: '10' is no duration: write a number with a unit"),
+        ("upstream_timeout: 0s", "1:19: '0s' is no time at all"),
+        ("row_limit: 0", "1:12: '0' is out of range"),
+        ("allow_unsigned: yes", "1:17: 'yes' is neither true nor false"),
+        ("upstream: &a h:1", "1:11: YAML: anchors and aliases are not read"),
+        ("upstream: !!str h:1", "1:11: YAML: tags are not read"),
+        ("upstream: [", "YAML: "),
+        ("allow_unsigned: false\nupstream: h:1\nbundles: [a]", "1:17: no bundle can be accepted"),
+        ("upstream: h:1", "bundles is not given: use --bundle [NAME=]B.gates, GATE_BUNDLES, or bundles: in "),
+        ("bundles: [a]", "upstream is not given: use --upstream HOST:PORT, GATE_UPSTREAM, or upstream: in "),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
+    path = _file(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        resolve(path, {}, {})
+    message = str(caught.value)
+    assert expected in message
+    assert str(path) in message
+    assert "\n" not in message
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the settings"):
+        resolve(tmp_path / "none.yaml", {}, {})
+    with pytest.raises(InputError, match="larger than"):
+        resolve(_file(tmp_path, "#" * (MAX_FILE_BYTES + 1)), {}, {})
+    (tmp_path / "latin.yaml").write_bytes(b"upstream: \xe4:1")
+    with pytest.raises(InputError, match="not UTF-8"):
+        resolve(tmp_path / "latin.yaml", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("GATE_DRAIN", "10", "environment variable GATE_DRAIN: '10' is no duration"),
+        ("GATE_MODE", "", "environment variable GATE_MODE: it is set and empty"),
+        ("GATE_TRUSTED_KEYS", "a.pub,", "environment variable GATE_TRUSTED_KEYS: '' is no path"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_told_by_name(variable: str, text: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve(None, {variable: text}, {})
+    assert expected in str(caught.value)
+
+
+def test_a_variable_nearly_like_a_setting_is_remarked_on_and_others_are_not() -> None:
+    environment = {"GATE_UPSTRAEM": "h:2", "GATE_SIDECAR_SERVICE_HOST": "10.0.0.1", "GATE_DATA": "/d", "HOME": "/"}
+    flags = {"upstream": "h:1", "bundles": (BundleSource(Path("a")),)}
+    notes = resolve(None, environment, flags).notes
+    assert notes == ("environment variable GATE_UPSTRAEM is no setting; did you mean GATE_UPSTREAM?",)
+
+
+def test_unsigned_bundles_are_accepted_where_nobody_is_trusted_and_otherwise_only_on_request() -> None:
+    bundles = (BundleSource(Path("a")),)
+    keys = (Path("ops.pub"),)
+    assert ServeSettings(bundles, "h:1").accepts_unsigned
+    assert not ServeSettings(bundles, "h:1", trusted_keys=keys).accepts_unsigned
+    assert ServeSettings(bundles, "h:1", trusted_keys=keys, allow_unsigned=True).accepts_unsigned
+    with pytest.raises(ValueError, match="no bundle can be accepted"):
+        ServeSettings(bundles, "h:1", allow_unsigned=False)
+
+
+@pytest.mark.parametrize(
+    "text", [EVERYTHING, "upstream: h:1\nbundles: ['a file.gates', \"{x}.gates\", 'J\u00fcrg: 1.gates', '#.gates']"]
+)
+def test_what_show_prints_is_a_file_that_means_the_same(tmp_path: Path, text: str) -> None:
+    first = resolve(_file(tmp_path, text), {}, {})
+    (tmp_path / "again").mkdir()
+    again = resolve(_file(tmp_path / "again", render(first)), {}, {})
+    assert again.settings == first.settings
+
+
+def test_show_says_where_each_setting_comes_from(tmp_path: Path) -> None:
+    file = _file(tmp_path, "upstream: h:1\nbundles: [/a.gates]")
+    lines = render(resolve(file, {"GATE_MODE": "shadow"}, {"outside": Outside.REFUSE})).splitlines()
+    assert f"upstream: h:1  # {file}:1:11" in lines
+    assert "mode: shadow  # GATE_MODE" in lines
+    assert "outside: refuse  # flag --outside" in lines
+    assert "message_limit: 64MiB  # default" in lines
+    assert "# allow_unsigned: true without trusted_keys, false with  # default" in lines
+    assert "  - {path: /a.gates}" in lines

@@ -1,0 +1,65 @@
+"""The table of settings against the values that it fills, and what is generated from it against the table."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from sidecar.config import BundleSource, ServeSettings
+from sidecar.settings.reference import reference
+from sidecar.settings.resolve import resolve
+from sidecar.settings.schema import schema
+from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Shape, default_text, is_required
+
+PAGE = Path(__file__).parents[3] / "deploy" / "reference" / "settings.md"
+
+
+def test_every_field_has_one_setting_and_every_setting_a_field() -> None:
+    for settings, kind in ((SETTINGS, ServeSettings), (BUNDLE_SETTINGS, BundleSource)):
+        assert sorted(setting.field for setting in settings) == sorted(field.name for field in dataclasses.fields(kind))
+        assert len({setting.name for setting in settings}) == len(settings)
+
+
+def test_flags_and_variables_are_distinct() -> None:
+    assert (
+        len({setting.flag for setting in SETTINGS}) == len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
+    )
+
+
+def test_what_has_no_default_that_can_be_shown_says_what_holds() -> None:
+    for settings, kind in ((SETTINGS, ServeSettings), (BUNDLE_SETTINGS, BundleSource)):
+        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+        for setting in settings:
+            assert setting.meaning.endswith(".")
+            assert bool(setting.unset) == (defaults[setting.field] is None) or setting.shape is not Shape.ONE
+
+
+def test_defaults_read_as_what_they_are() -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(ServeSettings)}
+    for setting in SETTINGS:
+        if setting.shape is Shape.ONE and not is_required(setting) and not setting.unset:
+            assert setting.kind.parse(default_text(setting)) == defaults[setting.field]
+
+
+def test_the_reference_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text() == reference(), "run: sidecar config reference > deploy/reference/settings.md"
+
+
+def test_the_example_on_the_reference_page_can_be_used(tmp_path: Path) -> None:
+    found = re.search(r"```yaml\n(.*?)```", reference(), re.DOTALL)
+    assert found is not None
+    path = tmp_path / "sidecar.yaml"
+    path.write_text(found[1])
+    assert len(resolve(path, {}, {}).settings.bundles) == 2
+
+
+def test_the_schema_knows_every_setting_and_nothing_else() -> None:
+    document = schema()
+    assert document["additionalProperties"] is False
+    assert list(document["properties"]) == [setting.name for setting in SETTINGS]
+    text, mapping = document["properties"]["bundles"]["items"]["anyOf"]
+    assert text["type"] == "string"
+    assert mapping["required"] == ["path"]
+    assert mapping["additionalProperties"] is False
+    assert list(mapping["properties"]) == [part.name for part in BUNDLE_SETTINGS]
+    assert mapping["properties"]["modes"]["additionalProperties"] == {"enum": ["enforce", "shadow", "off"]}
+    assert document["properties"]["trusted_keys"]["items"] == {"type": "string", "minLength": 1}
