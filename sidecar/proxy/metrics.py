@@ -39,7 +39,8 @@ class Metrics:
     """The counters of one sidecar."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # they would double the series, and nothing reads them
+        # They would double the series, and nothing reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: Final = CollectorRegistry()
         self._requests = self._counter("gate_requests", "ModelInfer requests by what became of them.", "outcome")
         self._rows = self._counter(

@@ -200,17 +200,10 @@ def _frame(answer: bytes) -> pb.ModelInferResponse:
     return message
 
 
-EMPTY_CONTENTS = pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="MLServer's raw answers carry an empty `contents`, which we refuse"
-)
-
-
 @pytest.mark.parametrize("form", [raw_request, typed_request])
 def test_violating_rows_are_corrected_and_all_else_is_the_servers_own(
-    guarded: Guarded, verified: Verified, form: Callable[..., pb.ModelInferRequest], record_property, request
+    guarded: Guarded, verified: Verified, form: Callable[..., pb.ModelInferRequest], record_property
 ):
-    if request.node.callspec.id == "mlserver-raw_request":
-        request.applymarker(EMPTY_CONTENTS)
     rng = np.random.default_rng(20261124)
     batches = _batches(verified, rng)
     messages = [form(rows, id=f"call {index}" if index % 2 else "") for index, rows in enumerate(batches)]
