@@ -30,7 +30,7 @@ def read_bundle(path: Path) -> tuple[bytes, Bundle]:
 
 
 def require_writable(path: Path) -> None:
-    """See before hours of work, rather than after them, that :func:`write_file_atomically` will do; raises as it does."""
+    """See before hours of work that :func:`write_file_atomically` will succeed after them; raises as it does."""
     with _temporary(path, 1) as temporary:
         temporary.touch(exist_ok=False)
 

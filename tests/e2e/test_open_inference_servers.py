@@ -202,7 +202,7 @@ def _frame(answer: bytes) -> pb.ModelInferResponse:
 
 @pytest.mark.parametrize("form", [raw_request, typed_request])
 def test_violating_rows_are_corrected_and_all_else_is_the_servers_own(
-    guarded: Guarded, verified: Verified, form: Callable[..., pb.ModelInferRequest], record_property
+    guarded: Guarded, verified: Verified, form: Callable[..., pb.ModelInferRequest], record_property, request
 ):
     rng = np.random.default_rng(20261124)
     batches = _batches(verified, rng)
