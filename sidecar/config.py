@@ -95,7 +95,10 @@ class ServeSettings:
         if self.drain_seconds < 0:
             raise ValueError(f"drain_seconds is {self.drain_seconds}; it must not be negative")
         if self.allow_unsigned is False and not self.trusted_keys:
-            raise ValueError("no bundle can be accepted: unsigned ones are not, and there are no trusted keys")
+            raise ValueError(
+                "allow_unsigned is false and there are no trusted_keys: no bundle can be accepted; give the public key "
+                "of who signs them, or allow unsigned ones"
+            )
 
     @property
     def accepts_unsigned(self) -> bool:

@@ -10,9 +10,10 @@ from sidecar.config import BundleSource
 from sidecar.errors import InputError
 from sidecar.properties.source import decode
 from sidecar.properties.yaml_nodes import Value, compose
+from sidecar.settings import kinds
 from sidecar.settings.given import Given, Level
 from sidecar.settings.kinds import Kind
-from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Setting, Shape
+from sidecar.settings.table import SETTINGS, Setting, Shape, is_required
 
 MAX_FILE_BYTES: Final = 1 << 20
 """A settings file has some hundred lines at most."""
@@ -55,9 +56,14 @@ def _value(setting: Setting, value: Value, folder: Path) -> Any:
         case Shape.LIST:
             return tuple(_item(setting, item, folder) for item in value.items())
         case Shape.PER_PROPERTY:
-            return tuple((name, _scalar(setting.kind, each, folder)) for name, each in value.entries().items())
+            return tuple(_of_property(setting, name, each, folder) for name, each in value.entries().items())
         case _:
             assert_never(setting.shape)
+
+
+def _of_property(setting: Setting, name: str, value: Value, folder: Path) -> tuple[str, Any]:
+    with value.source.at(value.index):
+        return kinds.name(name), _scalar(setting.kind, value, folder)
 
 
 def _scalar(kind: Kind, value: Value, folder: Path) -> Any:
@@ -66,14 +72,13 @@ def _scalar(kind: Kind, value: Value, folder: Path) -> Any:
 
 
 def _item(setting: Setting, value: Value, folder: Path) -> Any:
-    """An item of a list; a bundle's may be a mapping, where its modes can stand too."""
-    if setting.field != "bundles" or not value.is_mapping:
+    """An item of a list: a scalar, or a mapping where the setting has parts."""
+    if not setting.parts or not value.is_mapping:
         return _scalar(setting.kind, value, folder)
-    names = [part.name for part in BUNDLE_SETTINGS]
-    fields = value.fields(names[:1], names[1:])
-    return BundleSource(
-        **{part.field: _value(part, fields[part.name], folder) for part in BUNDLE_SETTINGS if part.name in fields}
-    )
+    required = [part.name for part in setting.parts if is_required(part)]
+    fields = value.fields(required, [part.name for part in setting.parts if not is_required(part)])
+    parts = [part for part in setting.parts if part.name in fields]
+    return setting.make(**{part.field: _value(part, fields[part.name], folder) for part in parts})
 
 
 def _rooted(value: Any, folder: Path) -> Any:

@@ -43,7 +43,8 @@ class Kind:
         metavar: for ``--help``.
         parse: the value that a text means; raises Complaint.
         schema: JSON schema of how it stands in the file.
-        show: the text for a value; ``parse(show(value)) == value``. Of a bundle its parts are shown, each by itself.
+        show: the text for a value, which parses as the same value; a path is shown absolute, to mean the same from
+            anywhere. Of a bundle its parts are shown, each by itself.
     """
 
     name: str
@@ -126,16 +127,18 @@ def boolean(text: str) -> bool:
 
 
 def path(text: str) -> Path:
-    """A file's path. Raises Complaint."""
-    if not text or "\0" in text:
-        raise Complaint(f"{shown(text)} is no path; write that of a file")
-    return Path(text)
+    """A file's path. Raises Complaint: empty, or with characters that cannot be shown."""
+    return Path(_printable(text, "path"))
 
 
 def name(text: str) -> str:
-    """A name that is not empty. Raises Complaint."""
-    if not text:
-        raise Complaint("the name is empty; write one, or leave the key out")
+    """A name. Raises Complaint: empty, or with characters that cannot be shown."""
+    return _printable(text, "name")
+
+
+def _printable(text: str, what: str) -> str:
+    if not text or not text.isprintable():
+        raise Complaint(f"{shown(text)} is no {what}: it is empty or has characters that cannot be shown")
     return text
 
 
@@ -172,7 +175,7 @@ DURATION_OR_NONE: Final = Kind(f"duration, {_WITH_UNIT}", "TIME", seconds, _patt
 SIZE: Final = Kind(f"size, whole number with {', '.join(BYTES_IN)}", "SIZE", size, _pattern(_SIZE), show_size)
 COUNT: Final = Kind("whole number above 0", "N", count, _INTEGER)
 BOOLEAN: Final = Kind("true or false", "BOOL", boolean, {"type": "boolean"}, lambda value: str(value).lower())
-PATH: Final = Kind("path of a file", "FILE", path, _TEXT)
+PATH: Final = Kind("path of a file", "FILE", path, _TEXT, lambda value: str(value.absolute()))
 NAME: Final = Kind("name", "NAME", name, _TEXT)
 BUNDLE: Final = Kind("bundle", "[NAME=]B.gates", bundle, _TEXT)
 MODE: Final = _choices(Mode)

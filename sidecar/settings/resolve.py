@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,17 @@ def _resolved(given: Mapping[str, Given], notes: tuple[str, ...]) -> Resolved:
     try:
         settings = ServeSettings(**values)
     except ValueError as error:
-        place = given["allow_unsigned"].place if "allow_unsigned" in given else "settings"
-        raise InputError(f"{place}: {error}; give trusted_keys (--trust KEY.pub), or allow unsigned ones") from None
+        raise _excluding(str(error), given) from None
     complete = {
         setting.name: given.get(setting.name) or Given(getattr(settings, setting.field), Level.DEFAULT, "default")
         for setting in SETTINGS
     }
     return Resolved(settings, complete, notes)
+
+
+def _excluding(message: str, given: Mapping[str, Given]) -> InputError:
+    """An error about values that do not go together, at the first that it names, in the settings' own names."""
+    names = {setting.field: setting.name for setting in SETTINGS}
+    told = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), message)
+    places = [given[word].place for word in re.findall(r"\w+", told) if word in given]
+    return InputError(": ".join([*places[:1], told]))

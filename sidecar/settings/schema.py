@@ -6,7 +6,7 @@ It says what a file may look like; what it means (units, ranges, who stands over
 from collections.abc import Iterable
 from typing import Final, assert_never
 
-from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Setting, Shape, default_text, is_required
+from sidecar.settings.table import SETTINGS, Setting, Shape, default_text, is_required
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -47,7 +47,7 @@ def _property(setting: Setting) -> dict[str, object]:
 
 
 def _item(setting: Setting) -> dict[str, object]:
-    if setting.field != "bundles":
+    if not setting.parts:
         return dict(setting.kind.schema)
-    required = [part.name for part in BUNDLE_SETTINGS if is_required(part)]
-    return {"anyOf": [dict(setting.kind.schema), _mapping(BUNDLE_SETTINGS, required)]}
+    required = [part.name for part in setting.parts if is_required(part)]
+    return {"anyOf": [dict(setting.kind.schema), _mapping(setting.parts, required)]}

@@ -6,6 +6,7 @@ row of these tables; a test holds that the two agree.
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from typing import Any, Final
 
 from sidecar.config import BundleSource, ServeSettings
@@ -36,6 +37,8 @@ class Setting:
         unset: what holds where it is not given and the field's default is no value itself.
         shape: see :class:`Shape`.
         flag: of the command line.
+        parts: the keys that a value has where the file writes it as a mapping.
+        make: the value that its parts make, by their fields.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Setting:
     unset: str = ""
     shape: Shape = Shape.ONE
     flag: str = ""
+    parts: "tuple[Setting, ...]" = ()
+    make: Callable[..., Any] = dict
 
     @property
     def variable(self) -> str:
@@ -56,6 +61,21 @@ def _setting(name: str, field: str, kind: Kind, meaning: str, **more: Any) -> Se
     return Setting(name, field, kind, meaning, **{"flag": "--" + name.replace("_", "-"), **more})
 
 
+BUNDLE_SETTINGS: Final = (
+    Setting("path", "path", kinds.PATH, "The file."),
+    Setting("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
+    Setting("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
+    Setting(
+        "modes",
+        "modes",
+        kinds.MODE,
+        "Of single properties, by id.",
+        unset="the bundle's mode",
+        shape=Shape.PER_PROPERTY,
+    ),
+)
+"""The keys of an item of ``bundles``, where it is written as a mapping."""
+
 SETTINGS: Final = (
     _setting(
         "bundles",
@@ -65,6 +85,8 @@ SETTINGS: Final = (
         "the bundle's.",
         shape=Shape.LIST,
         flag="--bundle",
+        parts=BUNDLE_SETTINGS,
+        make=BundleSource,
     ),
     _setting("upstream", "upstream", kinds.ADDRESS, "The model server's gRPC address."),
     _setting(
@@ -127,21 +149,6 @@ SETTINGS: Final = (
     ),
 )
 """In the order in which they are shown."""
-
-BUNDLE_SETTINGS: Final = (
-    Setting("path", "path", kinds.PATH, "The file."),
-    Setting("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
-    Setting("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
-    Setting(
-        "modes",
-        "modes",
-        kinds.MODE,
-        "Of single properties, by id.",
-        unset="the bundle's mode",
-        shape=Shape.PER_PROPERTY,
-    ),
-)
-"""The keys of an item of ``bundles``, where it is written as a mapping."""
 
 _FIELDS: Final = {field.name: field for kind in (BundleSource, ServeSettings) for field in dataclasses.fields(kind)}
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import BundleSource
@@ -88,12 +88,14 @@ def test_a_choice_that_is_none_is_answered_with_the_nearest() -> None:
         kinds.MODE.parse("shaddow")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7 * 24 * 3600 * 1000))
 def test_a_duration_that_is_shown_reads_as_the_same(milliseconds: int) -> None:
     value = milliseconds / 1000
     assert kinds.seconds(kinds.show_seconds(value)) == value
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2**31 - 1))
 def test_a_size_that_is_shown_reads_as_the_same(value: int) -> None:
     assert kinds.size(kinds.show_size(value)) == value
@@ -106,6 +108,7 @@ def test_durations_are_shown_in_whole_numbers_where_they_can(value: float, text:
     assert kinds.show_seconds(value) == text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12) | st.from_regex(r"[0-9]{1,3}(\.[0-9])?(ms|s|MiB|d)?", fullmatch=True))
 @pytest.mark.parametrize("kind", [kinds.DURATION_OR_NONE, kinds.SIZE, kinds.ADDRESS])
 def test_whatever_is_read_is_allowed_by_the_schema(kind: kinds.Kind, text: str) -> None:
