@@ -34,6 +34,7 @@ class Setting:
         field: the field that it fills.
         kind: of its value, or of each of its values.
         meaning: what it is for, in one or two sentences.
+        default: the field's; MISSING where a value is required.
         unset: what holds where it is not given and the field's default is no value itself.
         shape: see :class:`Shape`.
         flag: of the command line.
@@ -45,6 +46,7 @@ class Setting:
     field: str
     kind: Kind
     meaning: str
+    default: Any
     unset: str = ""
     shape: Shape = Shape.ONE
     flag: str = ""
@@ -58,14 +60,23 @@ class Setting:
 
 
 def _setting(name: str, field: str, kind: Kind, meaning: str, **more: Any) -> Setting:
-    return Setting(name, field, kind, meaning, **{"flag": "--" + name.replace("_", "-"), **more})
+    flag = "--" + name.replace("_", "-")
+    return Setting(name, field, kind, meaning, _default(ServeSettings, field), **{"flag": flag, **more})
+
+
+def _bundle_part(name: str, field: str, kind: Kind, meaning: str, **more: Any) -> Setting:
+    return Setting(name, field, kind, meaning, _default(BundleSource, field), **more)
+
+
+def _default(owner: type[ServeSettings | BundleSource], field: str) -> Any:
+    return next(each.default for each in dataclasses.fields(owner) if each.name == field)
 
 
 BUNDLE_SETTINGS: Final = (
-    Setting("path", "path", kinds.PATH, "The file."),
-    Setting("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
-    Setting("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
-    Setting(
+    _bundle_part("path", "path", kinds.PATH, "The file."),
+    _bundle_part("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
+    _bundle_part("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
+    _bundle_part(
         "modes",
         "modes",
         kinds.MODE,
@@ -150,19 +161,16 @@ SETTINGS: Final = (
 )
 """In the order in which they are shown."""
 
-_FIELDS: Final = {field.name: field for kind in (BundleSource, ServeSettings) for field in dataclasses.fields(kind)}
-
 
 def is_required(setting: Setting) -> bool:
     """Whether there is no default."""
-    return _FIELDS[setting.field].default is dataclasses.MISSING
+    return setting.default is dataclasses.MISSING
 
 
 def default_text(setting: Setting) -> str:
     """What holds where nothing is given, for people."""
     if is_required(setting):
         return "required"
-    default = _FIELDS[setting.field].default
     if setting.unset or setting.shape is not Shape.ONE:
         return setting.unset or "none"
-    return setting.kind.show(default)
+    return setting.kind.show(setting.default)
