@@ -52,7 +52,7 @@ def _given(setting: Setting, value: Value, folder: Path) -> Given:
 def _value(setting: Setting, value: Value, folder: Path) -> Any:
     match setting.shape:
         case Shape.ONE:
-            return _scalar(setting.kind, value, folder)
+            return _item(setting, value, folder)
         case Shape.LIST:
             return tuple(_item(setting, item, folder) for item in value.items())
         case Shape.PER_PROPERTY:
@@ -72,7 +72,7 @@ def _scalar(kind: Kind, value: Value, folder: Path) -> Any:
 
 
 def _item(setting: Setting, value: Value, folder: Path) -> Any:
-    """An item of a list: a scalar, or a mapping where the setting has parts."""
+    """One value: a scalar, or a mapping where the setting has parts."""
     if not setting.parts or not value.is_mapping:
         return _scalar(setting.kind, value, folder)
     required = [part.name for part in setting.parts if is_required(part)]

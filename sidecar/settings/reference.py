@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, assert_never
 
-from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Setting, Shape, default_text
+from sidecar.settings.table import SETTINGS, Setting, Shape, default_text
 
 _HEAD: Final = """\
 # Settings of `sidecar serve`
@@ -63,21 +63,26 @@ def reference() -> str:
         )
         for setting in SETTINGS
     ]
-    parts = [(f"`{each.name}`", _kind(each), _default(each), each.meaning) for each in BUNDLE_SETTINGS]
     return "\n".join(
         [
             _HEAD,
             *_table(("setting", "value", "default", "environment", "flag", "meaning"), rows),
             "",
-            "An item of `bundles` is `[NAME=]PATH`, or a mapping (in the file only) with these keys:",
-            "",
-            *_table(("key", "value", "default", "meaning"), parts),
-            "",
+            *(line for setting in SETTINGS if setting.parts for line in _parts(setting)),
             _NOTES,
             _EXAMPLE.rstrip(),
             "",
         ]
     )
+
+
+def _parts(setting: Setting) -> Iterator[str]:
+    whole = f"An item of `{setting.name}`" if setting.shape is Shape.LIST else f"`{setting.name}`"
+    yield f"{whole} is `{setting.kind.metavar}`, or a mapping (in the file only) with these keys:"
+    yield ""
+    rows = [(f"`{part.name}`", _kind(part), _default(part), part.meaning) for part in setting.parts]
+    yield from _table(("key", "value", "default", "meaning"), rows)
+    yield ""
 
 
 def _kind(setting: Setting) -> str:

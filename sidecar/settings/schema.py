@@ -36,7 +36,7 @@ def _property(setting: Setting) -> dict[str, object]:
         description = f"{setting.meaning} Required."
     match setting.shape:
         case Shape.ONE:
-            return {"description": description, **setting.kind.schema}
+            return {"description": description, **_item(setting)}
         case Shape.LIST:
             return {"description": description, "type": "array", "minItems": 1, "items": _item(setting)}
         case Shape.PER_PROPERTY:

@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sidecar.config import BundleSource
 from sidecar.settings.given import Given
 from sidecar.settings.resolve import Resolved
-from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Setting, Shape
+from sidecar.settings.table import SETTINGS, Setting, Shape
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9/._:=-]*(?<!:)")
 """Texts that YAML reads as they stand; all others are quoted."""
@@ -26,23 +25,20 @@ def _lines(setting: Setting, given: Given) -> Iterator[str]:
         yield f"{setting.name}:  # {given.place}"
         yield from (f"  - {_item(setting, value)}" for value in given.value)
     else:
-        yield f"{setting.name}: {_text(setting, given.value)}  # {given.place}"
+        yield f"{setting.name}: {_item(setting, given.value)}  # {given.place}"
 
 
 def _item(setting: Setting, value: Any) -> str:
-    if isinstance(value, BundleSource):
-        return f"{{{', '.join(_bundle_parts(value))}}}"
-    return _text(setting, value)
+    if not setting.parts:
+        return _text(setting, value)
+    parts = ((part, getattr(value, part.field)) for part in setting.parts)
+    return f"{{{', '.join(f'{part.name}: {_part(part, each)}' for part, each in parts if each not in (None, ()))}}}"
 
 
-def _bundle_parts(source: BundleSource) -> Iterator[str]:
-    for part in BUNDLE_SETTINGS:
-        value = getattr(source, part.field)
-        if part.shape is Shape.PER_PROPERTY and value:
-            modes = ", ".join(f"{_quoted(name)}: {part.kind.show(mode)}" for name, mode in value)
-            yield f"{part.name}: {{{modes}}}"
-        elif part.shape is Shape.ONE and value is not None:
-            yield f"{part.name}: {_text(part, value)}"
+def _part(part: Setting, value: Any) -> str:
+    if part.shape is Shape.PER_PROPERTY:
+        return f"{{{', '.join(f'{_quoted(name)}: {_text(part, each)}' for name, each in value)}}}"
+    return _text(part, value)
 
 
 def _text(setting: Setting, value: Any) -> str:
