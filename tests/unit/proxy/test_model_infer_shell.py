@@ -141,7 +141,7 @@ def test_a_large_request_is_checked_beside_the_loop():
     checked_at_once, answer = asyncio.run(ask_both())
     assert not checked_at_once
     assert answer.result == fixture.upstream.answers[MODEL_INFER]
-    large.infer.close()
+    fixture.infer.close()
 
 
 def test_an_unjudged_answer_is_counted_and_recorded(caplog):
