@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sidecar.errors import BundleError, CommandError
+from sidecar.errors import BundleError, CommandError, InputError
 
 if TYPE_CHECKING:
-    from sidecar.config import BundleSource
+    from sidecar.config import BundleSource, HttpSource
 
 _LARGEST_PORT = 65535
 
@@ -125,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         action="append",
         metavar="[NAME=]B.gates",
-        help="what compile wrote; NAME: the served model's name, where it is not the bundle's; repeatable",
+        help="what compile wrote, a folder of such files, or an http(s) URL, watched for changes; "
+        "NAME: the served model's name, where it is not the bundle's; repeatable",
     )
     serve.add_argument(
         "--upstream", required=True, type=_address, metavar="HOST:PORT", help="the model server's gRPC address"
@@ -245,11 +246,18 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bundle_source(text: str) -> "BundleSource":
-    from sidecar.config import BundleSource
+def _bundle_source(text: str) -> "BundleSource | HttpSource":
+    from sidecar.config import BundleSource, HttpSource
 
-    name, separator, path = text.partition("=")
-    return BundleSource(Path(path), name) if separator else BundleSource(Path(text))
+    name, separator, where = text.partition("=")
+    if not separator or "://" in name:  # a URL's own "=" comes late
+        name, where = "", text
+    if "://" not in where:
+        return BundleSource(Path(where), name or None)
+    try:
+        return HttpSource(where, name or None)
+    except ValueError as error:
+        raise InputError(f"--bundle {text}: {error}") from error
 
 
 def _model_server(arguments: argparse.Namespace) -> int:
