@@ -158,7 +158,10 @@ def _archive(install: TorchServeInstall, model: ServedModel, store: Path) -> Non
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     subprocess.run(
-        [plain_interpreter(), "-S", "-c", ARCHIVER, *words], env=os.environ | install.environment, check=True, timeout=60
+        [plain_interpreter(), "-S", "-c", ARCHIVER, *words],
+        env=os.environ | install.environment,
+        check=True,
+        timeout=60,
     )
 
 
