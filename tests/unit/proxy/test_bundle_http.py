@@ -1,12 +1,18 @@
 """Fetching bundles from a small HTTP server on loopback."""
 
 import contextlib
+import datetime
 import http.server
+import ipaddress
 import socket
+import ssl
 import threading
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.errors import BundleError, Reason
 from sidecar.proxy.bundle_http import HttpReader
@@ -49,6 +55,7 @@ def shelf():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    shelf.server = server
     shelf.url = f"http://127.0.0.1:{server.server_address[1]}/bundles/b.gates?v=1"
     yield shelf
     server.shutdown()
@@ -123,15 +130,75 @@ def test_a_body_that_drips_is_given_up_on(shelf):
     assert time.monotonic() - began < 2
 
 
+def test_headers_that_drip_are_given_up_on():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/b"
+
+        def drip():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        began = time.monotonic()
+        assert "not done in 0.3 s" in _refused(HttpReader(url, 0.3))
+        assert time.monotonic() - began < 2
+
+
 def test_a_server_that_says_nothing_is_given_up_on():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert "timed out" in _refused(HttpReader(f"http://127.0.0.1:{silent.getsockname()[1]}/b", 0.2))
+        assert "not done in 0.2 s" in _refused(HttpReader(f"http://127.0.0.1:{silent.getsockname()[1]}/b", 0.2))
 
 
 def test_nobody_there_is_said():
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     assert "ConnectionRefused" in _refused(HttpReader(f"http://127.0.0.1:{port}/b", 1.0))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that nobody vouches for, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bundles")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(made.public_bytes(pem) + secret)
+    return path
+
+
+def _with_tls(shelf, certificate) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    shelf.server.socket = context.wrap_socket(shelf.server.socket, server_side=True)
+    return shelf.url.replace("http:", "https:")
+
+
+def test_https_from_a_server_that_is_vouched_for(shelf, certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    reader = HttpReader(_with_tls(shelf, certificate), 5.0)
+    assert [reader.read(), reader.read()] == [b"one", None]
+
+
+def test_https_from_a_server_that_nobody_vouches_for_is_refused(shelf, certificate, monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert "CERTIFICATE_VERIFY_FAILED" in _refused(HttpReader(_with_tls(shelf, certificate), 5.0))
+    assert shelf.asked == []
 
 
 def test_what_speaks_no_http_is_said():
