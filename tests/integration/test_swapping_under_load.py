@@ -114,6 +114,21 @@ def test_the_poll_notices_a_change_by_itself(loop, upstream, tmp_path):
         wait_until(lambda: _level(running) == 2)
 
 
+def test_a_defect_in_a_look_does_not_end_the_watching(loop, upstream, tmp_path, monkeypatch, caplog):
+    path, made = _watching(tmp_path, upstream, bundle_poll_seconds=0.05)
+
+    def defect(_):
+        raise ZeroDivisionError("ours")
+
+    with sidecar(loop, made) as running:
+        monkeypatch.setattr(running.activation, "look", defect)
+        wait_until(lambda: "ZeroDivisionError" in caplog.text)
+        assert _level(running) == 1
+        monkeypatch.undo()
+        path.write_bytes(variant(2))
+        wait_until(lambda: _level(running) == 2)
+
+
 def test_before_the_first_bundle_the_answer_is_unavailable_and_then_it_comes(loop, upstream, tmp_path):
     folder = tmp_path / "later"
     folder.mkdir()

@@ -214,6 +214,21 @@ class TestFolder:
         assert watched.revisions == {"guarded": 3}
         assert (folder.name, Reason.BUNDLE_UNREADABLE) in watched.failing
 
+    def test_a_folder_that_cannot_be_listed_keeps_all_active(self, folder: Path, tmp_path: Path, monkeypatch):
+        def refuse(_):
+            raise PermissionError(13, "Permission denied")
+
+        state = tmp_path / "state"
+        state.mkdir()
+        (folder / "a.gates").write_bytes(variant(1))
+        watched = Fixture(BundleSource(folder), state_folder=state).start()
+        monkeypatch.setattr("sidecar.proxy.bundle_places.os.listdir", refuse)
+        watched.activation.look()
+        restarted = Fixture(BundleSource(folder), state_folder=state).start()
+        for each in (watched, restarted):
+            assert each.revisions == {"guarded": 3}
+            assert (folder.name, Reason.BUNDLE_UNREADABLE) in each.failing
+
     def test_a_config_maps_swap_is_noticed(self, folder: Path):
         """As the kubelet does it: a new folder, and a symbolic link replaced in one step."""
 
