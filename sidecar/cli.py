@@ -257,7 +257,7 @@ def _bundle_source(text: str) -> "BundleSource | HttpSource":
     try:
         return HttpSource(where, name or None)
     except ValueError as error:
-        raise InputError(f"--bundle {text}: {error}") from error
+        raise InputError(f"--bundle: {error}") from error  # not the URL: it may hold a password
 
 
 def _model_server(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,9 @@ through symbolic links, so that a ConfigMap's swap of ``..data`` is a change of 
 """
 
 import dataclasses
+import errno
 import os
+import stat
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -107,8 +109,11 @@ class FileReader:
     def read(self) -> bytes | None:
         """See :class:`Reader`."""
         try:
-            if self._seen is not None and self._seen == _stamp(self._path.stat()):
+            found = self._path.stat()
+            if self._seen is not None and self._seen == _stamp(found):
                 return None
+            if not stat.S_ISREG(found.st_mode):  # opening a pipe could wait for ever
+                raise OSError(errno.EINVAL, "it is no regular file")
             self._seen = None
             with self._path.open("rb") as file:
                 before, now = os.fstat(file.fileno()), time.time()

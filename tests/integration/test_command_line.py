@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from sidecar.cli import main
+from sidecar.cli import _bundle_source, main
+from sidecar.config import BundleSource, HttpSource
 from sidecar.demo.driving import MODEL_PATH, PROPERTIES_PATH
 
 Run = Callable[..., tuple[int, str, str]]
@@ -376,3 +377,23 @@ def test_a_port_in_use_is_an_operational_failure(compiled: Path) -> None:
             assert "Traceback" not in third.stderr
         finally:
             first.terminate()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("b.gates", BundleSource(Path("b.gates"))),
+        ("m=folder/b.gates", BundleSource(Path("folder/b.gates"), "m")),
+        ("https://host/b.gates?v=1", HttpSource("https://host/b.gates?v=1")),
+        ("m=http://host/b.gates?v=1", HttpSource("http://host/b.gates?v=1", "m")),
+    ],
+)
+def test_a_bundle_is_a_path_or_a_url_after_a_name(given: str, expected: BundleSource | HttpSource) -> None:
+    assert _bundle_source(given) == expected
+
+
+@pytest.mark.parametrize("given", ["ftp://host/b.gates", "m=https://me:secret@host/b.gates"])
+def test_a_url_that_bundles_are_not_fetched_from_is_refused(run: Run, given: str) -> None:
+    result = run("serve", "--bundle", given, "--upstream", "127.0.0.1:1")
+    _refused(result, 2, "--bundle", "http://")
+    assert "secret" not in result[2]

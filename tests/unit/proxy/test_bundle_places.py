@@ -93,6 +93,11 @@ class TestFile:
         aside.rename(path)
         assert reader.read() == b"one"
 
+    def test_a_pipe_is_refused_rather_than_waited_for(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "b.gates")
+        with pytest.raises(BundleError, match="no regular file"):
+            FileReader(tmp_path / "b.gates").read()
+
     def test_no_more_is_read_than_a_bundle_may_have(self, tmp_path: Path, monkeypatch):
         monkeypatch.setattr("sidecar.proxy.bundle_places.MAX_BUNDLE_BYTES", 4)
         path = tmp_path / "b.gates"
