@@ -6,6 +6,7 @@
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
 #   make bench-compile  how long compiling takes and how much it proves
+#   make bench-swap   bundles swapped by the thousand under load: no failed or mixed answer, and what it costs
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -21,7 +22,7 @@ GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo test test-fast coverage check format generate lock bench-proxy bench-compile clean
+.PHONY: help demo test test-fast coverage check format generate lock bench-proxy bench-compile bench-swap clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -62,6 +63,9 @@ bench-proxy: $(VENV)/dev.stamp
 
 bench-compile: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_compile.py
+
+bench-swap: $(VENV)/dev.stamp
+	$(BIN)/python tests/benchmarks/swap_under_load.py
 
 # -- for developers ----------------------------------------------------------------------------------------
 

@@ -280,11 +280,14 @@ def _resolve(arguments: argparse.Namespace) -> "Resolved":
 
 
 def _config_check(arguments: argparse.Namespace) -> int:
-    from sidecar.proxy.serve import load_bundles
+    import logging
+
+    from sidecar.proxy.serve import check_bundles
 
     settings = _resolve(arguments).settings
-    if not arguments.text_only:
-        load_bundles(settings)
+    logging.getLogger("sidecar").addHandler(logging.NullHandler())  # what it would log is told below
+    for failure in () if arguments.text_only else check_bundles(settings):
+        print(f"sidecar: note: {failure.place}: {failure.reason}: {failure.message}", file=sys.stderr)
     print(f"{arguments.config}: fine")
     return 0
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import urllib.parse
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,12 @@ DEFAULT_DRAIN_SECONDS: Final = 10.0
 DEFAULT_READINESS_INTERVAL_SECONDS: Final = 1.0
 """How often the upstream is asked whether the guarded models are ready; as often as a usual kubelet probe."""
 
+DEFAULT_BUNDLE_POLL_SECONDS: Final = 2.0
+"""How often the bundles' sources are looked at; a look at an unchanged file is one stat."""
+
+DEFAULT_BUNDLE_TIMEOUT_SECONDS: Final = 10.0
+"""How long fetching a bundle over HTTP may take in all."""
+
 
 class Outside(enum.StrEnum):
     """What happens to a request with a row that lies in no property's domain."""
@@ -32,19 +39,51 @@ class Outside(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class BundleSource:
-    """A gate bundle to activate.
+    """A gate bundle to activate, or a folder of them.
 
     Args:
-        path: the file.
+        path: the file, or a folder: every ``*.gates`` in it.
         model_name: the served model that it guards; None for the name in its manifest.
         mode: where not None, stands in for the sidecar's for this bundle.
-        modes: of single properties, by id; stand in for any other.
+        modes: of single properties, by id; stand in for any other. Every bundle of a folder must have them.
     """
 
     path: Path
     model_name: str | None = None
     mode: Mode | None = None
     modes: tuple[tuple[str, Mode], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpSource:
+    """A gate bundle to fetch and activate.
+
+    Args:
+        url: http or https, without credentials.
+        model_name, mode, modes: as for :class:`BundleSource`.
+    """
+
+    url: str
+    model_name: str | None = None
+    mode: Mode | None = None
+    modes: tuple[tuple[str, Mode], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _is_fetchable(self.url):  # it is not repeated in the message: it may hold a password
+            raise ValueError(
+                "a bundle's URL starts with http:// or https:// and a host, where needed with a port, and carries no "
+                "credentials, no spaces and no characters that cannot be shown"
+            )
+
+
+def _is_fetchable(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return is_web and parts.username is None and port != 0 and url.isprintable() and " " not in url
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +104,13 @@ class ServeSettings:
         readiness_interval_seconds: between two questions to the upstream.
         trusted_keys: files with the public keys of those whose signed bundles are accepted.
         allow_unsigned: whether bundles without a signature are accepted; None: if there are no trusted keys.
+        bundle_poll_seconds: between two looks at the bundles' sources.
+        bundle_timeout_seconds: for fetching one bundle over HTTP.
+        allow_rollback: whether a bundle may displace one of a higher revision.
+        state_folder: where the last good bundles are kept for a start without their source; None: nowhere.
     """
 
-    bundles: tuple[BundleSource, ...]
+    bundles: tuple[BundleSource | HttpSource, ...]
     upstream: str
     listen: str = "127.0.0.1:9001"
     admin: str = "127.0.0.1:9002"
@@ -80,6 +123,10 @@ class ServeSettings:
     readiness_interval_seconds: float = DEFAULT_READINESS_INTERVAL_SECONDS
     trusted_keys: tuple[Path, ...] = ()
     allow_unsigned: bool | None = None
+    bundle_poll_seconds: float = DEFAULT_BUNDLE_POLL_SECONDS
+    bundle_timeout_seconds: float = DEFAULT_BUNDLE_TIMEOUT_SECONDS
+    allow_rollback: bool = False
+    state_folder: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -89,6 +136,8 @@ class ServeSettings:
             ("limit_rows", self.limit_rows),
             ("upstream_timeout_seconds", self.upstream_timeout_seconds),
             ("readiness_interval_seconds", self.readiness_interval_seconds),
+            ("bundle_poll_seconds", self.bundle_poll_seconds),
+            ("bundle_timeout_seconds", self.bundle_timeout_seconds),
         ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")

@@ -48,6 +48,7 @@ class Reason(enum.StrEnum):
     UPSTREAM_OUTPUT_CONTENTS = "upstream_output_contents"
 
     # Acceptance and activation of a gate bundle, in the order in which the steps run.
+    BUNDLE_UNREADABLE = "bundle_unreadable"
     BUNDLE_TOO_LARGE = "bundle_too_large"
     BUNDLE_MAGIC = "bundle_magic"
     BUNDLE_VERSION = "bundle_version"
@@ -63,6 +64,7 @@ class Reason(enum.StrEnum):
     BUNDLE_SOURCES = "bundle_sources"
     BUNDLE_SELF_TEST = "bundle_self_test"
     BUNDLE_CONFLICT = "bundle_conflict"
+    BUNDLE_ROLLBACK = "bundle_rollback"
 
     # Ourselves.
     NOT_READY = "not_ready"

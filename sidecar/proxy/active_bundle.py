@@ -121,10 +121,12 @@ class ActiveModels:
     Args:
         bundles: by served model name.
         limit_rows: the largest batch that is accepted.
+        awaited: the sources that have not given any bundle yet.
     """
 
     bundles: Mapping[str, ActiveBundle]
     limit_rows: int = DEFAULT_LIMIT_ROWS
+    awaited: tuple[str, ...] = ()
 
 
 def active_models(bundles: Iterable[ActiveBundle], limit_rows: int = DEFAULT_LIMIT_ROWS) -> ActiveModels:

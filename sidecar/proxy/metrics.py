@@ -33,6 +33,7 @@ _GATE_BUCKETS: Final = (0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025
 
 _PROVED: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
 _REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith("bundle_"))
+_ACTIVATION_REASONS: Final = (*(reason for reason in Reason if reason.startswith("bundle_")), Reason.INTERNAL)
 
 
 class Metrics:
@@ -84,6 +85,29 @@ class Metrics:
         self._revision = Gauge(
             "gate_bundle_revision", "Revision of the active bundle.", ["model"], registry=self.registry
         )
+        self._activations = self._counter("gate_bundle_activations", "Bundles that became active.")
+        self._activated_at = Gauge(
+            "gate_bundle_last_activation_timestamp_seconds",
+            "When the active bundle became active, in Unix time.",
+            ["model"],
+            registry=self.registry,
+        )
+        self._activation_failures = Counter(
+            "gate_bundle_activation_failures",
+            "Bundles that were not activated, each counted once until it changes.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._failed_at = Gauge(
+            "gate_bundle_last_failure_timestamp_seconds",
+            "When a bundle was last not activated, in Unix time; 0 for never.",
+            registry=self.registry,
+        )
+        self._failing = Gauge(
+            "gate_bundle_failing_places",
+            "Places whose latest bundle is not active; what was active before still is.",
+            registry=self.registry,
+        )
         self._model_ready = Gauge(
             "gate_upstream_model_ready",
             "Whether the upstream says that the model is ready.",
@@ -102,13 +126,20 @@ class Metrics:
             self._requests.labels(NO_MODEL, outcome)
         for reason in _REQUEST_REASONS:
             self._refusals.labels(NO_MODEL, reason)
+        for reason in _ACTIVATION_REASONS:
+            self._activation_failures.labels(reason)
 
-    def bundle_activated(self, bundle: ActiveBundle) -> None:
-        """Announce a bundle, and make all its series exist."""
+    def bundle_activated(self, bundle: ActiveBundle, replaced: ActiveBundle | None = None) -> None:
+        """Announce a bundle in place of another one, and make all its series exist."""
         model = bundle.model_name
+        if replaced is not None:
+            self._info.remove(model, str(replaced.revision), replaced.digest)
+        else:
+            self._model_ready.labels(model).set(0)
+        self._activations.labels(model).inc()
+        self._activated_at.labels(model).set_to_current_time()
         self._info.labels(model, bundle.revision, bundle.digest).set(1)
         self._revision.labels(model).set(bundle.revision)
-        self._model_ready.labels(model).set(0)
         self._call_seconds.labels(model)
         self._gate_seconds.labels(model)
         for request_outcome in RequestOutcome:
@@ -121,6 +152,15 @@ class Metrics:
             self._refusals.labels(model, reason)
         for property_id in bundle.property_ids:
             self._initialise_property(model, property_id)
+
+    def bundle_failed(self, reason: Reason) -> None:
+        """Count a bundle that was not activated."""
+        self._activation_failures.labels(reason).inc()
+        self._failed_at.set_to_current_time()
+
+    def bundles_failing(self, count: int) -> None:
+        """Note at how many places the latest bundle is not active."""
+        self._failing.set(count)
 
     def _initialise_property(self, model: str, property_id: str) -> None:
         self._breaches.labels(model, property_id)

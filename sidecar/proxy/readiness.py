@@ -4,6 +4,7 @@ last answer, from any thread.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -31,6 +32,7 @@ class Readiness:
         self._interval_seconds = interval_seconds
         self._obstacles: Mapping[str, Obstacle | None] = {}
         self._draining = False
+        self._asking_now = asyncio.Event()
 
     @property
     def draining(self) -> bool:
@@ -59,16 +61,26 @@ class Readiness:
         """Why it may not; empty where it may."""
         if self._draining:
             return ("stopping",)
-        found = {name: self.obstacle(name) for name in self._registry.current.bundles}
-        if not found:
+        current = self._registry.current
+        found = {name: self.obstacle(name) for name in current.bundles}
+        if not found and not current.awaited:
             return ("no gate bundle is active",)
-        return tuple(f"{name}: {obstacle.why}" for name, obstacle in sorted(found.items()) if obstacle)
+        return (
+            *(f"no gate bundle is active from {source}" for source in current.awaited),
+            *(f"{name}: {obstacle.why}" for name, obstacle in sorted(found.items()) if obstacle),
+        )
+
+    def ask_now(self) -> None:
+        """Have the next question asked without waiting, for instance because other bundles are active."""
+        self._asking_now.set()
 
     async def keep_asking(self) -> None:
         """Ask until cancelled."""
         while True:
             await self.ask()
-            await asyncio.sleep(self._interval_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asking_now.wait(), self._interval_seconds)
+            self._asking_now.clear()
 
     async def ask(self) -> None:
         """Ask once about every guarded model."""

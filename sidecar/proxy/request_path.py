@@ -105,6 +105,10 @@ def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
     if not models.bundles:
         raise CallerError(Reason.NOT_READY, "no gate bundle is active")
     if model_name not in models.bundles:
+        if models.awaited:
+            raise CallerError(
+                Reason.NOT_READY, f"model {model_name!r} may be guarded once there is a bundle at {models.awaited}"
+            )
         raise CallerError(
             Reason.MODEL_NOT_GUARDED,
             f"no gate bundle is active for model {model_name!r}; guarded models: {', '.join(sorted(models.bundles))}",

@@ -1,29 +1,34 @@
 """Starting and stopping a sidecar: the one place where its parts are put together."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
-import datetime
+import functools
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-from sidecar.bundle.keys import read_trust
-from sidecar.bundle.limits import MAX_BUNDLE_BYTES
-from sidecar.bundle.signature import Trust
-from sidecar.config import BundleSource, ServeSettings
-from sidecar.errors import BundleError, InputError, OperationError
-from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels, Registry, activate, active_models
+from sidecar.config import ServeSettings
+from sidecar.errors import OperationError
+from sidecar.proxy.activation import Activation
+from sidecar.proxy.active_bundle import Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
+from sidecar.proxy.succession import Failure
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+SWITCH_INTERVAL_SECONDS: Final = 0.001
+"""How long a thread may keep the interpreter from the event loop, which has to get it several times for one call.
+Python's own 5 ms show in the calls' latency while a bundle of megabytes is accepted."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +38,8 @@ class RunningSidecar:
     Args:
         listen_port, admin_port: as bound.
         registry: the active bundles.
-        metrics, readiness: to look at.
+        activation, metrics, readiness: to look at.
+        look_now: looks for new bundles at once; to be called on the event loop.
         ended: waits until the gRPC server has ended; raises what ended it where that was not ``stop``.
         stop: drains and ends it: not ready at once, calls in flight get ``drain_seconds``.
     """
@@ -41,60 +47,82 @@ class RunningSidecar:
     listen_port: int
     admin_port: int
     registry: Registry
+    activation: Activation
     metrics: Metrics
     readiness: Readiness
+    look_now: Callable[[], None]
     ended: Callable[[], Awaitable[bool]]
     stop: Callable[[], Awaitable[None]]
 
 
-def load_bundles(settings: ServeSettings) -> ActiveModels:
-    """Activate the bundles of the settings.
+def check_bundles(settings: ServeSettings) -> Collection[Failure]:
+    """Look at the bundles as a start would, without serving anything and without keeping or using last good ones.
+
+    Returns:
+        What would not be active, and would not keep the sidecar from starting.
 
     Raises:
-        InputError: a file cannot be read, is no acceptable bundle, nobody trusted vouches for it, or two of them
-            guard one model.
+        InputError: see :class:`Activation` and :meth:`Activation.start`.
     """
-    trust = read_trust(settings.trusted_keys, settings.accepts_unsigned)
-    try:
-        return active_models([_load(source, settings, trust) for source in settings.bundles], settings.limit_rows)
-    except BundleError as error:
-        raise InputError(f"{error.reason}: {error.message}") from error
+    activation = Activation(dataclasses.replace(settings, state_folder=None), Registry(active_models([])), Metrics())
+    activation.start()
+    return activation.state.failures.keys()
 
 
-def _load(source: BundleSource, settings: ServeSettings, trust: Trust) -> ActiveBundle:
-    try:
-        with source.path.open("rb") as file:
-            content = file.read(MAX_BUNDLE_BYTES + 1)
-    except OSError as error:
-        raise InputError(
-            f"cannot read gate bundle {source.path}: {error.strerror}; give --bundle another path"
-        ) from error
-    try:
-        mode = source.mode or settings.mode
-        return activate(content, source.model_name, mode, settings.outside, modes=dict(source.modes), trust=trust)
-    except BundleError as error:
-        raise InputError(f"gate bundle {source.path}: {error.reason}: {error.message}") from error
+class _Watch:
+    """Looks at the bundles' sources again and again, in a thread of its own."""
+
+    def __init__(self, activation: Activation, readiness: Readiness, poll_seconds: float) -> None:
+        self._activation = activation
+        self._readiness = readiness
+        self._poll_seconds = poll_seconds
+        self._now = asyncio.Event()
+
+    def look_now(self) -> None:
+        """Look at once, also at what seems unchanged. To be called on the event loop."""
+        self._now.set()
+
+    async def keep_looking(self) -> None:
+        """Look until cancelled; a look under way is finished by its thread."""
+        loop = asyncio.get_running_loop()
+        thread = concurrent.futures.ThreadPoolExecutor(1, "activation")
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._now.wait(), self._poll_seconds)
+                asked = self._now.is_set()
+                self._now.clear()
+                await self._look(asked, functools.partial(loop.run_in_executor, thread))
+        finally:
+            thread.shutdown(wait=False)
+
+    async def _look(self, asked: bool, run: Callable[..., Awaitable[bool]]) -> None:
+        try:
+            if await run(self._activation.look, asked):
+                self._readiness.ask_now()
+        except Exception:  # what is active stays active, and the next look may do better
+            _LOGGER.exception("looking for new bundles failed")
+        if asked:
+            failing = len(self._activation.state.failures)
+            _LOGGER.info("looked for new bundles as asked; %d places give none that is active", failing)
 
 
 async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = None) -> RunningSidecar:
     """Start everything, here and now; ``upstream`` stands in for the one that the settings name.
 
     Raises:
-        InputError: see :func:`load_bundles`.
+        InputError: see :class:`Activation` and :meth:`Activation.start`.
         OperationError: an address cannot be bound.
     """
-    models = load_bundles(settings)
-    registry = Registry(models)
-    active_since = datetime.datetime.now(datetime.UTC)
+    registry = Registry(active_models([]))
     metrics = Metrics()
-    for bundle in models.bundles.values():
-        metrics.bundle_activated(bundle)
-        _LOGGER.info("bundle %s revision %d active for %s", bundle.digest[:12], bundle.revision, bundle.model_name)
+    activation = Activation(settings, registry, metrics)
+    activation.start()
     async with contextlib.AsyncExitStack() as stack:
         upstream = upstream or GrpcUpstream(settings.upstream, settings.limit_bytes)
         stack.push_async_callback(upstream.close)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
-        pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
+        pages = admin_pages(metrics, readiness, lambda: describe(activation.state, readiness, settings.upstream))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
         infer = ModelInfer(registry, upstream, metrics)
@@ -104,27 +132,40 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         await readiness.ask()
         asking = asyncio.create_task(readiness.keep_asking())
         stack.callback(asking.cancel)
+        watch = _Watch(activation, readiness, settings.bundle_poll_seconds)
+        looking = asyncio.create_task(watch.keep_looking())
+        stack.callback(looking.cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
         stack.callback(readiness.drain)
         return RunningSidecar(
-            listen_port, admin.port, registry, metrics, readiness, server.wait_for_termination, stack.pop_all().aclose
+            listen_port,
+            admin.port,
+            registry,
+            activation,
+            metrics,
+            readiness,
+            watch.look_now,
+            server.wait_for_termination,
+            stack.pop_all().aclose,
         )
 
 
 async def serve(settings: ServeSettings) -> None:
-    """Run a sidecar until SIGTERM or SIGINT, then drain it.
+    """Run a sidecar until SIGTERM or SIGINT, then drain it. On SIGHUP it looks for new bundles at once.
 
     Raises:
         InputError, OperationError: see :func:`start_sidecar`.
         OperationError: the gRPC server broke off. Who supervises the process has to start it again: it must not
             stay there alive and deaf.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     running = await start_sidecar(settings)
+    loop.add_signal_handler(signal.SIGHUP, running.look_now)
     ports = running.listen_port, running.admin_port
     _LOGGER.info("listening on port %d, admin on port %d, upstream %s", *ports, settings.upstream)
     ended = asyncio.create_task(_ended(running))

@@ -1,15 +1,16 @@
-"""What /status says: which bundles are active since when, in which modes, and what keeps us from being ready."""
+"""What /status says: which bundles are active since when, in which modes, why others are not, and what keeps us
+from being ready.
+"""
 
 import datetime
 import importlib.metadata
 
-from sidecar.proxy.active_bundle import ActiveBundle, Registry
+from sidecar.proxy.activation import ActivationState
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.succession import Guard
 
 
-def describe(
-    registry: Registry, readiness: Readiness, upstream: str, active_since: datetime.datetime
-) -> dict[str, object]:
+def describe(state: ActivationState, readiness: Readiness, upstream: str) -> dict[str, object]:
     """The document, as JSON values."""
     why = readiness.why
     return {
@@ -18,20 +19,33 @@ def describe(
         "why": list(why),
         "draining": readiness.draining,
         "upstream": upstream,
-        "active_since": active_since.isoformat(timespec="seconds"),
         "models": [
-            {**_describe_bundle(bundle), "upstream_ready": readiness.model_ready(name)}
-            for name, bundle in sorted(registry.current.bundles.items())
+            {**_describe_guard(guard), "upstream_ready": readiness.model_ready(name)}
+            for name, guard in sorted(state.guards.items())
         ],
+        "not_active": [
+            {"place": failure.place, "reason": failure.reason, "message": failure.message, "since": _time(since)}
+            for failure, since in sorted(state.failures.items(), key=lambda each: each[0].place)
+        ],
+        "last_good_error": state.last_good_error,
+        "looked_at": None if state.looked_at is None else _time(state.looked_at),
     }
 
 
-def _describe_bundle(bundle: ActiveBundle) -> dict[str, object]:
+def _time(moment: datetime.datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _describe_guard(guard: Guard) -> dict[str, object]:
+    bundle = guard.bundle
     manifest = bundle.bundle.manifest
     return {
         "model": bundle.model_name,
         "digest": bundle.digest,
         "revision": bundle.revision,
+        "place": guard.place,
+        "active_since": _time(guard.since),
+        "is_last_good": guard.is_last_good,
         "model_digest": manifest.model_digest,
         "arithmetic": manifest.arithmetic,
         "outside": bundle.outside,

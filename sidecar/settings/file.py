@@ -78,6 +78,10 @@ def _item(setting: Setting, value: Value, folder: Path) -> Any:
     required = [part.name for part in setting.parts if is_required(part)]
     fields = value.fields(required, [part.name for part in setting.parts if not is_required(part)])
     parts = [part for part in setting.parts if part.name in fields]
+    alternatives = [name for name in setting.exactly_one if name in fields]
+    if setting.exactly_one and len(alternatives) != 1:
+        got = " and ".join(alternatives) or "none of them"
+        raise value.error(f"got {got}; give one of {', '.join(setting.exactly_one)}")
     return setting.make(**{part.field: _value(part, fields[part.name], folder) for part in parts})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sidecar.config import BundleSource, Outside
+from sidecar.config import BundleSource, HttpSource, Outside
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
 
@@ -29,6 +29,7 @@ LARGEST_PORT: Final = 65535
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|min|h)")
 _SIZE: Final = re.compile(r"([0-9]{1,10})(B|KiB|MiB|GiB)")
 _COUNT: Final = re.compile(r"[0-9]{1,10}")
+_URL: Final = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://.+")
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:/\[\]\s]+):([0-9]{1,5})")
 
 _Choice = TypeVar("_Choice", bound=enum.StrEnum)
@@ -142,10 +143,23 @@ def _printable(text: str, what: str) -> str:
     return text
 
 
-def bundle(text: str) -> BundleSource:
-    """``[NAME=]PATH``. Raises Complaint."""
-    model_name, separator, rest = text.partition("=")
-    return BundleSource(path(rest), name(model_name)) if separator else BundleSource(path(text))
+def url(text: str) -> str:
+    """An address on the web to fetch a bundle from. Raises Complaint, without the text: it may hold a password."""
+    try:
+        return HttpSource(text).url
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+
+
+def bundle(text: str) -> BundleSource | HttpSource:
+    """``[NAME=]PATH`` or ``[NAME=]URL``. Raises Complaint."""
+    given, separator, where = text.partition("=")
+    if not separator or "://" in given:  # a URL has its own "=" after "://"
+        given, where = "", text
+    model_name = name(given) if where is not text else None
+    if "://" in where:
+        return HttpSource(url(where), model_name)
+    return BundleSource(path(where), model_name)
 
 
 def _choice(kind: type[_Choice]) -> Callable[[str], _Choice]:
@@ -175,8 +189,9 @@ DURATION_OR_NONE: Final = Kind(f"duration, {_WITH_UNIT}", "TIME", seconds, _patt
 SIZE: Final = Kind(f"size, whole number with {', '.join(BYTES_IN)}", "SIZE", size, _pattern(_SIZE), show_size)
 COUNT: Final = Kind("whole number above 0", "N", count, _INTEGER)
 BOOLEAN: Final = Kind("true or false", "BOOL", boolean, {"type": "boolean"}, lambda value: str(value).lower())
-PATH: Final = Kind("path of a file", "FILE", path, _TEXT, lambda value: str(value.absolute()))
+PATH: Final = Kind("path", "PATH", path, _TEXT, lambda value: str(value.absolute()))
 NAME: Final = Kind("name", "NAME", name, _TEXT)
+URL: Final = Kind("URL, http or https", "URL", url, _pattern(_URL))
 BUNDLE: Final = Kind("bundle", "[NAME=]B.gates", bundle, _TEXT)
 MODE: Final = _choices(Mode)
 OUTSIDE: Final = _choices(Outside)

@@ -16,8 +16,8 @@ working directory. Unknown keys, anchors, aliases and tags are refused. Several 
 have commas between them; the flags of lists may be repeated.
 
 `sidecar config check sidecar.yaml` says whether `serve` would start with it, and reads the bundles and keys that it
-names; with `--text-only` it leaves those alone. `sidecar config show sidecar.yaml` prints the settings in force and
-where each comes from. `sidecar config schema` prints a JSON schema for editors.
+names (last good ones are left out); with `--text-only` it leaves those alone. `sidecar config show sidecar.yaml`
+prints the settings in force and where each comes from. `sidecar config schema` prints a JSON schema for editors.
 """
 
 _EXAMPLE: Final = """\
@@ -78,7 +78,9 @@ def reference() -> str:
 
 def _parts(setting: Setting) -> Iterator[str]:
     whole = f"An item of `{setting.name}`" if setting.shape is Shape.LIST else f"`{setting.name}`"
-    yield f"{whole} is `{setting.kind.metavar}`, or a mapping (in the file only) with these keys:"
+    alternatives = ", ".join(f"`{name}`" for name in setting.exactly_one)
+    more = f", exactly one of {alternatives} among them" if alternatives else ""
+    yield f"{whole} is `{setting.kind.metavar}`, or a mapping (in the file only) with these keys{more}:"
     yield ""
     rows = [(f"`{part.name}`", _kind(part), _default(part), part.meaning) for part in setting.parts]
     yield from _table(("key", "value", "default", "meaning"), rows)

@@ -50,4 +50,7 @@ def _item(setting: Setting) -> dict[str, object]:
     if not setting.parts:
         return dict(setting.kind.schema)
     required = [part.name for part in setting.parts if is_required(part)]
-    return {"anyOf": [dict(setting.kind.schema), _mapping(setting.parts, required)]}
+    mapping = _mapping(setting.parts, required)
+    if setting.exactly_one:
+        mapping["oneOf"] = [{"required": [name]} for name in setting.exactly_one]
+    return {"anyOf": [dict(setting.kind.schema), mapping]}

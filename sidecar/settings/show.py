@@ -31,7 +31,7 @@ def _lines(setting: Setting, given: Given) -> Iterator[str]:
 def _item(setting: Setting, value: Any) -> str:
     if not setting.parts:
         return _text(setting, value)
-    parts = ((part, getattr(value, part.field)) for part in setting.parts)
+    parts = ((part, getattr(value, part.field, None)) for part in setting.parts)
     return f"{{{', '.join(f'{part.name}: {_part(part, each)}' for part, each in parts if each not in (None, ()))}}}"
 
 

@@ -1,7 +1,7 @@
 """Every setting of ``sidecar serve``, once. Reading, ``--help``, the JSON schema and the reference all come from here.
 
-A new setting is a field of :class:`sidecar.config.ServeSettings` (or :class:`~sidecar.config.BundleSource`) and one
-row of these tables; a test holds that the two agree.
+A new setting is a field of :class:`sidecar.config.ServeSettings` (or of :class:`~sidecar.config.BundleSource` and
+:class:`~sidecar.config.HttpSource`) and one row of these tables; a test holds that the two agree.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-from sidecar.config import BundleSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ServeSettings
 from sidecar.settings import kinds
 from sidecar.settings.kinds import Kind
 
@@ -39,6 +39,7 @@ class Setting:
         shape: see :class:`Shape`.
         flag: of the command line.
         parts: the keys that a value has where the file writes it as a mapping.
+        exactly_one: the parts of which one must be given, and no other.
         make: the value that its parts make, by their fields.
     """
 
@@ -51,6 +52,7 @@ class Setting:
     shape: Shape = Shape.ONE
     flag: str = ""
     parts: "tuple[Setting, ...]" = ()
+    exactly_one: tuple[str, ...] = ()
     make: Callable[..., Any] = dict
 
     @property
@@ -68,19 +70,24 @@ def _bundle_part(name: str, field: str, kind: Kind, meaning: str, **more: Any) -
     return Setting(name, field, kind, meaning, _default(BundleSource, field), **more)
 
 
+def _bundle_source(**fields: Any) -> BundleSource | HttpSource:
+    return HttpSource(**fields) if "url" in fields else BundleSource(**fields)
+
+
 def _default(owner: type[ServeSettings | BundleSource], field: str) -> Any:
     return next(each.default for each in dataclasses.fields(owner) if each.name == field)
 
 
 BUNDLE_SETTINGS: Final = (
-    _bundle_part("path", "path", kinds.PATH, "The file."),
+    Setting("path", "path", kinds.PATH, "A file, or a folder: every *.gates in it.", None, unset="none"),
+    Setting("url", "url", kinds.URL, "Where to fetch it, http or https.", None, unset="none"),
     _bundle_part("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
     _bundle_part("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
     _bundle_part(
         "modes",
         "modes",
         kinds.MODE,
-        "Of single properties, by id.",
+        "Of single properties, by id; every bundle of a folder must have them.",
         unset="the bundle's mode",
         shape=Shape.PER_PROPERTY,
     ),
@@ -92,12 +99,13 @@ SETTINGS: Final = (
         "bundles",
         "bundles",
         kinds.BUNDLE,
-        "The gate bundles to activate, as sidecar compile wrote them; NAME: the served model's name, where it is not "
-        "the bundle's.",
+        "The gate bundles to activate, as sidecar compile wrote them: files, folders of them, or http(s) URLs, watched "
+        "for changes; NAME: the served model's name, where it is not the bundle's.",
         shape=Shape.LIST,
         flag="--bundle",
         parts=BUNDLE_SETTINGS,
-        make=BundleSource,
+        exactly_one=("path", "url"),
+        make=_bundle_source,
     ),
     _setting("upstream", "upstream", kinds.ADDRESS, "The model server's gRPC address."),
     _setting(
@@ -157,6 +165,31 @@ SETTINGS: Final = (
         kinds.BOOLEAN,
         "Whether bundles without a signature are accepted too. A signature that is there must verify either way.",
         unset="true without trusted_keys, false with",
+    ),
+    _setting(
+        "bundle_poll",
+        "bundle_poll_seconds",
+        kinds.DURATION,
+        "How often the bundles' places are looked at; SIGHUP makes us look at once.",
+    ),
+    _setting(
+        "bundle_timeout",
+        "bundle_timeout_seconds",
+        kinds.DURATION,
+        "How long fetching one bundle from a URL may take in all.",
+    ),
+    _setting(
+        "allow_rollback",
+        "allow_rollback",
+        kinds.BOOLEAN,
+        "Whether a bundle may take the place of one with a higher revision.",
+    ),
+    _setting(
+        "state_folder",
+        "state_folder",
+        kinds.PATH,
+        "A folder for the last good bundles, which stand in at a start whose sources are missing or bad.",
+        unset="none",
     ),
 )
 """In the order in which they are shown."""

@@ -451,6 +451,23 @@ def test_config_check_says_whether_serve_would_start(run: Run, tmp_path: Path, c
     _refused(run("serve", "--config", path), 2, f"{path}:2:1: ", "did you mean bundles?")
 
 
+def test_config_check_notes_what_would_not_be_active_and_keeps_nothing(
+    run: Run, tmp_path: Path, compiled: Path
+) -> None:
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "a.gates").write_bytes(b"nonsense")
+    (tmp_path / "state").mkdir()
+    path = _settings(
+        tmp_path, f"upstream: h:1\nstate_folder: state\nbundles: [{compiled}, bundles, 'http://127.0.0.1:1/b']\n"
+    )
+    status, out, err = run("config", "check", path)
+    assert (status, out) == (0, f"{path}: fine\n")
+    bad, gone = err.splitlines()
+    assert bad.startswith(f"sidecar: note: {tmp_path}/bundles/a.gates: bundle_magic: ")
+    assert gone.startswith("sidecar: note: http://127.0.0.1:1/b: bundle_unreadable: ")
+    assert not list((tmp_path / "state").iterdir())
+
+
 def test_config_check_names_what_is_missing(run: Run, tmp_path: Path) -> None:
     path = _settings(tmp_path, "bundles: [none.gates]\n")
     _refused(run("config", "check", path), 2, "upstream is not given", "GATE_UPSTREAM")
@@ -526,3 +543,12 @@ def test_serve_takes_its_settings_from_a_file(run: Run, tmp_path: Path, compiled
     modes = {each["id"]: each["mode"] for each in model["properties"]}
     assert modes.pop("brake-when-tailgating") == "shadow"
     assert set(modes.values()) == {"enforce"}
+
+
+@pytest.mark.parametrize("given", ["ftp://host/b.gates", "m=https://me:secret@host/b.gates"])
+def test_a_url_that_bundles_are_not_fetched_from_is_refused(run: Run, given: str) -> None:
+    status, out, err = run("serve", "--bundle", given, "--upstream", "127.0.0.1:1")
+    assert (status, out) == (2, "")
+    assert err.startswith("sidecar serve: argument --bundle: a bundle's URL starts with http://")
+    assert err.count("\n") == 1
+    assert "secret" not in err

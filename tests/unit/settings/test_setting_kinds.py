@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.config import BundleSource
+from sidecar.config import BundleSource, HttpSource
 from sidecar.properties.source import Complaint
 from sidecar.settings import kinds
 
@@ -78,9 +78,32 @@ def test_only_true_and_false_are_booleans(text: str) -> None:
 def test_a_bundle_is_a_path_with_a_name_or_without() -> None:
     assert kinds.bundle("a/b.gates") == BundleSource(Path("a/b.gates"))
     assert kinds.bundle("m=a=b.gates") == BundleSource(Path("a=b.gates"), "m")
-    for text in ("", "=b.gates", "m=", "a\0"):
+    assert kinds.bundle("m=http://host/b.gates?v=1") == HttpSource("http://host/b.gates?v=1", "m")
+    assert kinds.bundle("https://host:8443/b.gates?v=1") == HttpSource("https://host:8443/b.gates?v=1")
+    for text in ("", "=b.gates", "m=", "a\0", "=http://h/b"):
         with pytest.raises(Complaint):
             kinds.bundle(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ftp://secret/b",
+        "http:///secret",
+        "https://me:secret@host/b",
+        "http://host:secret/b",
+        "http://host:0/secret",
+        "http://host:65536/secret",
+        "http://[secret/b",
+        "http://host/secret\n",
+        " http://host/secret",
+    ],
+)
+def test_a_url_that_bundles_are_not_fetched_from_is_refused_and_not_repeated(text: str) -> None:
+    for read in (kinds.url, kinds.bundle):
+        with pytest.raises(Complaint, match="starts with http://") as caught:
+            read(text)
+        assert "secret" not in str(caught.value)
 
 
 def test_a_choice_that_is_none_is_answered_with_the_nearest() -> None:

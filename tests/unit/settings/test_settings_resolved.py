@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import BundleSource, Outside, ServeSettings
+from sidecar.config import BundleSource, HttpSource, Outside, ServeSettings
 from sidecar.errors import InputError
 from sidecar.gates.values import Mode
 from sidecar.settings.file import MAX_FILE_BYTES
@@ -23,6 +23,8 @@ bundles:
     name: planner
     mode: shadow
     modes: {keep-lane: off, "9": enforce}
+  - lane=https://host/d.gates?v=1
+  - {url: "http://host/e.gates", mode: off, modes: {keep-lane: shadow}}
 mode: enforce
 outside: refuse
 message_limit: 16MiB
@@ -32,6 +34,10 @@ drain: 0s
 readiness_interval: 2m
 trusted_keys: [ops.pub]
 allow_unsigned: true
+bundle_poll: 5s
+bundle_timeout: 1m
+allow_rollback: true
+state_folder: state
 """
 
 
@@ -47,6 +53,8 @@ def _complete(folder: Path) -> ServeSettings:
             BundleSource(folder / "a.gates"),
             BundleSource(folder / "b.gates", "other"),
             BundleSource(Path("/srv/c.gates"), "planner", Mode.SHADOW, (("keep-lane", Mode.OFF), ("9", Mode.ENFORCE))),
+            HttpSource("https://host/d.gates?v=1", "lane"),
+            HttpSource("http://host/e.gates", None, Mode.OFF, (("keep-lane", Mode.SHADOW),)),
         ),
         upstream="triton:8001",
         listen="0.0.0.0:9001",
@@ -60,6 +68,10 @@ def _complete(folder: Path) -> ServeSettings:
         readiness_interval_seconds=120.0,
         trusted_keys=(folder / "ops.pub",),
         allow_unsigned=True,
+        bundle_poll_seconds=5.0,
+        bundle_timeout_seconds=60.0,
+        allow_rollback=True,
+        state_folder=folder / "state",
     )
 
 
@@ -72,7 +84,7 @@ def test_the_file_can_give_every_setting(tmp_path: Path) -> None:
 
 def test_the_environment_can_give_every_setting() -> None:
     environment = {
-        "GATE_BUNDLES": "a.gates,m=b.gates",
+        "GATE_BUNDLES": "a.gates,m=http://h/b.gates",
         "GATE_UPSTREAM": "h:1",
         "GATE_LISTEN": "h:2",
         "GATE_ADMIN": "h:3",
@@ -85,12 +97,33 @@ def test_the_environment_can_give_every_setting() -> None:
         "GATE_READINESS_INTERVAL": "3s",
         "GATE_TRUSTED_KEYS": "a.pub,b.pub",
         "GATE_ALLOW_UNSIGNED": "false",
+        "GATE_BUNDLE_POLL": "4s",
+        "GATE_BUNDLE_TIMEOUT": "5s",
+        "GATE_ALLOW_ROLLBACK": "true",
+        "GATE_STATE_FOLDER": "state",
     }
     resolved = resolve(None, environment, {})
-    sources = (BundleSource(Path("a.gates")), BundleSource(Path("b.gates"), "m"))
+    sources = (BundleSource(Path("a.gates")), HttpSource("http://h/b.gates", "m"))
+    state = Path("state")
     keys = (Path("a.pub"), Path("b.pub"))
     assert resolved.settings == ServeSettings(
-        sources, "h:1", "h:2", "h:3", Mode.SHADOW, Outside.REFUSE, 1024, 7, 1.0, 2.0, 3.0, keys, False
+        sources,
+        "h:1",
+        "h:2",
+        "h:3",
+        Mode.SHADOW,
+        Outside.REFUSE,
+        1024,
+        7,
+        1.0,
+        2.0,
+        3.0,
+        keys,
+        False,
+        4.0,
+        5.0,
+        True,
+        state,
     )
     assert {given.place for given in resolved.given.values()} == set(environment)
 
@@ -130,7 +163,9 @@ def test_a_mode_over_the_file_replaces_all_modes_in_it(tmp_path: Path, over: str
         ("upstream: {host: h}", "1:11: upstream: expected a single value"),
         ("upstream: h", "1:11: 'h' is no address"),
         ("upstream: h:1\nbundles: a.gates", "2:10: bundles: expected a list"),
-        ("bundles:\n  - {name: m}", "2:5: bundles[0]: the key 'path' is missing"),
+        ("bundles:\n  - {name: m}", "2:5: bundles[0]: got none of them; give one of path, url"),
+        ("bundles:\n  - {path: a, url: 'http://h/b'}", "2:5: bundles[0]: got path and url; give one of path, url"),
+        ("bundles:\n  - {url: 'ftp://h/b'}", "2:11: a bundle's URL starts with http:// or https://"),
         ("bundles:\n  - {path: m, mod: off}", "2:15: bundles[0]: unknown key 'mod'; did you mean mode?"),
         ("bundles:\n  - path: m\n    modes: {a: of}", "3:16: 'of' is no choice; did you mean off?"),
         ("bundles:\n  - path: m\n    modes: {a: off, a: off}", "3:21: modes: the key 'a' stands here twice"),

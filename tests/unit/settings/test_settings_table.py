@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from sidecar.config import BundleSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ServeSettings
 from sidecar.settings.reference import reference
 from sidecar.settings.resolve import resolve
 from sidecar.settings.schema import schema
@@ -14,8 +14,9 @@ PAGE = Path(__file__).parents[3] / "deploy" / "reference" / "settings.md"
 
 
 def test_every_field_has_one_setting_and_every_setting_a_field() -> None:
-    for settings, kind in ((SETTINGS, ServeSettings), (BUNDLE_SETTINGS, BundleSource)):
-        assert sorted(setting.field for setting in settings) == sorted(field.name for field in dataclasses.fields(kind))
+    for settings, kinds in ((SETTINGS, [ServeSettings]), (BUNDLE_SETTINGS, [BundleSource, HttpSource])):
+        fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+        assert sorted(setting.field for setting in settings) == sorted(fields)
         assert len({setting.name for setting in settings}) == len(settings)
 
 
@@ -26,11 +27,9 @@ def test_flags_and_variables_are_distinct() -> None:
 
 
 def test_what_has_no_default_that_can_be_shown_says_what_holds() -> None:
-    for settings, kind in ((SETTINGS, ServeSettings), (BUNDLE_SETTINGS, BundleSource)):
-        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-        for setting in settings:
-            assert setting.meaning.endswith(".")
-            assert bool(setting.unset) == (defaults[setting.field] is None) or setting.shape is not Shape.ONE
+    for setting in (*SETTINGS, *BUNDLE_SETTINGS):
+        assert setting.meaning.endswith(".")
+        assert bool(setting.unset) == (setting.default is None) or setting.shape is not Shape.ONE
 
 
 def test_defaults_read_as_what_they_are() -> None:
@@ -58,7 +57,7 @@ def test_the_schema_knows_every_setting_and_nothing_else() -> None:
     assert list(document["properties"]) == [setting.name for setting in SETTINGS]
     text, mapping = document["properties"]["bundles"]["items"]["anyOf"]
     assert text["type"] == "string"
-    assert mapping["required"] == ["path"]
+    assert mapping["oneOf"] == [{"required": ["path"]}, {"required": ["url"]}]
     assert mapping["additionalProperties"] is False
     assert list(mapping["properties"]) == [part.name for part in BUNDLE_SETTINGS]
     assert mapping["properties"]["modes"]["additionalProperties"] == {"enum": ["enforce", "shadow", "off"]}

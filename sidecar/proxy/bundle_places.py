@@ -1,0 +1,133 @@
+"""Where bundles come from: files, folders of them, and URLs; each place is read only when it may have changed.
+
+Reading gives bytes and judges nothing. A folder's places are its ``*.gates`` of the moment: names are followed
+through symbolic links, so that a ConfigMap's swap of ``..data`` is a change of every file below it.
+"""
+
+import dataclasses
+import errno
+import os
+import stat
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from sidecar.bundle.limits import MAX_BUNDLE_BYTES
+from sidecar.config import BundleSource, HttpSource
+from sidecar.errors import BundleError, Reason
+
+SUFFIX: Final = ".gates"
+
+SETTLED_SECONDS: Final = 2.0
+"""A file touched less than this before it was read may be touched again without its times showing it: file systems
+count in ticks, some of a whole second."""
+
+
+class Reader(Protocol):
+    """Reads one place again and again."""
+
+    def read(self) -> bytes | None:
+        """The content, at most one byte more than a bundle may have; None where it is what the last call gave.
+
+        Raises:
+            BundleError: it cannot be read; the next call gives content again.
+        """
+
+    def forget(self) -> None:
+        """Take nothing for unchanged at the next call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One thing to read.
+
+    Args:
+        name: for logs, status and as its identity: the path or URL, after ``MODEL=`` where the source names one.
+        path: the file; None for a URL.
+        source: the setting that it comes from.
+    """
+
+    name: str
+    path: Path | None
+    source: BundleSource | HttpSource
+
+
+def source_name(source: BundleSource | HttpSource) -> str:
+    """A setting as people know it. What follows the path of a URL may be secret, and is left out."""
+    where = (
+        urllib.parse.urlsplit(source.url)._replace(query="", fragment="").geturl()
+        if isinstance(source, HttpSource)
+        else str(source.path)
+    )
+    return where if source.model_name is None else f"{source.model_name}={where}"
+
+
+def is_folder(source: BundleSource | HttpSource) -> bool:
+    """Whether the source is a folder at this moment."""
+    return isinstance(source, BundleSource) and source.path.is_dir()
+
+
+def places_of(source: BundleSource | HttpSource) -> Iterator[Place]:
+    """The places of a source at this moment, in order of their names.
+
+    Raises:
+        BundleError: the source is a folder that cannot be listed.
+    """
+    name = source_name(source)
+    if isinstance(source, HttpSource):
+        yield Place(name, None, source)
+    elif not is_folder(source):
+        yield Place(name, source.path, source)
+    else:
+        for path in _listed(source.path):
+            yield Place(f"{name}/{path.name}", path, source)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise BundleError(
+            Reason.BUNDLE_UNREADABLE, f"cannot list the folder: {error.strerror}; make it readable, or name another"
+        ) from error
+    return [folder / name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+
+
+class FileReader:
+    """Reads a file; nothing but a ``stat`` where it is as it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] | None = None
+
+    def forget(self) -> None:
+        """See :class:`Reader`."""
+        self._seen = None
+
+    def read(self) -> bytes | None:
+        """See :class:`Reader`."""
+        try:
+            found = self._path.stat()
+            if self._seen is not None and self._seen == _stamp(found):
+                return None
+            if not stat.S_ISREG(found.st_mode):  # opening a pipe could wait for ever
+                raise OSError(errno.EINVAL, "it is no regular file")
+            self._seen = None
+            with self._path.open("rb") as file:
+                before, now = os.fstat(file.fileno()), time.time()
+                content = file.read(MAX_BUNDLE_BYTES + 1)
+        except OSError as error:
+            self._seen = None
+            raise BundleError(
+                Reason.BUNDLE_UNREADABLE, f"cannot read it: {error.strerror}; put a bundle there, or name another path"
+            ) from error
+        # From before the reading: what changes while it is read is read again.
+        if max(before.st_mtime, before.st_ctime) + SETTLED_SECONDS < now:
+            self._seen = _stamp(before)
+        return content
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
