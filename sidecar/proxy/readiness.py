@@ -31,6 +31,7 @@ class Readiness:
         self._interval_seconds = interval_seconds
         self._obstacles: Mapping[str, Obstacle | None] = {}
         self._draining = False
+        self._changed = asyncio.Event()
 
     @property
     def draining(self) -> bool:
@@ -40,6 +41,20 @@ class Readiness:
     def drain(self) -> None:
         """Be not ready from now on."""
         self._draining = True
+        self._tell()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """An event that is set when any answer here may be another one than now. For the loop's own thread."""
+        return self._changed
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def guards(self, model_name: str) -> bool:
+        """Whether a bundle is active for a model."""
+        return model_name in self._registry.current.bundles
 
     def obstacle(self, model_name: str) -> Obstacle | None:
         """What stood between a guarded model and its bundle when the upstream was last asked."""
@@ -78,6 +93,7 @@ class Readiness:
         for name, now in self._obstacles.items():
             self._metrics.model_ready(name, now is None)
             _report(name, before.get(name, _NOT_ASKED), now)
+        self._tell()
 
     async def _ask(self, bundle: ActiveBundle) -> Obstacle | None:
         name, timeout = bundle.model_name, max(self._interval_seconds, 1.0)

@@ -14,9 +14,11 @@ from sidecar.config import BundleSource, ServeSettings
 from sidecar.errors import BundleError, InputError, OperationError
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels, Registry, activate, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
+from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
@@ -95,12 +97,16 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         infer = ModelInfer(registry, upstream, metrics)
         stack.callback(infer.close)
         handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
-        server, listen_port = bind_server(handler, settings.listen, settings.limit_bytes)
+        health = HealthHandler(readiness, metrics)
+        server, listen_port = bind_server(
+            (health, ReflectionHandler(metrics), handler), settings.listen, settings.limit_bytes
+        )
         await readiness.ask()
         asking = asyncio.create_task(readiness.keep_asking())
         stack.callback(asking.cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
+        stack.callback(health.close)
         stack.callback(readiness.drain)
         return RunningSidecar(
             listen_port, admin.port, registry, metrics, readiness, server.wait_for_termination, stack.pop_all().aclose

@@ -6,7 +6,7 @@ method gets is said in :mod:`sidecar.proxy.methods`, what a ModelInfer call gets
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -130,8 +130,10 @@ class ProxyHandler(grpc.GenericRpcHandler):
         return self._upstream_timeout_seconds if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
 
 
-def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[grpc.aio.Server, int]:
-    """A server bound to an address, not started yet, and its port.
+def bind_server(
+    handlers: Sequence[grpc.GenericRpcHandler], listen: str, limit_bytes: int
+) -> tuple[grpc.aio.Server, int]:
+    """A server bound to an address, not started yet, and its port. The first handler that takes a method has it.
 
     Raises:
         OperationError: the address cannot be bound, for instance because another process listens there.
@@ -145,7 +147,7 @@ def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[g
             ("grpc.so_reuseport", 0),
         ]
     )
-    server.add_generic_rpc_handlers((handler,))
+    server.add_generic_rpc_handlers(handlers)
     try:
         return server, server.add_insecure_port(listen)
     except RuntimeError as error:

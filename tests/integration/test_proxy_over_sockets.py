@@ -398,7 +398,7 @@ class TestMethods:
         assert upstream.asked == []
 
     @pytest.mark.parametrize(
-        "method", [SERVICE + "ModelInfer2", "/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/", "/x"]
+        "method", [SERVICE + "ModelInfer2", "/grpc.health.v1.Health/List", "/inference.GRPCInferenceService/", "/x"]
     )
     def test_that_are_unknown_are_unimplemented_and_counted(self, running, upstream, method):
         reply = call(running.listen_port, method, b"")

@@ -54,7 +54,7 @@ def test_the_table_names_all_methods_of_the_service():
     from tritonclient.grpc import service_pb2
 
     methods = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
-    assert set(RULES) == {SERVICE + method.name for method in methods}
+    assert {name for name in RULES if name.startswith(SERVICE)} == {SERVICE + method.name for method in methods}
 
 
 def test_every_rule_is_of_one_kind():
