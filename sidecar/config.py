@@ -44,6 +44,41 @@ class BundleSource:
 
 
 @dataclasses.dataclass(frozen=True)
+class ListenTls:
+    """TLS towards clients. All files are PEM, and looked at again with each new connection.
+
+    Args:
+        certificate: ours, followed by its chain.
+        key: its private key, not encrypted.
+        client_ca: where given, clients need a certificate from one of these.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class UpstreamTls:
+    """TLS towards the upstream. All files are PEM; when they change, new calls go over new connections.
+
+    Args:
+        ca: the upstream's certificate must come from one of these; None for those that gRPC knows.
+        certificate, key: ours, where the upstream asks for one; both or neither.
+        server_name: that the upstream's certificate must be for; None for the host in ``upstream``.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) is not (self.key is None):
+            raise ValueError("TLS towards the upstream has a certificate or a key only; give both or neither")
+
+
+@dataclasses.dataclass(frozen=True)
 class ServeSettings:
     """What `sidecar serve` needs to know.
 
@@ -58,6 +93,8 @@ class ServeSettings:
         upstream_timeout_seconds: for calls without a deadline of the client's.
         drain_seconds: for calls in flight when the sidecar stops.
         readiness_interval_seconds: between two questions to the upstream.
+        listen_tls, upstream_tls: None for plaintext.
+        upstream_connections: over which calls are spread.
     """
 
     bundles: tuple[BundleSource, ...]
@@ -71,6 +108,9 @@ class ServeSettings:
     upstream_timeout_seconds: float = DEFAULT_UPSTREAM_TIMEOUT_SECONDS
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     readiness_interval_seconds: float = DEFAULT_READINESS_INTERVAL_SECONDS
+    listen_tls: ListenTls | None = None
+    upstream_tls: UpstreamTls | None = None
+    upstream_connections: int = 1
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -78,6 +118,7 @@ class ServeSettings:
         for name, value in (
             ("limit_bytes", self.limit_bytes),
             ("limit_rows", self.limit_rows),
+            ("upstream_connections", self.upstream_connections),
             ("upstream_timeout_seconds", self.upstream_timeout_seconds),
             ("readiness_interval_seconds", self.readiness_interval_seconds),
         ):

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import grpc
+
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
 from sidecar.config import BundleSource, ServeSettings
 from sidecar.errors import BundleError, InputError, OperationError
@@ -21,6 +23,7 @@ from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
+from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
@@ -77,7 +80,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
     """Start everything, here and now; ``upstream`` stands in for the one that the settings name.
 
     Raises:
-        InputError: see :func:`load_bundles`.
+        InputError: see :func:`load_bundles`; or a TLS file is not acceptable.
         OperationError: an address cannot be bound.
     """
     models = load_bundles(settings)
@@ -88,7 +91,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         metrics.bundle_activated(bundle)
         _LOGGER.info("bundle %s revision %d active for %s", bundle.digest[:12], bundle.revision, bundle.model_name)
     async with contextlib.AsyncExitStack() as stack:
-        upstream = upstream or GrpcUpstream(settings.upstream, settings.limit_bytes)
+        upstream = upstream or _upstream(settings, metrics)
         stack.push_async_callback(upstream.close)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
         pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
@@ -98,8 +101,9 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         stack.callback(infer.close)
         handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
         health = HealthHandler(readiness, metrics)
+        handlers = (health, ReflectionHandler(metrics), handler)
         server, listen_port = bind_server(
-            (health, ReflectionHandler(metrics), handler), settings.listen, settings.limit_bytes
+            handlers, settings.listen, settings.limit_bytes, _listen_credentials(settings, metrics)
         )
         await readiness.ask()
         asking = asyncio.create_task(readiness.keep_asking())
@@ -111,6 +115,26 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         return RunningSidecar(
             listen_port, admin.port, registry, metrics, readiness, server.wait_for_termination, stack.pop_all().aclose
         )
+
+
+def _upstream(settings: ServeSettings, metrics: Metrics) -> GrpcUpstream:
+    tls = settings.upstream_tls
+    return GrpcUpstream(
+        settings.upstream,
+        settings.limit_bytes,
+        credentials=None if tls is None else _credentials(upstream_paths(tls), metrics),
+        server_name=None if tls is None else tls.server_name,
+        connections=settings.upstream_connections,
+    )
+
+
+def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> grpc.ServerCredentials | None:
+    tls = settings.listen_tls
+    return None if tls is None else server_credentials(_credentials(listen_paths(tls), metrics))
+
+
+def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
+    return Credentials(paths, metrics.certificate_expires, metrics.certificate_failed)
 
 
 async def serve(settings: ServeSettings) -> None:

@@ -131,7 +131,10 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
 
 def bind_server(
-    handlers: Sequence[grpc.GenericRpcHandler], listen: str, limit_bytes: int
+    handlers: Sequence[grpc.GenericRpcHandler],
+    listen: str,
+    limit_bytes: int,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """A server bound to an address, not started yet, and its port. The first handler that takes a method has it.
 
@@ -149,7 +152,9 @@ def bind_server(
     )
     server.add_generic_rpc_handlers(handlers)
     try:
-        return server, server.add_insecure_port(listen)
+        if credentials is None:
+            return server, server.add_insecure_port(listen)
+        return server, server.add_secure_port(listen, credentials)
     except RuntimeError as error:
         raise OperationError(
             f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
