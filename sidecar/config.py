@@ -23,6 +23,10 @@ DEFAULT_READINESS_INTERVAL_SECONDS: Final = 1.0
 """How often the upstream is asked whether the guarded models are ready; as often as a usual kubelet probe."""
 
 
+DEFAULT_KEEPALIVE_SECONDS: Final = 30.0
+"""Below the time after which load balancers and address translators forget a silent connection."""
+
+
 class Outside(enum.StrEnum):
     """What happens to a request with a row that lies in no property's domain."""
 
@@ -84,8 +88,8 @@ class ServeSettings:
 
     Args:
         bundles: at least one.
-        upstream: ``host:port`` of the model server's gRPC service.
-        listen: ``host:port`` of our gRPC service; port 0 takes a free one.
+        upstream: ``host:port`` or ``unix:/path`` of the model server's gRPC service.
+        listen: ``host:port`` of our gRPC service, port 0 takes a free one; or ``unix:/path``.
         admin: ``host:port`` of the HTTP service for metrics and health; port 0 takes a free one.
         mode: where not None, replaces the modes that the bundles' properties start in.
         outside: see :class:`Outside`.
@@ -95,6 +99,7 @@ class ServeSettings:
         readiness_interval_seconds: between two questions to the upstream.
         listen_tls, upstream_tls: None for plaintext.
         upstream_connections: over which calls are spread.
+        keepalive_seconds: after that long without a word, clients and the upstream are asked whether they are there.
     """
 
     bundles: tuple[BundleSource, ...]
@@ -111,6 +116,7 @@ class ServeSettings:
     listen_tls: ListenTls | None = None
     upstream_tls: UpstreamTls | None = None
     upstream_connections: int = 1
+    keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -119,6 +125,7 @@ class ServeSettings:
             ("limit_bytes", self.limit_bytes),
             ("limit_rows", self.limit_rows),
             ("upstream_connections", self.upstream_connections),
+            ("keepalive_seconds", self.keepalive_seconds),
             ("upstream_timeout_seconds", self.upstream_timeout_seconds),
             ("readiness_interval_seconds", self.readiness_interval_seconds),
         ):

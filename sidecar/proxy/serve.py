@@ -24,6 +24,7 @@ from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
 from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
+from sidecar.proxy.unix_sockets import SCHEME
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
@@ -34,7 +35,7 @@ class RunningSidecar:
     """A started sidecar.
 
     Args:
-        listen_port, admin_port: as bound.
+        listen_port, admin_port: as bound; the first means nothing for a Unix socket.
         registry: the active bundles.
         metrics, readiness: to look at.
         ended: waits until the gRPC server has ended; raises what ended it where that was not ``stop``.
@@ -102,8 +103,9 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
+        credentials = _listen_credentials(settings, metrics)
         server, listen_port = bind_server(
-            handlers, settings.listen, settings.limit_bytes, _listen_credentials(settings, metrics)
+            handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
         )
         await readiness.ask()
         asking = asyncio.create_task(readiness.keep_asking())
@@ -125,6 +127,7 @@ def _upstream(settings: ServeSettings, metrics: Metrics) -> GrpcUpstream:
         credentials=None if tls is None else _credentials(upstream_paths(tls), metrics),
         server_name=None if tls is None else tls.server_name,
         connections=settings.upstream_connections,
+        keepalive_seconds=settings.keepalive_seconds,
     )
 
 
@@ -150,8 +153,9 @@ async def serve(settings: ServeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     running = await start_sidecar(settings)
-    ports = running.listen_port, running.admin_port
-    _LOGGER.info("listening on port %d, admin on port %d, upstream %s", *ports, settings.upstream)
+    unix = settings.listen.startswith(SCHEME)
+    where = settings.listen if unix else f"port {running.listen_port}"
+    _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)
     ended = asyncio.create_task(_ended(running))
     await asyncio.wait((ended, asyncio.create_task(stopping.wait())), return_when=asyncio.FIRST_COMPLETED)
     if ended.done():

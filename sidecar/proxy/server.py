@@ -24,12 +24,19 @@ from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 MAX_TIMEOUT_SECONDS: Final = 1e9
 """gRPC's own clock overflows at about ten times this: a client's "for ever" would have passed already."""
+
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+"""How long a client may take to answer that."""
+
+MIN_CLIENT_PING_MS: Final = 5_000
+"""A client that asks *us* more often loses its connection."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -134,9 +141,17 @@ def bind_server(
     handlers: Sequence[grpc.GenericRpcHandler],
     listen: str,
     limit_bytes: int,
+    keepalive_seconds: float,
     credentials: grpc.ServerCredentials | None = None,
 ) -> tuple[grpc.aio.Server, int]:
-    """A server bound to an address, not started yet, and its port. The first handler that takes a method has it.
+    """A server bound to an address, not started yet, and its port.
+
+    Args:
+        handlers: the first that takes a method has it.
+        listen: ``host:port``, or ``unix:/path``; then the port means nothing.
+        limit_bytes: the largest request.
+        keepalive_seconds: after that long a silent client is asked whether it is still there.
+        credentials: for TLS; None for plaintext.
 
     Raises:
         OperationError: the address cannot be bound, for instance because another process listens there.
@@ -148,17 +163,23 @@ def bind_server(
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
             # Two servers on one port would share its connections silently.
             ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_time_ms", round(1000 * keepalive_seconds)),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            # gRPC's own five minutes would end connections of clients that ask more often, or while nothing is asked.
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_CLIENT_PING_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
         ]
     )
     server.add_generic_rpc_handlers(handlers)
-    try:
-        if credentials is None:
-            return server, server.add_insecure_port(listen)
-        return server, server.add_secure_port(listen, credentials)
-    except RuntimeError as error:
-        raise OperationError(
-            f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
-        ) from error
+    with place_for_socket(listen):
+        try:
+            if credentials is None:
+                return server, server.add_insecure_port(listen)
+            return server, server.add_secure_port(listen, credentials)
+        except RuntimeError as error:
+            raise OperationError(
+                f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
+            ) from error
 
 
 def _metadata(context: _Context) -> Metadata:

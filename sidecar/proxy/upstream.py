@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 import grpc
 import grpc.aio
 
+from sidecar.config import DEFAULT_KEEPALIVE_SECONDS
 from sidecar.errors import Reason
 from sidecar.proxy.channels import Line, Lines
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, is_sendable, travelling
@@ -20,6 +21,9 @@ from sidecar.proxy.tls import Credentials, channel_credentials
 
 CREDENTIALS_INTERVAL_SECONDS: Final = 1.0
 """How often, at most, the TLS files are looked at."""
+
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+"""How long the upstream may take to answer that; then its connection is remade."""
 
 INITIAL_RECONNECT_BACKOFF_MS: Final = 200
 """The pause before the second try to connect; it grows from try to try."""
@@ -89,11 +93,12 @@ class GrpcUpstream:
     """A model server at an address, asked over one connection or more.
 
     Args:
-        target: ``host:port``.
+        target: ``host:port``, or ``unix:/path``.
         limit_bytes: the largest answer.
         credentials: for TLS; None for plaintext.
         server_name: that the upstream's certificate must be for; None for the host in ``target``.
         connections: how many.
+        keepalive_seconds: after that long a silent upstream with calls in flight is asked whether it is still there.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class GrpcUpstream:
         credentials: Credentials | None = None,
         server_name: str | None = None,
         connections: int = 1,
+        keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS,
     ) -> None:
         self._target = target
         self._credentials = credentials
@@ -111,6 +117,9 @@ class GrpcUpstream:
             ("grpc.max_receive_message_length", limit_bytes),
             ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            # Only while calls are in flight: servers end connections on which too much is asked without any.
+            ("grpc.keepalive_time_ms", round(1000 * keepalive_seconds)),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             ("grpc.initial_reconnect_backoff_ms", INITIAL_RECONNECT_BACKOFF_MS),
             ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
             # Channels would share one connection otherwise.
