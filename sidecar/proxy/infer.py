@@ -9,8 +9,10 @@ import concurrent.futures
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, TypeVarTuple
+
+import grpc
 
 from sidecar.errors import Reason
 from sidecar.proxy import audit
@@ -58,12 +60,22 @@ class _Exchange:
 
 
 class ModelInfer:
-    """Answers ModelInfer calls by the bundles that are active when a call starts."""
+    """Answers ModelInfer calls by the bundles that are active when a call starts.
 
-    def __init__(self, registry: Registry, upstream: Upstream, metrics: Metrics) -> None:
+    ``is_served``, where given, asks whether the upstream has a guarded model at the moment.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        metrics: Metrics,
+        is_served: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._registry = registry
         self._upstream = upstream
         self._metrics = metrics
+        self._is_served = is_served
         # One thread each: large ones take turns, and small requests are never behind more than one of each.
         self._large_requests = concurrent.futures.ThreadPoolExecutor(1, "large-requests")
         self._large_batches = concurrent.futures.ThreadPoolExecutor(1, "large-batches")
@@ -93,11 +105,23 @@ class ModelInfer:
         exchange.bundle = admission.plan.bundle
         reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
         if isinstance(reply, UpstreamFailure):
-            return self._fail(exchange, reply)
+            return self._fail(exchange, await self._understood(admission.plan.bundle, reply))
         judgement = await self._judge(exchange, admission.plan, reply.body)
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
+
+    async def _understood(self, bundle: ActiveBundle, failure: UpstreamFailure) -> UpstreamFailure:
+        """What a failure means. Servers that are stopping or loading say NOT_FOUND of models that they serve, and a
+        client would not try again.
+        """
+        if failure.code is not grpc.StatusCode.NOT_FOUND or self._is_served is None:
+            return failure
+        if await self._is_served(bundle.model_name):
+            return failure
+        return UpstreamFailure(
+            Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, failure.details, answered=False
+        )
 
     async def _admit(self, exchange: _Exchange, request: bytes, metadata: Metadata) -> Admission | Refusal:
         models = self._registry.current

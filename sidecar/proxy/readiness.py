@@ -32,6 +32,7 @@ class Readiness:
         self._obstacles: Mapping[str, Obstacle | None] = {}
         self._draining = False
         self._changed = asyncio.Event()
+        self._asking: asyncio.Future[None] | None = None
 
     @property
     def draining(self) -> bool:
@@ -85,8 +86,28 @@ class Readiness:
             await self.ask()
             await asyncio.sleep(self._interval_seconds)
 
+    async def look_again(self, model_name: str) -> bool:
+        """Whether a guarded model is ready, with a question sent after this call where it was before."""
+        if not self.model_ready(model_name):
+            return False
+        if self._asking is not None:
+            await asyncio.shield(self._asking)
+        await self.ask()
+        return self.model_ready(model_name)
+
     async def ask(self) -> None:
-        """Ask once about every guarded model."""
+        """Ask about every guarded model; who asks meanwhile shares the answers."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._ask_all())
+        await asyncio.shield(self._asking)
+
+    async def _ask_all(self) -> None:
+        try:
+            await self._ask_each()
+        finally:
+            self._asking = None
+
+    async def _ask_each(self) -> None:
         bundles = self._registry.current.bundles
         found = await asyncio.gather(*(self._ask(bundle) for bundle in bundles.values()))
         before, self._obstacles = self._obstacles, dict(zip(bundles, found, strict=True))

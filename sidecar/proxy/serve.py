@@ -98,7 +98,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
-        infer = ModelInfer(registry, upstream, metrics)
+        infer = ModelInfer(registry, upstream, metrics, readiness.look_again)
         stack.callback(infer.close)
         handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
         health = HealthHandler(readiness, metrics)
