@@ -19,6 +19,10 @@ DEFAULT_UPSTREAM_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_DRAIN_SECONDS: Final = 10.0
 """How long calls in flight may go on after the signal to stop; below Kubernetes' grace period of 30 s."""
 
+DEFAULT_DRAIN_DELAY_SECONDS: Final = 2.0
+"""How long new calls are still taken after that signal, while we already say that we are not ready: what sends
+traffic here needs a moment to learn it."""
+
 DEFAULT_READINESS_INTERVAL_SECONDS: Final = 1.0
 """How often the upstream is asked whether the guarded models are ready; as often as a usual kubelet probe."""
 
@@ -96,6 +100,7 @@ class ServeSettings:
         limit_bytes, limit_rows: larger messages and batches are refused.
         upstream_timeout_seconds: for calls without a deadline of the client's.
         drain_seconds: for calls in flight when the sidecar stops.
+        drain_delay_seconds: between "not ready" and the end of listening.
         readiness_interval_seconds: between two questions to the upstream.
         listen_tls, upstream_tls: None for plaintext.
         upstream_connections: over which calls are spread.
@@ -112,6 +117,7 @@ class ServeSettings:
     limit_rows: int = DEFAULT_LIMIT_ROWS
     upstream_timeout_seconds: float = DEFAULT_UPSTREAM_TIMEOUT_SECONDS
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
+    drain_delay_seconds: float = DEFAULT_DRAIN_DELAY_SECONDS
     readiness_interval_seconds: float = DEFAULT_READINESS_INTERVAL_SECONDS
     listen_tls: ListenTls | None = None
     upstream_tls: UpstreamTls | None = None
@@ -131,5 +137,9 @@ class ServeSettings:
         ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
-        if self.drain_seconds < 0:
-            raise ValueError(f"drain_seconds is {self.drain_seconds}; it must not be negative")
+        for name, value in (
+            ("drain_seconds", self.drain_seconds),
+            ("drain_delay_seconds", self.drain_delay_seconds),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")

@@ -141,28 +141,45 @@ def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
 
 
 async def serve(settings: ServeSettings) -> None:
-    """Run a sidecar until SIGTERM or SIGINT, then drain it.
+    """Run a sidecar until SIGTERM or SIGINT, then drain it: not ready at once, listening for a while yet, then calls
+    in flight to their end. SIGINT, which a person sends, or a second signal cuts the middle part short.
 
     Raises:
         InputError, OperationError: see :func:`start_sidecar`.
         OperationError: the gRPC server broke off. Who supervises the process has to start it again: it must not
             stay there alive and deaf.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    signals = _Signals()
     running = await start_sidecar(settings)
-    unix = settings.listen.startswith(SCHEME)
-    where = settings.listen if unix else f"port {running.listen_port}"
+    where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
     _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)
     ended = asyncio.create_task(_ended(running))
-    await asyncio.wait((ended, asyncio.create_task(stopping.wait())), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((ended, asyncio.create_task(signals.stop.wait())), return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         await running.stop()
         raise OperationError(f"the gRPC server broke off: {ended.result()!r}; start the sidecar again")
-    _LOGGER.info("stopping: calls in flight get %g s", settings.drain_seconds)
+    running.readiness.drain()
+    times = settings.drain_delay_seconds, settings.drain_seconds
+    _LOGGER.info("stopping: not ready, listening for %g s yet; then calls in flight get %g s", *times)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(signals.hurry.wait(), settings.drain_delay_seconds)
     await running.stop()
+
+
+class _Signals:
+    """What the process is told from outside."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._got, False)
+        loop.add_signal_handler(signal.SIGINT, self._got, True)
+
+    def _got(self, hurry: bool) -> None:
+        if hurry or self.stop.is_set():
+            self.hurry.set()
+        self.stop.set()
 
 
 async def _ended(running: RunningSidecar) -> Exception | None:

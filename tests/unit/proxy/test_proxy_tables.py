@@ -104,6 +104,9 @@ def test_ids():
         ({"upstream_timeout_seconds": 0}, "upstream_timeout_seconds"),
         ({"readiness_interval_seconds": 0}, "readiness_interval_seconds"),
         ({"drain_seconds": -1}, "drain_seconds"),
+        ({"drain_delay_seconds": -1}, "drain_delay_seconds"),
+        ({"upstream_connections": 0}, "upstream_connections"),
+        ({"keepalive_seconds": 0}, "keepalive_seconds"),
     ],
 )
 def test_settings_that_make_no_sense_are_told(tmp_path, changes, what):
