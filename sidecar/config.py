@@ -10,6 +10,12 @@ from sidecar.gates.values import Mode
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Largest message that is received from a client or from the upstream."""
 
+DEFAULT_LIMIT_HELD_BYTES: Final = 512 * 1024 * 1024
+"""Of requests and answers that are held at once: eight of the largest."""
+
+DEFAULT_LIMIT_CALLS: Final = 1000
+"""In flight at once; about as many as one process can keep waiting without its answers growing late."""
+
 DEFAULT_LIMIT_ROWS: Final = 4096
 """Largest batch. It bounds how long the correction of one request can take."""
 
@@ -98,6 +104,7 @@ class ServeSettings:
         mode: where not None, replaces the modes that the bundles' properties start in.
         outside: see :class:`Outside`.
         limit_bytes, limit_rows: larger messages and batches are refused.
+        limit_held_bytes, limit_calls: of all calls in flight, in this process; beyond them calls are refused.
         upstream_timeout_seconds: for calls without a deadline of the client's.
         drain_seconds: for calls in flight when the sidecar stops.
         drain_delay_seconds: between "not ready" and the end of listening.
@@ -115,6 +122,8 @@ class ServeSettings:
     outside: Outside = Outside.PASS
     limit_bytes: int = DEFAULT_LIMIT_BYTES
     limit_rows: int = DEFAULT_LIMIT_ROWS
+    limit_held_bytes: int = DEFAULT_LIMIT_HELD_BYTES
+    limit_calls: int = DEFAULT_LIMIT_CALLS
     upstream_timeout_seconds: float = DEFAULT_UPSTREAM_TIMEOUT_SECONDS
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     drain_delay_seconds: float = DEFAULT_DRAIN_DELAY_SECONDS
@@ -130,6 +139,7 @@ class ServeSettings:
         for name, value in (
             ("limit_bytes", self.limit_bytes),
             ("limit_rows", self.limit_rows),
+            ("limit_calls", self.limit_calls),
             ("upstream_connections", self.upstream_connections),
             ("keepalive_seconds", self.keepalive_seconds),
             ("upstream_timeout_seconds", self.upstream_timeout_seconds),
@@ -137,6 +147,11 @@ class ServeSettings:
         ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
+        if self.limit_held_bytes < self.limit_bytes:
+            raise ValueError(
+                f"limit_held_bytes is {self.limit_held_bytes}: a message of limit_bytes, {self.limit_bytes}, would"
+                " never be let in; make it as large at least"
+            )
         for name, value in (
             ("drain_seconds", self.drain_seconds),
             ("drain_delay_seconds", self.drain_delay_seconds),

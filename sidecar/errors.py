@@ -22,6 +22,7 @@ class Reason(enum.StrEnum):
     METHOD_UNSUPPORTED = "method_unsupported"
     MESSAGE_TOO_LARGE = "message_too_large"
     TOO_MANY_CALLS = "too_many_calls"
+    MEMORY_EXHAUSTED = "memory_exhausted"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"
     INPUT_DATATYPE = "input_datatype"

@@ -15,6 +15,7 @@ from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, RequestOutcome, RowOutcome
+from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -93,6 +94,10 @@ class Metrics:
             "New TLS files that were not acceptable: the ones before stayed in use.",
             ["side"],
             registry=self.registry,
+        )
+        self._calls = Gauge("gate_calls_in_flight", "Calls that are being answered.", registry=self.registry)
+        self._held = Gauge(
+            "gate_held_bytes", "Of requests and answers of the calls in flight, inflated.", registry=self.registry
         )
         self._initialise_closed_labels()
 
@@ -176,6 +181,11 @@ class Metrics:
     def certificate_failed(self, side: str) -> None:
         """Count new TLS files that were not acceptable."""
         self._certificate_failures.labels(side).inc()
+
+    def watch(self, load: Load) -> None:
+        """Show what is in flight, whenever asked."""
+        self._calls.set_function(lambda: load.calls)
+        self._held.set_function(lambda: load.held_bytes)
 
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, for tests and the demonstration; None where the series does not exist."""

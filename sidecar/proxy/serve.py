@@ -18,6 +18,7 @@ from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels, Registry, ac
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.reflection import ReflectionHandler
@@ -94,13 +95,16 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
     async with contextlib.AsyncExitStack() as stack:
         upstream = upstream or _upstream(settings, metrics)
         stack.push_async_callback(upstream.close)
+        load = Load(settings.limit_calls, settings.limit_held_bytes)
+        metrics.watch(load)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
         pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
-        infer = ModelInfer(registry, upstream, metrics, readiness.look_again)
+        counted = CountedUpstream(upstream)
+        infer = ModelInfer(registry, counted, metrics, readiness.look_again)
         stack.callback(infer.close)
-        handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
+        handler = ProxyHandler(infer, counted, readiness, metrics, load, settings.upstream_timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
         credentials = _listen_credentials(settings, metrics)

@@ -20,6 +20,7 @@ from sidecar.proxy.decision_ids import CALL_ID_KEY, DECISION_KEY, decision_id, n
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
 from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
@@ -50,12 +51,14 @@ class ProxyHandler(grpc.GenericRpcHandler):
         upstream: Upstream,
         readiness: Readiness,
         metrics: Metrics,
+        load: Load,
         upstream_timeout_seconds: float,
     ) -> None:
         self._model_infer = model_infer
         self._upstream = upstream
         self._readiness = readiness
         self._metrics = metrics
+        self._load = load
         self._upstream_timeout_seconds = upstream_timeout_seconds
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -78,7 +81,19 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 await self._end_without_message(rule, call_id, context)
                 return
             request = message
-        await _send(context, call_id, await self._answer_safely(method, rule, call_id, request, context))
+        with self._load.call(len(request)) as refusal:
+            if refusal is not None:
+                answer = self._turn_away(rule, call_id, refusal)
+            else:
+                answer = await self._answer_safely(method, rule, call_id, request, context)
+            await _send(context, call_id, answer)
+
+    def _turn_away(self, rule: Rule, call_id: str, refusal: Refusal) -> Answer:
+        """Refuse a call before its request is looked at."""
+        self._metrics.refused(None, refusal.reason)
+        if rule is Rule.GATED:
+            self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
+        return _refuse(call_id, refusal)
 
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         try:

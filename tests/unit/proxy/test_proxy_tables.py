@@ -107,6 +107,8 @@ def test_ids():
         ({"drain_delay_seconds": -1}, "drain_delay_seconds"),
         ({"upstream_connections": 0}, "upstream_connections"),
         ({"keepalive_seconds": 0}, "keepalive_seconds"),
+        ({"limit_calls": 0}, "limit_calls"),
+        ({"limit_bytes": 100, "limit_held_bytes": 99}, "limit_held_bytes"),
     ],
 )
 def test_settings_that_make_no_sense_are_told(tmp_path, changes, what):
