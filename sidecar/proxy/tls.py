@@ -15,12 +15,19 @@ from typing import Any, Final, TypeVar
 import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sidecar.config import ListenTls, UpstreamTls
 from sidecar.errors import InputError
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+_USABLE: Final = "an unencrypted PEM key that gRPC can use: RSA, Ed25519, or ECDSA on P-256, P-384 or P-521"
+"""With another kind gRPC fails without saying why."""
 
 _Parsed = TypeVar("_Parsed")
 
@@ -107,6 +114,8 @@ class Credentials:
         until = _accepted(self._paths, material)
         if until is not None:
             self._expires(self._paths.side, until)
+            if until <= datetime.datetime.now(datetime.UTC):
+                _LOGGER.warning("our TLS certificate %s expired at %s; replace it", self._paths.certificate, until)
 
 
 def server_credentials(credentials: Credentials) -> grpc.ServerCredentials:
@@ -156,16 +165,25 @@ def _accepted(paths: CredentialPaths, material: Material) -> datetime.datetime |
     if material.pair is None:
         return None
     key_pem, certificate_pem = material.pair
-    chain = _parsed(x509.load_pem_x509_certificates, certificate_pem, paths.certificate, "PEM certificates")
-    key = _parsed(
-        lambda content: load_pem_private_key(content, None), key_pem, paths.key, "a PEM private key, not encrypted"
-    )
-    if chain[0].public_key() != key.public_key():
+    certificate = _parsed(x509.load_pem_x509_certificates, certificate_pem, paths.certificate, "PEM certificates")[0]
+    key = _parsed(_usable_key, key_pem, paths.key, _USABLE)
+    if _parsed(lambda _: certificate.public_key(), certificate_pem, paths.certificate, _USABLE) != key.public_key():
         raise InputError(
             f"TLS key {paths.key} is not the key of the first certificate in {paths.certificate}; name the two files"
             " that belong together"
         )
-    return chain[0].not_valid_after_utc
+    return certificate.not_valid_after_utc
+
+
+def _usable_key(content: bytes) -> PrivateKeyTypes:
+    key = load_pem_private_key(content, None)
+    match key:
+        case rsa.RSAPrivateKey() | ed25519.Ed25519PrivateKey():
+            return key
+        case ec.EllipticCurvePrivateKey() if isinstance(key.curve, _CURVES):
+            return key
+        case _:
+            raise ValueError("it is of another kind")
 
 
 def _parsed(parse: Callable[[bytes], _Parsed], content: bytes, path: Path | None, expected: str) -> _Parsed:

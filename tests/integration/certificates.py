@@ -34,9 +34,9 @@ class Authority:
             builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def pair(self, name: str = "sidecar", lasting: datetime.timedelta = _DAY) -> tuple[bytes, bytes]:
+    def pair(self, name: str = "sidecar", lasting: datetime.timedelta = _DAY, key=None) -> tuple[bytes, bytes]:
         """A certificate for this machine, and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = self._sign(_name(name), key.public_key(), x509.SubjectAlternativeName(names), lasting=lasting)
         form = serialization.PrivateFormat.PKCS8

@@ -10,6 +10,8 @@ import time
 import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.config import ListenTls, UpstreamTls
 from sidecar.errors import InputError
@@ -249,6 +251,12 @@ class TestTowardsTheUpstream:
         assert len(set(answered)) == 1
 
 
+def _locked(key):
+    form = serialization.PrivateFormat.PKCS8
+    loaded = serialization.load_pem_private_key(key, None)
+    return loaded.private_bytes(serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret"))
+
+
 class TestFilesThatCannotBeUsed:
     def _start(self, loop, tmp_path, **changes):
         loop.run(start_sidecar(settings(tmp_path, 1, **changes)))
@@ -258,11 +266,27 @@ class TestFilesThatCannotBeUsed:
         [
             (lambda files: files.key.unlink(), r"cannot read TLS file .*sidecar\.key for listen"),
             (lambda files: files.certificate.write_text("nonsense"), r"sidecar\.crt does not hold PEM certificates"),
-            (lambda files: files.key.write_text("nonsense"), r"sidecar\.key does not hold a PEM private key"),
+            (lambda files: files.key.write_text("nonsense"), r"sidecar\.key does not hold an unencrypted PEM key"),
             (lambda files: files.ca.write_text(""), r"sidecar\.ca does not hold PEM certificates"),
+            (
+                lambda files: files.write(*Authority().pair(key=ec.generate_private_key(ec.BrainpoolP256R1()))),
+                "ECDSA on P-",
+            ),
+            (
+                lambda files: files.key.write_bytes(_locked(files.key.read_bytes())),
+                r"sidecar\.key does not hold an unenc",
+            ),
             (lambda files: files.key.write_bytes(Authority().pair()[1]), r"is not the key of the first certificate"),
         ],
-        ids=["a missing key", "no certificate", "no key", "no authority", "another key"],
+        ids=[
+            "a missing key",
+            "no certificate",
+            "no key",
+            "no authority",
+            "a kind of key that gRPC cannot use",
+            "a locked key",
+            "another key",
+        ],
     )
     def test_are_one_clear_start_error(self, loop, files, tmp_path, spoil, message):
         spoil(files)
@@ -271,6 +295,14 @@ class TestFilesThatCannotBeUsed:
         if "listen" not in message:
             with pytest.raises(InputError, match=message):
                 self._start(loop, tmp_path, upstream_tls=UpstreamTls(files.ca, files.certificate, files.key))
+
+    def test_an_expired_certificate_is_told(self, loop, files, authority, tmp_path, caplog):
+        files.write(*authority.pair(lasting=-datetime.timedelta(hours=1)))
+        tls = ListenTls(files.certificate, files.key)
+        with sidecar(loop, settings(tmp_path, 1, listen_tls=tls)) as running:
+            end = running.metrics.value("gate_certificate_expiry_timestamp_seconds", side="listen")
+        assert end < time.time()
+        assert "expired at" in caplog.text
 
     def test_half_a_pair_is_told(self, files):
         with pytest.raises(ValueError, match="both or neither"):
