@@ -41,14 +41,23 @@ class Lines:
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[Line]:
-        """The line with the fewest calls, for one call."""
-        line = min(self._lines, key=lambda each: each.calls)
-        line.calls += 1
+        """A line for one call."""
+        line = self.take()
         try:
             yield line
         finally:
-            line.calls -= 1
-            self._close_idle()
+            self.give_back(line)
+
+    def take(self) -> Line:
+        """The line with the fewest calls; to be given back when its call, or its stream, has ended."""
+        line = min(self._lines, key=lambda each: each.calls)
+        line.calls += 1
+        return line
+
+    def give_back(self, line: Line) -> None:
+        """What was taken."""
+        line.calls -= 1
+        self._close_idle()
 
     def replace(self) -> None:
         """Calls from now on go over new channels; the old ones close when their last call has ended."""

@@ -34,18 +34,27 @@ class Load:
     @contextlib.contextmanager
     def call(self, request_bytes: int) -> Iterator[Refusal | None]:
         """While a call is answered; why it must not be, where there is too much already."""
-        if self.calls >= self.limit_calls:
-            yield Refusal(Reason.TOO_MANY_CALLS, f"{self.limit_calls} calls are in flight already; retry later")
+        lease = self.open(request_bytes)
+        if isinstance(lease, Refusal):
+            yield lease
             return
-        lease = Lease(self)
         token = _LEASE.set(lease)
-        self.calls += 1
         try:
-            yield lease.hold(request_bytes)
+            yield None
         finally:
-            self.calls -= 1
-            self.held_bytes -= lease.held_bytes
             _LEASE.reset(token)
+            lease.close()
+
+    def open(self, request_bytes: int) -> "Lease | Refusal":
+        """Let a call in; or why not. The lease is to be closed when the call has ended."""
+        if self.calls >= self.limit_calls:
+            return Refusal(Reason.TOO_MANY_CALLS, f"{self.limit_calls} calls are in flight already; retry later")
+        lease = Lease(self)
+        refusal = lease.hold(request_bytes)
+        if refusal is not None:
+            return refusal
+        self.calls += 1
+        return lease
 
 
 class Lease:
@@ -53,7 +62,7 @@ class Lease:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self.held_bytes = 0
+        self._held_bytes = 0
 
     def hold(self, count: int) -> Refusal | None:
         """Hold some more bytes until the call has ended; why not, where that would be too many."""
@@ -61,8 +70,13 @@ class Lease:
             text = f"calls in flight hold as many of {self._load.limit_held_bytes} bytes as may be; retry later"
             return Refusal(Reason.MEMORY_EXHAUSTED, text)
         self._load.held_bytes += count
-        self.held_bytes += count
+        self._held_bytes += count
         return None
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._load.calls -= 1
+        self._load.held_bytes -= self._held_bytes
 
 
 class CountedUpstream:
