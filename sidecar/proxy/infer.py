@@ -35,6 +35,10 @@ MAX_ROWS_ON_THE_LOOP: Final = 16
 MAX_REQUEST_BYTES_ON_THE_LOOP: Final = 16 * 1024
 """Larger requests are checked in a thread: thousands of rows may have to be looked for in thousands of boxes."""
 
+_SAID_WHEN_STOPPING: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
+"""Of models that they have served, by servers that are stopping; a client would not try again. (Triton, for about
+three seconds.)"""
+
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 _Arguments = TypeVarTuple("_Arguments")
@@ -112,16 +116,13 @@ class ModelInfer:
         return self._conclude(exchange, judgement, reply)
 
     async def _understood(self, bundle: ActiveBundle, failure: UpstreamFailure) -> UpstreamFailure:
-        """What a failure means. Servers that are stopping or loading say NOT_FOUND of models that they serve, and a
-        client would not try again.
-        """
-        if failure.code is not grpc.StatusCode.NOT_FOUND or self._is_served is None:
+        """What a failure means. Where the model is gone by now, the upstream's way of saying so is UNAVAILABLE."""
+        if failure.code not in _SAID_WHEN_STOPPING or self._is_served is None:
             return failure
         if await self._is_served(bundle.model_name):
             return failure
-        return UpstreamFailure(
-            Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, failure.details, answered=False
-        )
+        details = f"{failure.code.name}: {failure.details}"
+        return UpstreamFailure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, details, answered=False)
 
     async def _admit(self, exchange: _Exchange, request: bytes, metadata: Metadata) -> Admission | Refusal:
         models = self._registry.current

@@ -325,12 +325,13 @@ class TestBadUpstream:
         assert reply.trailing["grpc-status-details-bin"] == b"d"
         assert (reply.trailing["x-why"], reply.trailing["gate-reason"]) == ("gone", "upstream_error")
 
-    def test_that_no_longer_finds_a_guarded_model_is_unavailable(self, running, upstream):
+    @pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED])
+    def test_that_no_longer_finds_a_guarded_model_is_unavailable(self, running, upstream, code):
         """As Triton while it stops: the calls that find it out come before the next question about readiness."""
 
         async def behave(_, context):
             upstream.answers[MODEL_READY] = pb.ModelReadyResponse(ready=False).SerializeToString()
-            await context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'guarded'")
+            await context.abort(code, "Request for unknown model: 'guarded'")
 
         upstream.behaviour = behave
         for _ in range(2):

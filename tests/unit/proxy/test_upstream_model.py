@@ -60,6 +60,12 @@ SCORES = ("scores", "FP32", [-1, 2])
             ("no m here", "NAME=FILE"),
         ),
         (
+            _failed(grpc.StatusCode.UNAVAILABLE, "Server not ready"),
+            NOTHING_SAID,
+            Cause.NOT_READY,
+            ("starting or stopping", "Server not ready"),
+        ),
+        (
             _failed(grpc.StatusCode.UNIMPLEMENTED),
             NOTHING_SAID,
             Cause.NO_SUCH_SERVICE,
