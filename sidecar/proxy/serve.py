@@ -21,6 +21,7 @@ from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
@@ -97,6 +98,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         stack.push_async_callback(upstream.close)
         load = Load(settings.limit_calls, settings.limit_held_bytes)
         metrics.watch(load)
+        receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
         pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
         admin = AdminServer(settings.admin, pages)
@@ -104,7 +106,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         counted = CountedUpstream(upstream)
         infer = ModelInfer(registry, counted, metrics, readiness.look_again)
         stack.callback(infer.close)
-        handler = ProxyHandler(infer, counted, readiness, metrics, load, settings.upstream_timeout_seconds)
+        handler = ProxyHandler(infer, counted, readiness, metrics, load, receipts, settings.upstream_timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
         credentials = _listen_credentials(settings, metrics)
@@ -112,8 +114,8 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
         )
         await readiness.ask()
-        asking = asyncio.create_task(readiness.keep_asking())
-        stack.callback(asking.cancel)
+        for task in (readiness.keep_asking(), receipts.keep_sweeping()):
+            stack.callback(asyncio.create_task(task).cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
         stack.callback(health.close)

@@ -25,6 +25,7 @@ from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
@@ -52,6 +53,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         readiness: Readiness,
         metrics: Metrics,
         load: Load,
+        receipts: Receipts,
         upstream_timeout_seconds: float,
     ) -> None:
         self._model_infer = model_infer
@@ -59,6 +61,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self._readiness = readiness
         self._metrics = metrics
         self._load = load
+        self._receipts = receipts
         self._upstream_timeout_seconds = upstream_timeout_seconds
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -76,9 +79,12 @@ class ProxyHandler(grpc.GenericRpcHandler):
         request = b""
         if rule in (Rule.GATED, Rule.PASSED):
             # A second message is not looked at, as gRPC servers do for unary methods.
-            message = await context.read()
-            if not isinstance(message, bytes):
+            message = await self._receipts.read(context)
+            if message is None:
                 await self._end_without_message(rule, call_id, context)
+                return
+            if isinstance(message, Refusal):
+                await _send(context, call_id, self._turn_away(rule, call_id, message))
                 return
             request = message
         with self._load.call(len(request)) as refusal:
