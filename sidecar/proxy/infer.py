@@ -9,8 +9,10 @@ import concurrent.futures
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar, TypeVarTuple
+
+import grpc
 
 from sidecar.errors import Reason
 from sidecar.proxy import audit
@@ -32,6 +34,10 @@ MAX_ROWS_ON_THE_LOOP: Final = 16
 
 MAX_REQUEST_BYTES_ON_THE_LOOP: Final = 16 * 1024
 """Larger requests are checked in a thread: thousands of rows may have to be looked for in thousands of boxes."""
+
+_SAID_WHEN_STOPPING: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
+"""Of models that they have served, by servers that are stopping; a client would not try again. (Triton, for about
+three seconds.)"""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -58,12 +64,22 @@ class _Exchange:
 
 
 class ModelInfer:
-    """Answers ModelInfer calls by the bundles that are active when a call starts."""
+    """Answers ModelInfer calls by the bundles that are active when a call starts.
 
-    def __init__(self, registry: Registry, upstream: Upstream, metrics: Metrics) -> None:
+    ``is_served``, where given, asks whether the upstream has a guarded model at the moment.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        metrics: Metrics,
+        is_served: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._registry = registry
         self._upstream = upstream
         self._metrics = metrics
+        self._is_served = is_served
         # One thread each: large ones take turns, and small requests are never behind more than one of each.
         self._large_requests = concurrent.futures.ThreadPoolExecutor(1, "large-requests")
         self._large_batches = concurrent.futures.ThreadPoolExecutor(1, "large-batches")
@@ -93,11 +109,20 @@ class ModelInfer:
         exchange.bundle = admission.plan.bundle
         reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
         if isinstance(reply, UpstreamFailure):
-            return self._fail(exchange, reply)
+            return self._fail(exchange, await self._understood(admission.plan.bundle, reply))
         judgement = await self._judge(exchange, admission.plan, reply.body)
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
+
+    async def _understood(self, bundle: ActiveBundle, failure: UpstreamFailure) -> UpstreamFailure:
+        """What a failure means. Where the model is gone by now, the upstream's way of saying so is UNAVAILABLE."""
+        if failure.code not in _SAID_WHEN_STOPPING or self._is_served is None:
+            return failure
+        if await self._is_served(bundle.model_name):
+            return failure
+        details = f"{failure.code.name}: {failure.details}"
+        return UpstreamFailure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, details, answered=False)
 
     async def _admit(self, exchange: _Exchange, request: bytes, metadata: Metadata) -> Admission | Refusal:
         models = self._registry.current

@@ -11,17 +11,25 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
+import grpc
+
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
 from sidecar.proxy.activation import Activation
 from sidecar.proxy.active_bundle import Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
+from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.receipts import Receipts
+from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
 from sidecar.proxy.succession import Failure
+from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
+from sidecar.proxy.unix_sockets import SCHEME
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
@@ -36,7 +44,7 @@ class RunningSidecar:
     """A started sidecar.
 
     Args:
-        listen_port, admin_port: as bound.
+        listen_port, admin_port: as bound; the first means nothing for a Unix socket.
         registry: the active bundles.
         activation, metrics, readiness: to look at.
         look_now: looks for new bundles at once; to be called on the event loop.
@@ -111,7 +119,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
     """Start everything, here and now; ``upstream`` stands in for the one that the settings name.
 
     Raises:
-        InputError: see :class:`Activation` and :meth:`Activation.start`.
+        InputError: see :class:`Activation` and :meth:`Activation.start`; or a TLS file is not acceptable.
         OperationError: an address cannot be bound.
     """
     registry = Registry(active_models([]))
@@ -119,24 +127,32 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
     activation = Activation(settings, registry, metrics)
     activation.start()
     async with contextlib.AsyncExitStack() as stack:
-        upstream = upstream or GrpcUpstream(settings.upstream, settings.limit_bytes)
+        upstream = upstream or _upstream(settings, metrics)
         stack.push_async_callback(upstream.close)
+        load = Load(settings.limit_calls, settings.limit_held_bytes)
+        metrics.watch(load)
+        receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
         pages = admin_pages(metrics, readiness, lambda: describe(activation.state, readiness, settings.upstream))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
-        infer = ModelInfer(registry, upstream, metrics)
+        counted = CountedUpstream(upstream)
+        infer = ModelInfer(registry, counted, metrics, readiness.look_again)
         stack.callback(infer.close)
-        handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
-        server, listen_port = bind_server(handler, settings.listen, settings.limit_bytes)
+        handler = ProxyHandler(infer, counted, readiness, metrics, load, receipts, settings.upstream_timeout_seconds)
+        health = HealthHandler(readiness, metrics)
+        handlers = (health, ReflectionHandler(metrics), handler)
+        credentials = _listen_credentials(settings, metrics)
+        server, listen_port = bind_server(
+            handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
+        )
         await readiness.ask()
-        asking = asyncio.create_task(readiness.keep_asking())
-        stack.callback(asking.cancel)
         watch = _Watch(activation, readiness, settings.bundle_poll_seconds)
-        looking = asyncio.create_task(watch.keep_looking())
-        stack.callback(looking.cancel)
+        for task in (readiness.keep_asking(), receipts.keep_sweeping(), watch.keep_looking()):
+            stack.callback(asyncio.create_task(task).cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
+        stack.callback(health.close)
         stack.callback(readiness.drain)
         return RunningSidecar(
             listen_port,
@@ -151,8 +167,31 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         )
 
 
+def _upstream(settings: ServeSettings, metrics: Metrics) -> GrpcUpstream:
+    tls = settings.upstream_tls
+    return GrpcUpstream(
+        settings.upstream,
+        settings.limit_bytes,
+        credentials=None if tls is None else _credentials(upstream_paths(tls), metrics),
+        server_name=None if tls is None else tls.server_name,
+        connections=settings.upstream_connections,
+        keepalive_seconds=settings.keepalive_seconds,
+    )
+
+
+def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> grpc.ServerCredentials | None:
+    tls = settings.listen_tls
+    return None if tls is None else server_credentials(_credentials(listen_paths(tls), metrics))
+
+
+def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
+    return Credentials(paths, metrics.certificate_expires, metrics.certificate_failed)
+
+
 async def serve(settings: ServeSettings) -> None:
-    """Run a sidecar until SIGTERM or SIGINT, then drain it. On SIGHUP it looks for new bundles at once.
+    """Run a sidecar until SIGTERM or SIGINT, then drain it: not ready at once, listening for a while yet, then calls
+    in flight to their end. SIGINT, which a person sends, or a second signal cuts the middle part short. On SIGHUP it
+    looks for new bundles at once.
 
     Raises:
         InputError, OperationError: see :func:`start_sidecar`.
@@ -160,21 +199,38 @@ async def serve(settings: ServeSettings) -> None:
             stay there alive and deaf.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    signals = _Signals()
     running = await start_sidecar(settings)
-    loop.add_signal_handler(signal.SIGHUP, running.look_now)
-    ports = running.listen_port, running.admin_port
-    _LOGGER.info("listening on port %d, admin on port %d, upstream %s", *ports, settings.upstream)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.look_now)
+    where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
+    _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)
     ended = asyncio.create_task(_ended(running))
-    await asyncio.wait((ended, asyncio.create_task(stopping.wait())), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((ended, asyncio.create_task(signals.stop.wait())), return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         await running.stop()
         raise OperationError(f"the gRPC server broke off: {ended.result()!r}; start the sidecar again")
-    _LOGGER.info("stopping: calls in flight get %g s", settings.drain_seconds)
+    running.readiness.drain()
+    times = settings.drain_delay_seconds, settings.drain_seconds
+    _LOGGER.info("stopping: not ready, listening for %g s yet; then calls in flight get %g s", *times)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(signals.hurry.wait(), settings.drain_delay_seconds)
     await running.stop()
+
+
+class _Signals:
+    """What the process is told from outside."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._got, False)
+        loop.add_signal_handler(signal.SIGINT, self._got, True)
+
+    def _got(self, hurry: bool) -> None:
+        if hurry or self.stop.is_set():
+            self.hurry.set()
+        self.stop.set()
 
 
 async def _ended(running: RunningSidecar) -> Exception | None:

@@ -3,10 +3,11 @@
 Relative paths in it start at the file's own folder, so that it means the same from wherever it is read.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from sidecar.config import BundleSource
+from sidecar.config import BundleSource, ListenTls, UpstreamTls
 from sidecar.errors import InputError
 from sidecar.properties.source import decode
 from sidecar.properties.yaml_nodes import Value, compose
@@ -82,7 +83,11 @@ def _item(setting: Setting, value: Value, folder: Path) -> Any:
     if setting.exactly_one and len(alternatives) != 1:
         got = " and ".join(alternatives) or "none of them"
         raise value.error(f"got {got}; give one of {', '.join(setting.exactly_one)}")
-    return setting.make(**{part.field: _value(part, fields[part.name], folder) for part in parts})
+    values = {part.field: _value(part, fields[part.name], folder) for part in parts}
+    try:
+        return setting.make(**values)
+    except ValueError as error:
+        raise value.error(str(error)) from None
 
 
 def _rooted(value: Any, folder: Path) -> Any:
@@ -91,5 +96,8 @@ def _rooted(value: Any, folder: Path) -> Any:
             return folder / value
         case BundleSource():
             return BundleSource(folder / value.path, value.model_name)
+        case ListenTls() | UpstreamTls():
+            fields = {field.name: _rooted(getattr(value, field.name), folder) for field in dataclasses.fields(value)}
+            return dataclasses.replace(value, **fields)
         case _:
             return value

@@ -7,11 +7,11 @@ unit, so that nobody has to guess whether 30 means seconds or milliseconds.
 import dataclasses
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sidecar.config import BundleSource, HttpSource, Outside
+from sidecar.config import BundleSource, HttpSource, ListenTls, Outside, UpstreamTls
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
 
@@ -120,6 +120,39 @@ def address(text: str) -> str:
     return text
 
 
+def target(text: str) -> str:
+    """``host:port``, or ``unix:/path``. Raises Complaint."""
+    if text.startswith("unix:") and not text.startswith("unix:/"):
+        raise Complaint(f"{shown(text)} is no address: write the whole path, e.g. unix:/run/gate.sock")
+    return _printable(text, "address") if text.startswith("unix:/") else address(text)
+
+
+def listen_tls(text: str) -> ListenTls:
+    """``certificate=C.pem,key=C.key[,client_ca=CA.pem]``. Raises Complaint."""
+    files = _named_parts(text, ("certificate", "key"), ("client_ca",))
+    return ListenTls(**{part: path(value) for part, value in files.items()})
+
+
+def upstream_tls(text: str) -> UpstreamTls:
+    """``[ca=CA.pem][,certificate=C.pem,key=C.key][,server_name=NAME]``. Raises Complaint."""
+    parts = _named_parts(text, (), ("ca", "certificate", "key", "server_name"))
+    server_name = parts.pop("server_name", None)
+    try:
+        return UpstreamTls(**{part: path(value) for part, value in parts.items()}, server_name=server_name)
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+
+
+def _named_parts(text: str, required: Sequence[str], optional: Sequence[str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in text.split(",")] if text else []
+    parts = {part: value for part, _, value in pairs}
+    known = (*required, *optional)
+    if len(parts) != len(pairs) or not set(required) <= set(parts) <= set(known):
+        expected = ",".join(f"{part}=..." for part in known)
+        raise Complaint(f"{shown(text)} is not understood: write {expected}; needed: {', '.join(required) or 'none'}")
+    return parts
+
+
 def boolean(text: str) -> bool:
     """``true`` or ``false``. Raises Complaint."""
     if text not in ("true", "false"):
@@ -184,6 +217,7 @@ _TEXT: Final = {"type": "string", "minLength": 1}
 _INTEGER: Final = {"type": "integer", "minimum": 1, "maximum": LARGEST_COUNT}
 
 ADDRESS: Final = Kind("address, HOST:PORT", "HOST:PORT", address, _pattern(_ADDRESS))
+TARGET: Final = Kind("address, HOST:PORT or unix:/path", "HOST:PORT", target, _TEXT)
 DURATION: Final = Kind(f"duration above 0, {_WITH_UNIT}", "TIME", positive_seconds, _pattern(_DURATION), show_seconds)
 DURATION_OR_NONE: Final = Kind(f"duration, {_WITH_UNIT}", "TIME", seconds, _pattern(_DURATION), show_seconds)
 SIZE: Final = Kind(f"size, whole number with {', '.join(BYTES_IN)}", "SIZE", size, _pattern(_SIZE), show_size)
@@ -193,5 +227,7 @@ PATH: Final = Kind("path", "PATH", path, _TEXT, lambda value: str(value.absolute
 NAME: Final = Kind("name", "NAME", name, _TEXT)
 URL: Final = Kind("URL, http or https", "URL", url, _pattern(_URL))
 BUNDLE: Final = Kind("bundle", "[NAME=]B.gates", bundle, _TEXT)
+LISTEN_TLS: Final = Kind("PEM files", "certificate=C,key=K[,client_ca=CA]", listen_tls, _TEXT)
+UPSTREAM_TLS: Final = Kind("PEM files", "[ca=CA][,certificate=C,key=K]", upstream_tls, _TEXT)
 MODE: Final = _choices(Mode)
 OUTSIDE: Final = _choices(Outside)

@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-from sidecar.config import BundleSource, HttpSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ListenTls, ServeSettings, UpstreamTls
 from sidecar.settings import kinds
 from sidecar.settings.kinds import Kind
 
@@ -70,15 +70,36 @@ def _bundle_part(name: str, field: str, kind: Kind, meaning: str, **more: Any) -
     return Setting(name, field, kind, meaning, _default(BundleSource, field), **more)
 
 
+def _part(owner: type, name: str, kind: Kind, meaning: str, **more: Any) -> Setting:
+    return Setting(name, name, kind, meaning, _default(owner, name), **more)
+
+
 def _bundle_source(**fields: Any) -> BundleSource | HttpSource:
     return HttpSource(**fields) if "url" in fields else BundleSource(**fields)
 
 
-def _default(owner: type[ServeSettings | BundleSource], field: str) -> Any:
+def _default(owner: type, field: str) -> Any:
     return next(each.default for each in dataclasses.fields(owner) if each.name == field)
 
 
-BUNDLE_SETTINGS: Final = (
+BUNDLE_LISTEN_TLS_SETTINGS: Final = (
+    _part(ListenTls, "certificate", kinds.PATH, "Ours, followed by its chain."),
+    _part(ListenTls, "key", kinds.PATH, "Its private key, not encrypted."),
+    _part(
+        ListenTls, "client_ca", kinds.PATH, "Clients need a certificate from one of these.", unset="none is asked for"
+    ),
+)
+"""The keys of ``listen_tls``."""
+
+UPSTREAM_TLS_SETTINGS: Final = (
+    _part(UpstreamTls, "ca", kinds.PATH, "The upstream's certificate must come from one of these.", unset="gRPC's own"),
+    _part(UpstreamTls, "certificate", kinds.PATH, "Ours, where the upstream asks for one.", unset="none"),
+    _part(UpstreamTls, "key", kinds.PATH, "Its private key.", unset="none"),
+    _part(UpstreamTls, "server_name", kinds.NAME, "Whom the certificate must be for.", unset="the host of upstream"),
+)
+"""The keys of ``upstream_tls``."""
+
+SETTINGS: Final = (
     Setting("path", "path", kinds.PATH, "A file, or a folder: every *.gates in it.", None, unset="none"),
     Setting("url", "url", kinds.URL, "Where to fetch it, http or https.", None, unset="none"),
     _bundle_part("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
@@ -107,9 +128,9 @@ SETTINGS: Final = (
         exactly_one=("path", "url"),
         make=_bundle_source,
     ),
-    _setting("upstream", "upstream", kinds.ADDRESS, "The model server's gRPC address."),
+    _setting("upstream", "upstream", kinds.TARGET, "The model server's gRPC address."),
     _setting(
-        "listen", "listen", kinds.ADDRESS, "Where clients call us; 0.0.0.0:9001 for other hosts too, port 0 picks one."
+        "listen", "listen", kinds.TARGET, "Where clients call us; 0.0.0.0:9001 for other hosts too, port 0 picks one."
     ),
     _setting("admin", "admin", kinds.ADDRESS, "Where /metrics, /livez, /readyz and /status are served over HTTP."),
     _setting(
@@ -134,6 +155,18 @@ SETTINGS: Final = (
         "The largest batch; it bounds how long the correction of one request can take.",
     ),
     _setting(
+        "held_limit",
+        "limit_held_bytes",
+        kinds.SIZE,
+        "How many bytes of requests and answers may be held at once, in all; calls beyond it are refused.",
+    ),
+    _setting(
+        "call_limit",
+        "limit_calls",
+        kinds.COUNT,
+        "How many calls may be in flight at once; calls beyond it are refused.",
+    ),
+    _setting(
         "upstream_timeout",
         "upstream_timeout_seconds",
         kinds.DURATION,
@@ -144,6 +177,12 @@ SETTINGS: Final = (
         "drain_seconds",
         kinds.DURATION_OR_NONE,
         "How long calls in flight may go on after SIGTERM; keep it below the grace period of what stops us.",
+    ),
+    _setting(
+        "drain_delay",
+        "drain_delay_seconds",
+        kinds.DURATION_OR_NONE,
+        "How long to listen on after SIGTERM, already not ready, so that traffic can learn of it.",
     ),
     _setting(
         "readiness_interval",
@@ -190,6 +229,33 @@ SETTINGS: Final = (
         kinds.PATH,
         "A folder for the last good bundles, which stand in at a start whose sources are missing or bad.",
         unset="none",
+    ),
+    _setting(
+        "listen_tls",
+        "listen_tls",
+        kinds.LISTEN_TLS,
+        "TLS towards clients; the files are read again when they change.",
+        unset="plaintext",
+        parts=LISTEN_TLS_SETTINGS,
+        make=ListenTls,
+    ),
+    _setting(
+        "upstream_tls",
+        "upstream_tls",
+        kinds.UPSTREAM_TLS,
+        "TLS towards the upstream; the files are read again when they change.",
+        unset="plaintext",
+        parts=UPSTREAM_TLS_SETTINGS,
+        make=UpstreamTls,
+    ),
+    _setting(
+        "upstream_connections", "upstream_connections", kinds.COUNT, "Over how many connections calls are spread."
+    ),
+    _setting(
+        "keepalive",
+        "keepalive_seconds",
+        kinds.DURATION,
+        "After how long a silence clients and the upstream are asked whether they are still there.",
     ),
 )
 """In the order in which they are shown."""
