@@ -48,6 +48,7 @@ _CODE: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.UPSTREAM_DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     # An answer that cannot be judged is a deterministic fault: UNAVAILABLE would invite blind retries.
     Reason.UPSTREAM_MALFORMED: grpc.StatusCode.INTERNAL,
+    Reason.UPSTREAM_UNCORRELATED: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_MISSING: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_DATATYPE: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_SHAPE: grpc.StatusCode.INTERNAL,
@@ -60,6 +61,7 @@ _FIXED_TEXT: Final[dict[Reason, str]] = {
     Reason.UPSTREAM_UNAVAILABLE: "the model server cannot be reached; retry later",
     Reason.UPSTREAM_DEADLINE: "the model server did not answer in time",
     Reason.UPSTREAM_MALFORMED: "the model server's answer cannot be read",
+    Reason.UPSTREAM_UNCORRELATED: "the model server answered a request that is not open",
     Reason.UPSTREAM_OUTPUT_MISSING: "the model server's answer lacks an output that is guarded",
     Reason.UPSTREAM_OUTPUT_DATATYPE: "a guarded output has another datatype than was verified",
     Reason.UPSTREAM_OUTPUT_SHAPE: "a guarded output has another shape than was verified",

@@ -19,7 +19,9 @@ from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
+from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
+from sidecar.proxy.workers import Workers
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -92,9 +94,11 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         pages = admin_pages(metrics, readiness, lambda: describe(registry, readiness, settings.upstream, active_since))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
-        infer = ModelInfer(registry, upstream, metrics)
-        stack.callback(infer.close)
-        handler = ProxyHandler(infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
+        workers = Workers()
+        stack.callback(workers.close)
+        infer = ModelInfer(registry, upstream, metrics, workers)
+        stream_infer = ModelStreamInfer(registry, upstream, metrics, workers, settings.upstream_timeout_seconds)
+        handler = ProxyHandler(infer, stream_infer, upstream, readiness, metrics, settings.upstream_timeout_seconds)
         server, listen_port = bind_server(handler, settings.listen, settings.limit_bytes)
         await readiness.ask()
         asking = asyncio.create_task(readiness.keep_asking())

@@ -1,7 +1,8 @@
 """The portable transport: one grpc.aio handler that takes every method as a stream of bytes.
 
 Identity serialisers keep the client's and the upstream's bytes as they are, unknown fields included. What a
-method gets is said in :mod:`sidecar.proxy.methods`, what a ModelInfer call gets in :mod:`sidecar.proxy.infer`.
+method gets is said in :mod:`sidecar.proxy.methods`, what a ModelInfer call gets in :mod:`sidecar.proxy.infer`, and
+what a stream of them gets in :mod:`sidecar.proxy.stream_infer`.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.stream_infer import ModelStreamInfer, StreamEnd
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -40,12 +42,14 @@ class ProxyHandler(grpc.GenericRpcHandler):
     def __init__(
         self,
         model_infer: ModelInfer,
+        model_stream_infer: ModelStreamInfer,
         upstream: Upstream,
         readiness: Readiness,
         metrics: Metrics,
         upstream_timeout_seconds: float,
     ) -> None:
         self._model_infer = model_infer
+        self._model_stream_infer = model_stream_infer
         self._upstream = upstream
         self._readiness = readiness
         self._metrics = metrics
@@ -63,6 +67,9 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _handle(self, method: str, context: _Context) -> None:
         call_id = new_call_id()
         rule = rule_of(method)
+        if rule is Rule.GATED_STREAM:
+            await self._answer_stream(call_id, context)
+            return
         request = b""
         if rule in (Rule.GATED, Rule.PASSED):
             # A second message is not looked at, as gRPC servers do for unary methods.
@@ -72,6 +79,11 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 return
             request = message
         await _send(context, call_id, await self._answer_safely(method, rule, call_id, request, context))
+
+    async def _answer_stream(self, call_id: str, context: _Context) -> None:
+        client = _GrpcClient(call_id, context)
+        end = await self._model_stream_infer.answer(call_id, client, _metadata(context), context.time_remaining())
+        await client.end(end)
 
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         try:
@@ -85,6 +97,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
         match rule:
             case Rule.GATED:
                 return await self._model_infer.answer(call_id, request, _metadata(context), self._timeout(context))
+            case Rule.GATED_STREAM:
+                raise AssertionError("a stream has no single answer")
             case Rule.PASSED:
                 return await self._pass(method, request, context)
             case Rule.ANSWERED:
@@ -93,7 +107,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 self._metrics.denied(rule)
                 text = f"{method} could change what the gates guard, or hide tensors from them"
                 return _refuse(call_id, Refusal(Reason.METHOD_DENIED, text))
-            case Rule.UNSUPPORTED_STREAM | Rule.UNSUPPORTED_UNKNOWN:
+            case Rule.UNSUPPORTED_UNKNOWN:
                 self._metrics.denied(rule)
                 return _refuse(
                     call_id, Refusal(Reason.METHOD_UNSUPPORTED, f"{method} is not spoken here; use ModelInfer")
@@ -128,6 +142,39 @@ class ProxyHandler(grpc.GenericRpcHandler):
         """Seconds: what is left of the client's deadline, where it set one."""
         remaining: float | None = context.time_remaining()
         return self._upstream_timeout_seconds if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
+
+
+class _GrpcClient:
+    """The client's side of a stream."""
+
+    def __init__(self, call_id: str, context: _Context) -> None:
+        self._own: Metadata = ((CALL_ID_KEY, call_id),)
+        self._context = context
+        self._opened = False
+
+    async def read(self) -> bytes | None:
+        """The next message, or None where no more follow."""
+        message = await self._context.read()
+        return message if isinstance(message, bytes) else None
+
+    async def write(self, message: bytes, initial: Metadata) -> None:
+        """Send a message. With the first one the initial metadata goes out."""
+        await self._open(initial)
+        await self._context.write(message)
+
+    async def end(self, end: StreamEnd) -> None:
+        """End the stream."""
+        await self._open(end.initial)
+        trailing = end.trailing + self._own
+        if end.status is None:
+            self._context.set_trailing_metadata(trailing)
+        else:
+            await self._context.abort(end.status.code, end.status.details, trailing)
+
+    async def _open(self, initial: Metadata) -> None:
+        if not self._opened:
+            self._opened = True
+            await self._context.send_initial_metadata(initial + self._own)
 
 
 def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[grpc.aio.Server, int]:

@@ -1,0 +1,345 @@
+"""One ModelStreamInfer call around the request path: requests one way, their responses the other.
+
+Every request is admitted on its own and goes upstream under an id of ours; every response is judged by the plan of
+the request that it belongs to. What is refused becomes an error within the stream, and the stream goes on. The n-th
+message that the client gets has the decision id ``<call id>/<n>``. Like its unary sister this fails closed, and does
+not know the transport on the client's side.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol, TypeVar
+
+import grpc
+
+from sidecar.errors import Reason
+from sidecar.protocols.open_inference.stream import StreamedResponse, with_own_id
+from sidecar.proxy.active_bundle import Registry
+from sidecar.proxy.correlation import Correlation
+from sidecar.proxy.decision_ids import decision_id
+from sidecar.proxy.events import Refusal, RequestOutcome
+from sidecar.proxy.exchange import Bookkeeping, Exchange
+from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
+from sidecar.proxy.metadata import Metadata
+from sidecar.proxy.methods import MODEL_STREAM_INFER
+from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.request_path import Admission, Plan
+from sidecar.proxy.stream_path import (
+    ClientSide,
+    StreamedAnswer,
+    admit_streamed,
+    judge_streamed,
+    read_streamed,
+    refused,
+)
+from sidecar.proxy.upstream import Upstream, UpstreamEnd, UpstreamEnded, UpstreamFailure, UpstreamStream
+from sidecar.proxy.workers import Workers
+
+_LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+_Received = TypeVar("_Received")
+
+_WORST_FIRST: Final = (
+    RequestOutcome.FAILED,
+    RequestOutcome.REFUSED,
+    RequestOutcome.CORRECTED,
+    RequestOutcome.UNJUDGED,
+    RequestOutcome.UNTOUCHED,
+    RequestOutcome.OUTSIDE,
+)
+"""A request with several responses counts as the worst of them."""
+
+
+class ClientStream(Protocol):
+    """The client's side of a stream. Reading and writing go on at the same time, each from one task."""
+
+    async def read(self) -> bytes | None:
+        """The next message, or None where no more follow."""
+
+    async def write(self, message: bytes, initial: Metadata) -> None:
+        """Send a message. With the first one the initial metadata goes out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamEnd:
+    """How the stream ends for the client.
+
+    Args:
+        status: None where it ends without an error.
+        initial: goes out where no message did.
+        trailing: metadata.
+    """
+
+    status: Status | None
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+
+@dataclasses.dataclass(eq=False)
+class _Request(Exchange):
+    """One admitted request, and the worst of its responses so far."""
+
+    plan: Plan = dataclasses.field(kw_only=True)
+    side: ClientSide = dataclasses.field(kw_only=True)
+    worst: RequestOutcome | None = None
+
+    def saw(self, outcome: RequestOutcome | None) -> None:
+        """A response had this outcome."""
+        seen = [each for each in (self.worst, outcome) if each is not None]
+        self.worst = min(seen, key=_WORST_FIRST.index, default=None)
+
+    @property
+    def outcome(self) -> RequestOutcome:
+        """Of the whole request: one without any response but the empty final one was answered as it is."""
+        return self.worst or RequestOutcome.UNTOUCHED
+
+
+class ModelStreamInfer:
+    """Answers ModelStreamInfer calls, each request by the bundles that are active when it arrives.
+
+    ``silence_seconds`` is how long the upstream may be silent while requests are in flight.
+    """
+
+    def __init__(
+        self, registry: Registry, upstream: Upstream, metrics: Metrics, workers: Workers, silence_seconds: float
+    ) -> None:
+        self._registry = registry
+        self._upstream = upstream
+        self._books = Bookkeeping(metrics)
+        self._workers = workers
+        self._silence_seconds = silence_seconds
+
+    async def answer(
+        self, call_id: str, client: ClientStream, metadata: Metadata, timeout_seconds: float | None
+    ) -> StreamEnd:
+        """Answer a stream to its end; ``timeout_seconds`` is what the client's deadline leaves, where it set one."""
+        call = _Call(
+            call_id=call_id,
+            client=client,
+            metadata=metadata,
+            timeout_seconds=timeout_seconds,
+            silence_seconds=self._silence_seconds,
+            registry=self._registry,
+            upstream=self._upstream,
+            books=self._books,
+            workers=self._workers,
+        )
+        return await call.run()
+
+
+class _Call:
+    """One stream as it goes along."""
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        client: ClientStream,
+        metadata: Metadata,
+        timeout_seconds: float | None,
+        silence_seconds: float,
+        registry: Registry,
+        upstream: Upstream,
+        books: Bookkeeping,
+        workers: Workers,
+    ) -> None:
+        self._call_id = call_id
+        self._client = client
+        self._metadata = metadata
+        self._timeout_seconds = timeout_seconds
+        self._silence_seconds = silence_seconds
+        self._registry = registry
+        self._upstream = upstream
+        self._books = books
+        self._workers = workers
+        self._requests: Correlation[_Request] = Correlation(call_id)
+        self._over = asyncio.Event()  # some request is
+        self._opened: asyncio.Future[UpstreamStream | None] = asyncio.get_running_loop().create_future()
+        self._half_closed = False
+        self._silence: asyncio.Timeout | None = None
+        self._initial: Metadata = ()
+        self._turn = asyncio.Lock()
+        self._sent = 0
+
+    async def run(self) -> StreamEnd:
+        """Move requests and responses until either side ends the stream."""
+        taking = asyncio.create_task(self._take_requests())
+        giving = asyncio.create_task(self._give_responses())
+        try:
+            await asyncio.wait((taking, giving), return_when=asyncio.FIRST_COMPLETED)
+            if taking.done():
+                taking.result()
+            return self._conclude(await giving)
+        except asyncio.CancelledError:
+            self._abandon(RequestOutcome.CANCELLED)
+            raise
+        except Exception as error:
+            _LOGGER.exception("stream %s failed", self._call_id)
+            return self._fail(Refusal(Reason.INTERNAL, repr(error)))
+        finally:
+            await self._stop(taking, giving)
+
+    async def _stop(self, *tasks: "asyncio.Task[object]") -> None:
+        for task in tasks:
+            task.cancel()
+        if self._opened.done() and not self._opened.cancelled() and (stream := self._opened.result()) is not None:
+            stream.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # From the client to the upstream.
+
+    async def _take_requests(self) -> None:
+        while (message := await self._client.read()) is not None:
+            await self._take(message)
+            while not self._requests.has_room:
+                self._over.clear()
+                await self._over.wait()
+        self._half_closed = True
+        if not self._opened.done():
+            self._opened.set_result(None)
+        elif (stream := self._opened.result()) is not None:
+            await stream.half_close()
+
+    async def _take(self, message: bytes) -> None:
+        exchange = Exchange()
+        side, admission = await self._admit(exchange, message)
+        if isinstance(admission, Refusal):
+            exchange.bundle = admission.bundle
+            answer = refused(admission, side)
+            await self._send_refusal(answer)
+            self._books.finished(exchange, answer.outcome or RequestOutcome.REFUSED)
+            return
+        bundle = admission.plan.bundle
+        request = _Request(exchange.started, bundle, exchange.gate_seconds, plan=admission.plan, side=side)
+        upstream_id = self._requests.add(request)
+        self._expect()
+        await self._open(admission.metadata).send(with_own_id(admission.forward, upstream_id))
+
+    async def _admit(self, exchange: Exchange, message: bytes) -> tuple[ClientSide, Admission | Refusal]:
+        models = self._registry.current
+        try:
+            return await self._workers.check(message, exchange.timed, admit_streamed, message, self._metadata, models)
+        except Exception as error:
+            _LOGGER.exception("a request of stream %s failed", self._call_id)
+            return ClientSide(), Refusal(Reason.INTERNAL, repr(error))
+
+    def _open(self, metadata: Metadata) -> UpstreamStream:
+        """The stream to the upstream, which the first admitted request opens."""
+        if self._opened.done() and (stream := self._opened.result()) is not None:
+            return stream
+        stream = self._upstream.stream(MODEL_STREAM_INFER, metadata, self._timeout_seconds)
+        self._opened.set_result(stream)
+        return stream
+
+    # From the upstream to the client.
+
+    async def _give_responses(self) -> UpstreamEnd:
+        stream = await self._opened
+        if stream is None:
+            return UpstreamEnded()
+        try:
+            self._initial = await self._within_silence(stream.initial())
+            while isinstance(received := await self._within_silence(stream.receive()), bytes):
+                await self._give(received)
+        except TimeoutError:
+            text = f"no response for {self._silence_seconds:g} s while requests were in flight"
+            return UpstreamFailure(Reason.UPSTREAM_DEADLINE, grpc.StatusCode.DEADLINE_EXCEEDED, text, answered=False)
+        return received
+
+    async def _within_silence(self, receiving: Awaitable[_Received]) -> _Received:
+        async with asyncio.timeout(None) as silence:
+            self._silence = silence
+            self._expect()
+            try:
+                return await receiving
+            finally:
+                self._silence = None
+
+    def _expect(self) -> None:
+        """From now on the upstream may be silent for its time, or for ever where nothing is in flight."""
+        if self._silence is not None:
+            now = asyncio.get_running_loop().time()
+            self._silence.reschedule(now + self._silence_seconds if self._requests.in_flight else None)
+
+    async def _give(self, message: bytes) -> None:
+        response = read_streamed(message)
+        if isinstance(response, Refusal):
+            await self._send_refusal(refused(response, ClientSide()))
+            return
+        match = self._requests.match(response.id, response.is_final)
+        if match is None:
+            text = f"response to {response.id!r}, which is no request in flight: {response.error or 'no error'}"
+            await self._send_refusal(refused(Refusal(Reason.UPSTREAM_UNCORRELATED, text), ClientSide()))
+            return
+        try:
+            await self._judge_and_send(match.request, response)
+        finally:
+            self._finish(match.over)
+            self._over.set()
+
+    async def _judge_and_send(self, request: _Request, response: StreamedResponse) -> None:
+        async with self._turn:
+            decision = decision_id(self._call_id, self._sent + 1)
+            answer = await self._workers.judge(request.plan, self._judge, request, response, decision)
+            request.saw(answer.outcome)
+            await self._write(answer)
+
+    def _judge(self, request: _Request, response: StreamedResponse, decision: str) -> StreamedAnswer:
+        """Judge, and write down what was seen: also where the client gives up meanwhile."""
+        try:
+            answer = request.timed(judge_streamed, request.plan, request.side, response)
+        except Exception as error:
+            _LOGGER.exception("decision %s failed", decision)
+            why = Refusal(Reason.INTERNAL, repr(error), request.bundle)
+            answer = refused(why, request.side, response.is_final)
+        if answer.events is not None:
+            self._books.judged(request.plan, decision, answer.events)
+        if answer.refusal is not None:
+            self._books.refused(decision, answer.refusal)
+        return answer
+
+    # To the client.
+
+    async def _send_refusal(self, answer: StreamedAnswer) -> None:
+        async with self._turn:
+            if answer.refusal is not None:
+                self._books.refused(decision_id(self._call_id, self._sent + 1), answer.refusal)
+            await self._write(answer)
+
+    async def _write(self, answer: StreamedAnswer) -> None:
+        if answer.message is not None:
+            self._sent += 1
+            await self._client.write(answer.message, self._initial)
+
+    # The end.
+
+    def _conclude(self, end: UpstreamEnd) -> StreamEnd:
+        if isinstance(end, UpstreamFailure):
+            refusal = Refusal(end.reason, f"{end.code.name}: {end.details}")
+            return self._fail(refusal, status_of_failure(end), end.initial, end.trailing)
+        if not self._half_closed or self._requests.in_flight:
+            text = f"the upstream ended the stream early, with {self._requests.in_flight} requests in flight"
+            return self._fail(Refusal(Reason.UPSTREAM_UNAVAILABLE, text))
+        self._abandon(RequestOutcome.FAILED)
+        return StreamEnd(None, self._initial, end.trailing)
+
+    def _fail(
+        self, refusal: Refusal, status: Status | None = None, initial: Metadata = (), trailing: Metadata = ()
+    ) -> StreamEnd:
+        status = status or status_of_refusal(refusal)
+        self._books.refused(decision_id(self._call_id, self._sent + 1), refusal)
+        self._abandon(RequestOutcome.FAILED)
+        return StreamEnd(status, initial, (*trailing, (REASON_KEY, status.reason)))
+
+    def _abandon(self, outcome: RequestOutcome) -> None:
+        """Count what is left: requests in flight as told, open-ended ones by the responses that they got."""
+        in_flight, open_ended = self._requests.end()
+        for request in in_flight:
+            self._books.finished(request, outcome)
+        self._finish(open_ended)
+
+    def _finish(self, requests: Sequence[_Request]) -> None:
+        for request in requests:
+            self._books.finished(request, request.outcome)
