@@ -12,11 +12,11 @@ from sidecar.protocols.open_inference.request import parse_request
 from sidecar.protocols.open_inference.stream import (
     StreamedResponse,
     asks_for_final,
-    client_id,
+    cleaned_error,
     encode_error,
+    id_of,
     parse_streamed,
     with_body,
-    without_tensors,
 )
 from sidecar.proxy.active_bundle import ActiveModels
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
@@ -61,7 +61,7 @@ def admit_streamed(request: bytes, metadata: Metadata, models: ActiveModels) -> 
         parsed = parse_request(request)
     except CallerError as error:
         return ClientSide(), Refusal(error.reason, error.message)
-    side = ClientSide(client_id(parsed), asks_for_final(parsed))
+    side = ClientSide(id_of(parsed), asks_for_final(parsed))
     return side, admit_parsed(parsed, metadata, models)
 
 
@@ -77,7 +77,7 @@ def judge_streamed(plan: Plan, side: ClientSide, response: StreamedResponse) -> 
     """Judge one response to an admitted request before it is answered."""
     if response.error:
         why = Refusal(Reason.UPSTREAM_ERROR, response.error, plan.bundle)
-        return StreamedAnswer(without_tensors(response, side.id), RequestOutcome.FAILED, refusal=why)
+        return StreamedAnswer(cleaned_error(response, side.id), RequestOutcome.FAILED, refusal=why)
     if response.is_final and not response.has_tensors:
         return StreamedAnswer(with_body(response, response.body, side.id) if side.wants_final else None)
     judgement = judge(plan, response.body)

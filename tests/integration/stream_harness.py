@@ -18,11 +18,11 @@ FINAL = "triton_final_response"
 ASK = "triton_enable_empty_final_response"
 
 
-def streamed(response: pb.ModelInferResponse | None = None, *, id="", final: bool | None = None, error="") -> bytes:
+def streamed(response: pb.ModelInferResponse | None = None, *, own_id="", final: bool | None = None, error="") -> bytes:
     """A message of the upstream's."""
     message = pb.ModelStreamInferResponse(error_message=error)
     message.infer_response.CopyFrom(response or pb.ModelInferResponse())
-    message.infer_response.id = id
+    message.infer_response.id = own_id
     if final is not None:
         message.infer_response.parameters[FINAL].bool_param = final
     return message.SerializeToString()

@@ -21,28 +21,28 @@ FINE, TOO_HIGH = response([[0.5, 0, 0]]), response([[3, 2, 1]])
 NAN = response([[float("nan"), 0, 0]])
 
 
-def fine(id: str) -> bytes:
-    return streamed(FINE, id=id, final=True)
+def fine(own_id: str) -> bytes:
+    return streamed(FINE, own_id=own_id, final=True)
 
 
-def more(id: str) -> bytes:
-    return streamed(FINE, id=id, final=False)
+def more(own_id: str) -> bytes:
+    return streamed(FINE, own_id=own_id, final=False)
 
 
-def too_high(id: str) -> bytes:
-    return streamed(TOO_HIGH, id=id, final=False)
+def too_high(own_id: str) -> bytes:
+    return streamed(TOO_HIGH, own_id=own_id, final=False)
 
 
-def unreadable(id: str) -> bytes:
-    return streamed(NAN, id=id, final=False)
+def unreadable(own_id: str) -> bytes:
+    return streamed(NAN, own_id=own_id, final=False)
 
 
-def empty_final(id: str) -> bytes:
-    return streamed(id=id, final=True)
+def empty_final(own_id: str) -> bytes:
+    return streamed(own_id=own_id, final=True)
 
 
-def asking(id="42", x=(0.75, 0), **parameters) -> pb.ModelInferRequest:
-    message = request(x, id=id)
+def asking(client_id="42", x=(0.75, 0), **parameters) -> pb.ModelInferRequest:
+    message = request(x, id=client_id)
     for name, value in parameters.items():
         kind = {bool: "bool_param", int: "int64_param", str: "string_param"}[type(value)]
         setattr(message.parameters[name], kind, value)
@@ -104,32 +104,32 @@ class TestIds:
         client.send(asking(""))
         assert client.next().infer_response.id == ""
 
-    def test_of_responses_out_of_order_are_matched(self, client, upstream, running):
+    def test_of_responses_out_of_order_are_matched(self, client, upstream):
         async def behave(context) -> None:
-            requests = [request async for request in upstream.requests(context)]
+            requests = [each async for each in upstream.requests(context)]
             # By plan: the first lies in `ceiling`'s domain (y0 <= 1), the second in none.
-            for request in reversed(requests):
-                await context.write(streamed(TOO_HIGH, id=request.id, final=True))
+            for each in reversed(requests):
+                await context.write(streamed(TOO_HIGH, own_id=each.id, final=True))
 
         upstream.behaviour = behave
         client.send(asking("inside"), asking("outside", x=(20, 0)))
         got = {message.infer_response.id: _y(message) for message in client.rest()}
         assert got == {"inside": [[1, 2, 1]], "outside": [[3, 2, 1]]}
 
-    @pytest.mark.parametrize("id", ["Jürg", "x" * 10_000, "\0"])
-    def test_may_be_any_text(self, client, id):
-        client.send(asking(id))
-        assert client.next().infer_response.id == id
+    @pytest.mark.parametrize("client_id", ["Jürg", "x" * 10_000, "\0"])
+    def test_may_be_any_text(self, client, client_id):
+        client.send(asking(client_id))
+        assert client.next().infer_response.id == client_id
 
 
 class TestFidelity:
     def test_an_untouched_response_is_the_upstreams_bytes_but_for_the_id(self, client, upstream):
         unknown, inner_unknown = b"\xf2\x3f\x01!", b"\xf2\x3f\x02ab\xfb\x3f\x08\x01\xfc\x3f"
 
-        def make(id: str) -> bytes:
+        def make(own_id: str) -> bytes:
             inner = FINE.SerializeToString()
             head = pb.ModelInferResponse(id="zz", model_name="first").SerializeToString()
-            inner = head + inner_unknown + inner + pb.ModelInferResponse(id=id).SerializeToString()
+            inner = head + inner_unknown + inner + pb.ModelInferResponse(id=own_id).SerializeToString()
             return unknown + b"\x12" + _varint(len(inner)) + inner
 
         upstream.answer([make])
@@ -199,20 +199,20 @@ class TestDecoupledModels:
         assert _counted(running, "gate_requests", outcome="untouched") == 1
 
     def test_a_final_response_with_contents_but_no_tensors_is_judged(self, client, upstream):
-        def make(id: str) -> bytes:
-            return streamed(pb.ModelInferResponse(raw_output_contents=[b"\0" * 12]), id=id, final=True)
+        def make(own_id: str) -> bytes:
+            return streamed(pb.ModelInferResponse(raw_output_contents=[b"\0" * 12]), own_id=own_id, final=True)
 
         upstream.answer([make])
         client.send(asking("7"))
         assert client.next().error_message.startswith("upstream_output_")
 
     def test_a_response_without_tensors_that_is_not_final_is_judged(self, client, upstream):
-        upstream.answer([lambda id: streamed(id=id, final=False)])
+        upstream.answer([lambda own_id: streamed(own_id=own_id, final=False)])
         client.send(asking("7"))
         assert client.next().error_message.startswith("upstream_output_missing: ")
 
     def test_a_server_that_never_says_which_response_is_the_last_is_served_for_ever(self, client, upstream):
-        upstream.answer([lambda id: streamed(TOO_HIGH, id=id)] * 2)
+        upstream.answer([lambda own_id: streamed(TOO_HIGH, own_id=own_id)] * 2)
         count = 2 * MAX_REQUESTS_IN_FLIGHT + 10
         client.send(*(asking(str(n)) for n in range(count)))
         got = client.rest()
@@ -222,7 +222,7 @@ class TestDecoupledModels:
 
 class TestErrorsWithinTheStream:
     def test_of_the_upstream_pass_without_tensors_under_the_clients_id(self, client, upstream, running):
-        upstream.answer([lambda id: streamed(NAN, id=id, final=True, error="no such thing")], [fine])
+        upstream.answer([lambda own_id: streamed(NAN, own_id=own_id, final=True, error="no such thing")], [fine])
         client.send(asking("7"), asking("8"))
         got = client.rest()
         assert (got[0].error_message, got[0].infer_response.id) == ("no such thing", "7")
@@ -247,7 +247,7 @@ class TestErrorsWithinTheStream:
         assert client.rest()[0].error_message.startswith("model_not_guarded: ")
         assert upstream.opened == []
 
-    def test_bytes_that_are_no_request_get_one(self, client, upstream):
+    def test_bytes_that_are_no_request_get_one(self, client):
         client.send(b"\xff\xff", asking("2"))
         got = client.rest()
         assert [message.error_message.partition(":")[0] for message in got] == ["malformed_request", ""]
@@ -259,16 +259,15 @@ class TestErrorsWithinTheStream:
             assert client.rest()[0].error_message.startswith("outside_domain: ")
 
     @pytest.mark.parametrize(
-        ("name", "make"),
+        "make",
         [
-            ("unknown id", lambda _: streamed(NAN, id="no-such", final=True)),
-            ("no id", lambda _: streamed(NAN, final=True)),
-            ("error without id", lambda _: streamed(error="secret")),
-            ("next id", lambda id: streamed(NAN, id=id[:-1] + "2")),
+            pytest.param(lambda _: streamed(NAN, own_id="no-such", final=True), id="unknown id"),
+            pytest.param(lambda _: streamed(NAN, final=True), id="no id"),
+            pytest.param(lambda _: streamed(error="secret"), id="error without id"),
+            pytest.param(lambda own_id: streamed(NAN, own_id=own_id[:-1] + "2"), id="next id"),
         ],
-        ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_a_response_to_no_request_becomes_one(self, client, upstream, running, name, make):
+    def test_a_response_to_no_request_becomes_one(self, client, upstream, running, make):
         upstream.answer([make, fine])
         client.send(asking("7"))
         got = client.rest()
@@ -301,10 +300,10 @@ class TestTheEnd:
 
     def test_half_close_reaches_the_upstream_and_what_is_in_flight_is_answered(self, client, upstream):
         async def behave(context) -> None:
-            requests = [request async for request in upstream.requests(context)]
+            requests = [each async for each in upstream.requests(context)]
             await asyncio.sleep(0.1)
-            for request in requests:
-                await context.write(fine(request.id))
+            for each in requests:
+                await context.write(fine(each.id))
 
         upstream.behaviour = behave
         client.send(asking("1"), asking("2"))
@@ -328,8 +327,8 @@ class TestTheEnd:
 
     def test_that_comes_in_the_middle_of_a_requests_responses_is_unavailable(self, client, upstream):
         async def behave(context) -> None:
-            async for request in upstream.requests(context):
-                await context.write(more(request.id))
+            async for each in upstream.requests(context):
+                await context.write(more(each.id))
 
         upstream.behaviour = behave
         client.send(asking("1"))
@@ -337,10 +336,10 @@ class TestTheEnd:
         client.half_close()
         assert client.error().code() is grpc.StatusCode.UNAVAILABLE
 
-    def test_in_an_error_of_the_upstreams_is_passed_on_with_its_metadata(self, client, upstream, running):
+    def test_in_an_error_of_the_upstreams_is_passed_on_with_its_metadata(self, client, upstream):
         async def behave(context) -> None:
-            async for request in upstream.requests(context):
-                await context.write(fine(request.id))
+            async for each in upstream.requests(context):
+                await context.write(fine(each.id))
                 break
             await context.abort(grpc.StatusCode.ABORTED, "busy", (("x-late", "1"), ("gate-outcome", "forged")))
 
@@ -353,7 +352,7 @@ class TestTheEnd:
         assert (trailing["x-late"], trailing["gate-reason"]) == ("1", "upstream_error")
         assert "gate-outcome" not in trailing
 
-    def test_without_an_upstream_is_unavailable_and_shows_no_address(self, loop, upstream, running, client):
+    def test_without_an_upstream_is_unavailable_and_shows_no_address(self, loop, upstream, client):
         loop.run(upstream.server.stop(0))
         client.send(asking("1"))
         ended = client.error()
@@ -412,7 +411,7 @@ class TestTheEnd:
             assert client.error().code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert len(upstream.asked) == 1
 
-    def test_leaves_the_sidecar_serving(self, running, upstream):
+    def test_leaves_the_sidecar_serving(self, running):
         for _ in range(3):
             with stream(running.listen_port) as client:
                 client.send(asking("1"))
@@ -426,8 +425,8 @@ class TestMetadata:
     def test_passes_both_ways(self, running, upstream):
         async def behave(context) -> None:
             await context.send_initial_metadata((("x-early", "1"), ("gate-call-id", "forged")))
-            async for request in upstream.requests(context):
-                await context.write(fine(request.id))
+            async for each in upstream.requests(context):
+                await context.write(fine(each.id))
             context.set_trailing_metadata((("x-late-bin", b"\xfe"), ("gate-call-id", "forged")))
 
         upstream.behaviour = behave
@@ -467,8 +466,8 @@ class TestBackPressure:
             waiting = []
 
             async def read() -> None:
-                async for request in upstream.requests(context):
-                    waiting.append(request.id)
+                async for each in upstream.requests(context):
+                    waiting.insert(len(waiting), each.id)
 
             reading = asyncio.create_task(read())
             await go.wait()
@@ -495,8 +494,8 @@ class TestTritonClient:
         results = []
         with triton.InferenceServerClient(f"127.0.0.1:{running.listen_port}") as client:
             client.start_stream(lambda result, error: results.append((result, error)))
-            for id in ("1", "2"):
-                client.async_stream_infer("guarded", [tensor], request_id=id, enable_empty_final_response=True)
+            for request_id in ("1", "2"):
+                client.async_stream_infer("guarded", [tensor], request_id=request_id, enable_empty_final_response=True)
             _wait_until(lambda: len(results) == 5)
             client.stop_stream()
         np.testing.assert_array_equal(results[1][0].as_numpy("y"), [[1, 2, 1]])

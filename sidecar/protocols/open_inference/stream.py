@@ -11,6 +11,7 @@ Source: Open Inference Protocol v2, "ModelStreamInfer"; Triton's documentation, 
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -24,6 +25,10 @@ from sidecar.protocols.wire import Field, WireType, splice, top_level_fields
 ASK_FOR_FINAL: Final = "triton_enable_empty_final_response"
 IS_FINAL: Final = "triton_final_response"
 
+_NO_ID: Final = "<id_unknown>"
+"""What Triton's error texts say where a request has no id."""
+
+_ERROR_MESSAGE: Final = pb.ModelStreamInferResponse.ERROR_MESSAGE_FIELD_NUMBER
 _INFER_RESPONSE: Final = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
 _ID: Final = pb.ModelInferResponse.ID_FIELD_NUMBER
 _TENSORS: Final = (
@@ -53,7 +58,7 @@ class StreamedResponse:
     has_tensors: bool
 
 
-def client_id(request: InferRequest) -> str:
+def id_of(request: InferRequest) -> str:
     """The id that the client gave its request; empty where it gave none."""
     return request.message.id
 
@@ -106,14 +111,19 @@ def with_body(received: StreamedResponse, body: bytes, client_id: str) -> bytes:
     return message
 
 
-def without_tensors(received: StreamedResponse, client_id: str) -> bytes:
-    """An error of the upstream's under the client's id: whatever tensors came with it, nobody has judged them."""
-    counts = dict.fromkeys(_TENSORS, 0)
-    for field in _delimited(received.body):
-        if field.number in counts:
-            counts[field.number] += 1
-    dropped = {(number, index): None for number, count in counts.items() for index in range(count)}
-    return with_body(received, splice(received.body, dropped), client_id)
+def cleaned_error(received: StreamedResponse, client_id: str) -> bytes:
+    """An error of the upstream's under the client's id: without our id in its text, and without the tensors that may
+    come with it, for nobody has judged them.
+    """
+    # Another id of ours may begin with this one.
+    text = re.sub(rf"{re.escape(received.id)}(?!\d)", lambda _: client_id or _NO_ID, received.error)
+    texts = _count(received.content, _ERROR_MESSAGE)
+    edits = {**_drop(_ERROR_MESSAGE, texts), (_ERROR_MESSAGE, texts - 1): text.encode()}
+    content = splice(received.content, edits)
+    body = splice(
+        received.body, {key: None for number in _TENSORS for key in _drop(number, _count(received.body, number))}
+    )
+    return with_body(dataclasses.replace(received, content=content, error=text), body, client_id)
 
 
 def encode_error(text: str, client_id: str, is_final: bool | None) -> bytes:
@@ -133,29 +143,38 @@ def _flag(parameters: Mapping[str, pb.InferParameter], name: str) -> bool | None
     return parameter.bool_param if parameter.HasField("bool_param") else None
 
 
-def _delimited(content: bytes) -> list[Field]:
-    return [field for field in top_level_fields(content) if field.wire_type is WireType.LENGTH_DELIMITED]
+def _delimited(content: bytes, number: int) -> list[Field]:
+    return [
+        field
+        for field in top_level_fields(content)
+        if field.number == number and field.wire_type is WireType.LENGTH_DELIMITED
+    ]
+
+
+def _count(content: bytes, number: int) -> int:
+    return len(_delimited(content, number))
+
+
+def _drop(number: int, count: int) -> dict[tuple[int, int], bytes | None]:
+    return {(number, index): None for index in range(count)}
 
 
 def _body(content: bytes) -> bytes:
     # Where a submessage comes in several pieces, protobuf merges them, which is what it does to joined bytes, too.
-    return b"".join(
-        content[field.payload : field.end] for field in _delimited(content) if field.number == _INFER_RESPONSE
-    )
+    return b"".join(content[field.payload : field.end] for field in _delimited(content, _INFER_RESPONSE))
 
 
-def _with_id(body: bytes, client_id: str) -> bytes:
-    """The last id is the one that counts; it becomes the client's, all others go."""
-    count = sum(field.number == _ID for field in _delimited(body))
-    edits: dict[tuple[int, int], bytes | None] = {(_ID, index): None for index in range(count)}
-    if count and client_id:
-        edits[_ID, count - 1] = client_id.encode()
+def _with_id(body: bytes, own: str) -> bytes:
+    """The last id is the one that counts; it becomes this one, all others go."""
+    count = _count(body, _ID)
+    edits = _drop(_ID, count)
+    if own:
+        edits[_ID, count - 1] = own.encode()
     return splice(body, edits)
 
 
 def _with_inner(content: bytes, body: bytes) -> bytes:
-    pieces = sum(field.number == _INFER_RESPONSE for field in _delimited(content))
-    edits: dict[tuple[int, int], bytes | None] = {(_INFER_RESPONSE, index): None for index in range(1, pieces)}
+    edits = _drop(_INFER_RESPONSE, _count(content, _INFER_RESPONSE))
     return splice(content, {**edits, (_INFER_RESPONSE, 0): body})
 
 
