@@ -106,3 +106,19 @@ class MemoryStream:
     def cancel(self) -> None:
         """The end comes at once."""
         self._coming.put_nowait(UpstreamEnded())
+
+
+class MemoryClient:
+    """The client's side of a stream: has messages to send, half-closes after them, and keeps what it gets."""
+
+    def __init__(self, messages: Iterable[bytes]) -> None:
+        self._messages = iter(messages)
+        self.got: list[bytes] = []
+
+    async def read(self) -> bytes | None:
+        """The next message."""
+        return next(self._messages, None)
+
+    async def write(self, message: bytes, initial: Metadata) -> None:
+        """Keep the message."""
+        self.got.append(message)
