@@ -67,6 +67,7 @@ class Reason(enum.StrEnum):
 
     # Ourselves.
     NOT_READY = "not_ready"
+    STOPPING = "stopping"
     INTERNAL = "internal"
 
 

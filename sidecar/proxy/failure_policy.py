@@ -54,6 +54,7 @@ _CODE: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.UPSTREAM_OUTPUT_SHAPE: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_CONTENTS: grpc.StatusCode.INTERNAL,
     Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
@@ -67,6 +68,7 @@ _FIXED_TEXT: Final[dict[Reason, str]] = {
     Reason.UPSTREAM_OUTPUT_SHAPE: "a guarded output has another shape than was verified",
     Reason.UPSTREAM_OUTPUT_CONTENTS: "a guarded output's contents do not fit its shape",
     Reason.NOT_READY: "no gate bundle is active yet; retry later",
+    Reason.STOPPING: "the sidecar is stopping; open another stream",
     Reason.INTERNAL: "the sidecar failed; its log tells more under this decision's id",
 }
 

@@ -113,6 +113,7 @@ class MemoryClient:
 
     def __init__(self, messages: Iterable[bytes]) -> None:
         self._messages = iter(messages)
+        self.initial: Metadata | None = None
         self.got: list[bytes] = []
 
     async def read(self) -> bytes | None:
@@ -120,5 +121,6 @@ class MemoryClient:
         return next(self._messages, None)
 
     async def write(self, message: bytes, initial: Metadata) -> None:
-        """Keep the message."""
+        """Keep the message, and the metadata that came with the first one."""
+        self.initial = initial if self.initial is None else self.initial
         self.got.append(message)

@@ -105,6 +105,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         stack.callback(asking.cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
+        stack.callback(stream_infer.drain)
         stack.callback(readiness.drain)
         return RunningSidecar(
             listen_port, admin.port, registry, metrics, readiness, server.wait_for_termination, stack.pop_all().aclose

@@ -153,7 +153,10 @@ class _GrpcClient:
         self._opened = False
 
     async def read(self) -> bytes | None:
-        """The next message, or None where no more follow."""
+        """The next message, or None where no more follow.
+
+        A message over the limit looks like the end, too: gRPC ends the call with RESOURCE_EXHAUSTED and cancels us.
+        """
         message = await self._context.read()
         return message if isinstance(message, bytes) else None
 

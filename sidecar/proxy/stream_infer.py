@@ -110,6 +110,12 @@ class ModelStreamInfer:
         self._books = Bookkeeping(metrics)
         self._workers = workers
         self._silence_seconds = silence_seconds
+        self._calls: set[_Call] = set()
+
+    def drain(self) -> None:
+        """Take no more requests: each stream ends once those in flight are answered."""
+        for call in self._calls:
+            call.drain()
 
     async def answer(
         self, call_id: str, client: ClientStream, metadata: Metadata, timeout_seconds: float | None
@@ -126,7 +132,11 @@ class ModelStreamInfer:
             books=self._books,
             workers=self._workers,
         )
-        return await call.run()
+        self._calls.add(call)
+        try:
+            return await call.run()
+        finally:
+            self._calls.discard(call)
 
 
 class _Call:
@@ -158,6 +168,8 @@ class _Call:
         self._over = asyncio.Event()  # some request is
         self._opened: asyncio.Future[UpstreamStream | None] = asyncio.get_running_loop().create_future()
         self._half_closed = False
+        self._draining = False
+        self._reading: asyncio.Timeout | None = None
         self._silence: asyncio.Timeout | None = None
         self._initial: Metadata = ()
         self._turn = asyncio.Lock()
@@ -190,8 +202,26 @@ class _Call:
 
     # From the client to the upstream.
 
+    def drain(self) -> None:
+        """Take no more requests."""
+        self._draining = True
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def _read(self) -> bytes | None:
+        if self._draining:
+            return None
+        try:
+            async with asyncio.timeout(None) as reading:
+                self._reading = reading
+                return await self._client.read()
+        except TimeoutError:
+            return None
+        finally:
+            self._reading = None
+
     async def _take_requests(self) -> None:
-        while (message := await self._client.read()) is not None:
+        while (message := await self._read()) is not None:
             await self._take(message)
             while not self._requests.has_room:
                 self._over.clear()
@@ -214,7 +244,8 @@ class _Call:
         bundle = admission.plan.bundle
         request = _Request(exchange.started, bundle, exchange.gate_seconds, plan=admission.plan, side=side)
         upstream_id = self._requests.add(request)
-        self._expect()
+        if self._requests.in_flight == 1:  # others have been waited for before: one more is no sign of life
+            self._expect()
         await self._open(admission.metadata).send(with_own_id(admission.forward, upstream_id))
 
     async def _admit(self, exchange: Exchange, message: bytes) -> tuple[ClientSide, Admission | Refusal]:
@@ -322,6 +353,8 @@ class _Call:
         if not self._half_closed or self._requests.in_flight:
             text = f"the upstream ended the stream early, with {self._requests.in_flight} requests in flight"
             return self._fail(Refusal(Reason.UPSTREAM_UNAVAILABLE, text))
+        if self._draining:
+            return self._fail(Refusal(Reason.STOPPING, "the sidecar is stopping"))
         self._abandon(RequestOutcome.FAILED)
         return StreamEnd(None, self._initial, end.trailing)
 

@@ -13,11 +13,14 @@ import tritonclient.grpc as triton
 from sidecar.config import Outside
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.correlation import MAX_REQUESTS_IN_FLIGHT
+from sidecar.proxy.methods import MODEL_STREAM_INFER
+from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response, values
-from tests.integration.proxy_harness import Loop, settings, sidecar
+from tests.integration.proxy_harness import Loop, http2_call, settings, sidecar
 from tests.integration.stream_harness import ASK, FINAL, StreamUpstream, stream, streamed
 
 FINE, TOO_HIGH = response([[0.5, 0, 0]]), response([[3, 2, 1]])
+INSIDE = request([0.75, 0]).SerializeToString()
 NAN = response([[float("nan"), 0, 0]])
 
 
@@ -411,6 +414,28 @@ class TestTheEnd:
             assert client.error().code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert len(upstream.asked) == 1
 
+    def test_by_our_stopping_comes_after_what_is_in_flight(self, loop, upstream, tmp_path):
+        async def behave(context) -> None:
+            async for each in upstream.requests(context):
+                await asyncio.sleep(0.3)
+                await context.write(fine(each.id))
+
+        upstream.behaviour = behave
+        running = loop.run(start_sidecar(settings(tmp_path, upstream.port)))
+        with stream(running.listen_port) as client, stream(running.listen_port) as idle:
+            client.send(asking("1"))
+            idle.send(b"\xff")
+            idle.next()
+            _wait_until(lambda: upstream.asked)
+            started = time.monotonic()
+            loop.run(running.stop())
+            assert time.monotonic() - started < 3
+            assert client.next().infer_response.id == "1"
+            for each in (client, idle):
+                ended = each.error()
+                assert ended.code() is grpc.StatusCode.UNAVAILABLE
+                assert dict(ended.trailing_metadata())["gate-reason"] == "stopping"
+
     def test_leaves_the_sidecar_serving(self, running):
         for _ in range(3):
             with stream(running.listen_port) as client:
@@ -441,6 +466,11 @@ class TestMetadata:
         assert (initial["x-early"], trailing["x-late-bin"]) == ("1", b"\xfe")
         assert len(bytes.fromhex(initial["gate-call-id"])) == 16
         assert trailing["gate-call-id"] == initial["gate-call-id"]
+
+    def test_that_grpc_does_not_allow_is_the_callers_fault(self, running, upstream):
+        http2_call(running.listen_port, MODEL_STREAM_INFER.encode(), INSIDE, {b"x-user": "Jürg".encode()})
+        refused = running.metrics.value("gate_refusals_total", model="", reason="malformed_request")
+        assert (refused, upstream.asked) == (1, [])
 
     def test_compressed_requests_are_read(self, running):
         with stream(running.listen_port, compression=grpc.Compression.Gzip) as client:
