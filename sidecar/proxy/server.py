@@ -25,7 +25,8 @@ from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
-from sidecar.proxy.stream_infer import ModelStreamInfer, StreamEnd
+from sidecar.proxy.stream_client import StreamEnd
+from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -82,7 +83,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     async def _answer_stream(self, call_id: str, context: _Context) -> None:
         client = _GrpcClient(call_id, context)
-        end = await self._model_stream_infer.answer(call_id, client, _metadata(context), context.time_remaining())
+        end = await self._model_stream_infer.answer(call_id, client, _metadata(context), _remaining(context))
         await client.end(end)
 
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
@@ -140,8 +141,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     def _timeout(self, context: _Context) -> float:
         """Seconds: what is left of the client's deadline, where it set one."""
-        remaining: float | None = context.time_remaining()
-        return self._upstream_timeout_seconds if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
+        remaining = _remaining(context)
+        return self._upstream_timeout_seconds if remaining is None else remaining
 
 
 class _GrpcClient:
@@ -202,6 +203,12 @@ def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[g
         raise OperationError(
             f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
         ) from error
+
+
+def _remaining(context: _Context) -> float | None:
+    """Seconds that the client's deadline leaves; None where it set none."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
 
 
 def _metadata(context: _Context) -> Metadata:

@@ -7,10 +7,9 @@ not know the transport on the client's side.
 """
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import grpc
 
@@ -18,14 +17,14 @@ from sidecar.errors import Reason
 from sidecar.protocols.open_inference.stream import StreamedResponse, with_own_id
 from sidecar.proxy.active_bundle import Registry
 from sidecar.proxy.correlation import Correlation
-from sidecar.proxy.decision_ids import decision_id
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_STREAM_INFER
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Admission, Plan
+from sidecar.proxy.request_path import Admission
+from sidecar.proxy.stream_client import ClientStream, Replies, StreamEnd
 from sidecar.proxy.stream_path import (
     ClientSide,
     StreamedAnswer,
@@ -34,66 +33,13 @@ from sidecar.proxy.stream_path import (
     read_streamed,
     refused,
 )
+from sidecar.proxy.streamed_request import StreamedRequest
 from sidecar.proxy.upstream import Upstream, UpstreamEnd, UpstreamEnded, UpstreamFailure, UpstreamStream
 from sidecar.proxy.workers import Workers
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 _Received = TypeVar("_Received")
-
-_WORST_FIRST: Final = (
-    RequestOutcome.FAILED,
-    RequestOutcome.REFUSED,
-    RequestOutcome.CORRECTED,
-    RequestOutcome.UNJUDGED,
-    RequestOutcome.UNTOUCHED,
-    RequestOutcome.OUTSIDE,
-)
-"""A request with several responses counts as the worst of them."""
-
-
-class ClientStream(Protocol):
-    """The client's side of a stream. Reading and writing go on at the same time, each from one task."""
-
-    async def read(self) -> bytes | None:
-        """The next message, or None where no more follow."""
-
-    async def write(self, message: bytes, initial: Metadata) -> None:
-        """Send a message. With the first one the initial metadata goes out."""
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamEnd:
-    """How the stream ends for the client.
-
-    Args:
-        status: None where it ends without an error.
-        initial: goes out where no message did.
-        trailing: metadata.
-    """
-
-    status: Status | None
-    initial: Metadata = ()
-    trailing: Metadata = ()
-
-
-@dataclasses.dataclass(eq=False)
-class _Request(Exchange):
-    """One admitted request, and the worst of its responses so far."""
-
-    plan: Plan = dataclasses.field(kw_only=True)
-    side: ClientSide = dataclasses.field(kw_only=True)
-    worst: RequestOutcome | None = None
-
-    def saw(self, outcome: RequestOutcome | None) -> None:
-        """A response had this outcome."""
-        seen = [each for each in (self.worst, outcome) if each is not None]
-        self.worst = min(seen, key=_WORST_FIRST.index, default=None)
-
-    @property
-    def outcome(self) -> RequestOutcome:
-        """Of the whole request: one without any response but the empty final one was answered as it is."""
-        return self.worst or RequestOutcome.UNTOUCHED
 
 
 class ModelStreamInfer:
@@ -164,16 +110,14 @@ class _Call:
         self._upstream = upstream
         self._books = books
         self._workers = workers
-        self._requests: Correlation[_Request] = Correlation(call_id)
+        self._requests: Correlation[StreamedRequest] = Correlation(call_id)
         self._over = asyncio.Event()  # some request is
         self._opened: asyncio.Future[UpstreamStream | None] = asyncio.get_running_loop().create_future()
         self._half_closed = False
         self._draining = False
         self._reading: asyncio.Timeout | None = None
         self._silence: asyncio.Timeout | None = None
-        self._initial: Metadata = ()
-        self._turn = asyncio.Lock()
-        self._sent = 0
+        self._replies = Replies(call_id, client)
 
     async def run(self) -> StreamEnd:
         """Move requests and responses until either side ends the stream."""
@@ -238,11 +182,11 @@ class _Call:
         if isinstance(admission, Refusal):
             exchange.bundle = admission.bundle
             answer = refused(admission, side)
-            await self._send_refusal(answer)
             self._books.finished(exchange, answer.outcome or RequestOutcome.REFUSED)
+            await self._refuse(admission, answer)
             return
         bundle = admission.plan.bundle
-        request = _Request(exchange.started, bundle, exchange.gate_seconds, plan=admission.plan, side=side)
+        request = StreamedRequest(exchange.started, bundle, exchange.gate_seconds, plan=admission.plan, side=side)
         upstream_id = self._requests.add(request)
         if self._requests.in_flight == 1:  # others have been waited for before: one more is no sign of life
             self._expect()
@@ -252,6 +196,9 @@ class _Call:
         models = self._registry.current
         try:
             return await self._workers.check(message, exchange.timed, admit_streamed, message, self._metadata, models)
+        except asyncio.CancelledError:
+            self._books.finished(exchange, RequestOutcome.CANCELLED)
+            raise
         except Exception as error:
             _LOGGER.exception("a request of stream %s failed", self._call_id)
             return ClientSide(), Refusal(Reason.INTERNAL, repr(error))
@@ -271,7 +218,7 @@ class _Call:
         if stream is None:
             return UpstreamEnded()
         try:
-            self._initial = await self._within_silence(stream.initial())
+            self._replies.initial = await self._within_silence(stream.initial())
             while isinstance(received := await self._within_silence(stream.receive()), bytes):
                 await self._give(received)
         except TimeoutError:
@@ -297,12 +244,13 @@ class _Call:
     async def _give(self, message: bytes) -> None:
         response = read_streamed(message)
         if isinstance(response, Refusal):
-            await self._send_refusal(refused(response, ClientSide()))
+            await self._refuse(response, refused(response, ClientSide()))
             return
         match = self._requests.match(response.id, response.is_final)
         if match is None:
             text = f"response to {response.id!r}, which is no request in flight: {response.error or 'no error'}"
-            await self._send_refusal(refused(Refusal(Reason.UPSTREAM_UNCORRELATED, text), ClientSide()))
+            refusal = Refusal(Reason.UPSTREAM_UNCORRELATED, text)
+            await self._refuse(refusal, refused(refusal, ClientSide()))
             return
         try:
             await self._judge_and_send(match.request, response)
@@ -310,14 +258,13 @@ class _Call:
             self._finish(match.over)
             self._over.set()
 
-    async def _judge_and_send(self, request: _Request, response: StreamedResponse) -> None:
-        async with self._turn:
-            decision = decision_id(self._call_id, self._sent + 1)
+    async def _judge_and_send(self, request: StreamedRequest, response: StreamedResponse) -> None:
+        async with self._replies.turn() as decision:
             answer = await self._workers.judge(request.plan, self._judge, request, response, decision)
             request.saw(answer.outcome)
-            await self._write(answer)
+            await self._replies.send(answer.message)
 
-    def _judge(self, request: _Request, response: StreamedResponse, decision: str) -> StreamedAnswer:
+    def _judge(self, request: StreamedRequest, response: StreamedResponse, decision: str) -> StreamedAnswer:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
         try:
             answer = request.timed(judge_streamed, request.plan, request.side, response)
@@ -331,18 +278,11 @@ class _Call:
             self._books.refused(decision, answer.refusal)
         return answer
 
-    # To the client.
-
-    async def _send_refusal(self, answer: StreamedAnswer) -> None:
-        async with self._turn:
-            if answer.refusal is not None:
-                self._books.refused(decision_id(self._call_id, self._sent + 1), answer.refusal)
-            await self._write(answer)
-
-    async def _write(self, answer: StreamedAnswer) -> None:
-        if answer.message is not None:
-            self._sent += 1
-            await self._client.write(answer.message, self._initial)
+    async def _refuse(self, refusal: Refusal, answer: StreamedAnswer) -> None:
+        """Send an error that stands for no response to a request."""
+        async with self._replies.turn() as decision:
+            self._books.refused(decision, refusal)
+            await self._replies.send(answer.message)
 
     # The end.
 
@@ -356,13 +296,13 @@ class _Call:
         if self._draining:
             return self._fail(Refusal(Reason.STOPPING, "the sidecar is stopping"))
         self._abandon(RequestOutcome.FAILED)
-        return StreamEnd(None, self._initial, end.trailing)
+        return StreamEnd(None, self._replies.initial, end.trailing)
 
     def _fail(
         self, refusal: Refusal, status: Status | None = None, initial: Metadata = (), trailing: Metadata = ()
     ) -> StreamEnd:
         status = status or status_of_refusal(refusal)
-        self._books.refused(decision_id(self._call_id, self._sent + 1), refusal)
+        self._books.refused(self._replies.next_decision, refusal)
         self._abandon(RequestOutcome.FAILED)
         return StreamEnd(status, initial, (*trailing, (REASON_KEY, status.reason)))
 
@@ -373,6 +313,6 @@ class _Call:
             self._books.finished(request, outcome)
         self._finish(open_ended)
 
-    def _finish(self, requests: Sequence[_Request]) -> None:
+    def _finish(self, requests: Sequence[StreamedRequest]) -> None:
         for request in requests:
             self._books.finished(request, request.outcome)

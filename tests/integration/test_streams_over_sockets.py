@@ -375,6 +375,22 @@ class TestTheEnd:
         assert upstream.cancelled.wait(5)
         _wait_until(lambda: _counted(running, "gate_requests", outcome="cancelled") == 1)
 
+    def test_by_the_clients_giving_up_among_many_responses_is_no_defect_of_ours(self, running, upstream, caplog):
+        upstream.answer([more] * 500)
+        for count in range(20):
+            with stream(running.listen_port) as client:
+                client.send(asking("1"), asking("2"))
+                for _ in range(10 * count + 1):
+                    client.next_bytes()
+        _wait_until(lambda: _counted(running, "gate_requests", outcome="cancelled") > 0)
+        time.sleep(0.2)
+        assert running.metrics.value("gate_refusals_total", model="", reason="internal") in (0, None)
+        assert "failed" not in caplog.text
+
+    def test_by_a_deadline_that_never_comes_is_no_failure(self, running):
+        http2_call(running.listen_port, MODEL_STREAM_INFER.encode(), INSIDE, {b"grpc-timeout": b"99999999H"})
+        assert _counted(running, "gate_requests", outcome="untouched") == 1
+
     def test_by_the_clients_deadline(self, running, upstream):
         async def behave(context) -> None:
             await context.read()

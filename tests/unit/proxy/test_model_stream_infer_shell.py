@@ -7,12 +7,14 @@ import grpc
 import pytest
 
 from sidecar.errors import Reason
+from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy import stream_infer
 from sidecar.proxy.active_bundle import Registry, activate, active_models
 from sidecar.proxy.memory_upstream import MemoryClient, MemoryUpstream
 from sidecar.proxy.methods import MODEL_STREAM_INFER
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.stream_client import StreamEnd
 from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.upstream import UpstreamFailure
 from sidecar.proxy.workers import MAX_REQUEST_BYTES_ON_THE_LOOP, MAX_ROWS_ON_THE_LOOP, Workers
@@ -57,7 +59,7 @@ class Fixture:
 
 def test_requests_are_answered():
     fixture = Fixture(answered(triton_final_response=True), INSIDE, INSIDE)
-    assert fixture.run() == stream_infer.StreamEnd(None)
+    assert fixture.run() == StreamEnd(None)
     assert [values(each.infer_response.SerializeToString(), "y").tolist() for each in fixture.got] == [[[1, 2, 1]]] * 2
     assert fixture.requests("corrected") == 2
     assert (fixture.upstream.asked[0].metadata, fixture.upstream.asked[0].timeout_seconds) == ((("k", "v"),), None)
@@ -121,6 +123,24 @@ def test_an_upstream_that_fails_ends_the_stream():
     assert end.status.code is grpc.StatusCode.UNAVAILABLE
     assert "10.0.0.1" not in end.status.details
     assert end.trailing == (("gate-reason", "upstream_unavailable"),)
+
+
+def test_each_request_is_judged_by_the_bundle_that_is_active_when_it_arrives():
+    registry = Registry(MODELS)
+    off = active_models([activate(bundle_bytes(), mode=Mode.SHADOW)])
+    fixture = Fixture(answered(triton_final_response=True), INSIDE, INSIDE)
+    fixture.infer = ModelStreamInfer(registry, fixture.upstream, fixture.metrics, fixture.workers, 5.0)
+    whole = fixture.client.read
+
+    async def read() -> bytes | None:
+        await asyncio.sleep(0.02)
+        if fixture.client.got:
+            registry.current = off
+        return await whole()
+
+    fixture.client.read = read
+    fixture.run()
+    assert [values(each.infer_response.SerializeToString(), "y")[0, 0] for each in fixture.got] == [1, 3]
 
 
 def test_a_silent_upstream_ends_the_stream_in_time():
