@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import InternalError, Reason, UpstreamError
@@ -164,3 +164,30 @@ class TestRequests:
         expected.id = "own-1"
         expected.parameters[ASK_FOR_FINAL].bool_param = True
         assert got == expected
+
+
+@st.composite
+def damaged_messages(draw: st.DrawFn) -> bytes:
+    content, _ = draw(split_messages())
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(content)))
+        content = content[:at] + draw(st.binary(max_size=3)) + content[at + draw(st.integers(0, 3)) :]
+    return content
+
+
+@settings(max_examples=400)
+@given(damaged_messages() | st.binary(max_size=12), st.sampled_from(["", "7"]))
+def test_any_bytes_are_what_protobuf_says_or_the_upstreams_fault(content, client_id):
+    try:
+        received = parse_streamed(content)
+    except UpstreamError:
+        return
+    expected = parsed(content)
+    assert (received.error, received.id) == (expected.error_message, expected.infer_response.id)
+    # As bytes: two messages with a NaN in them need not be equal.
+    body = pb.ModelInferResponse.FromString(received.body).SerializeToString(deterministic=True)
+    assert body == expected.infer_response.SerializeToString(deterministic=True)
+    if received.id:
+        assert parsed(with_body(received, received.body, client_id)).infer_response.id == client_id
+        if received.error:
+            assert not parsed(cleaned_error(received, client_id)).infer_response.outputs
