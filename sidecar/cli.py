@@ -181,13 +181,14 @@ def _command(
 
 
 def _compile(arguments: argparse.Namespace) -> int:
-    from sidecar.bundle.files import write_file_atomically
+    from sidecar.bundle.files import require_writable, write_file_atomically
     from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
     from sidecar.compiler.report import Reporter, summary
     from sidecar.gates.values import Action
     from sidecar.network.onnx_reader import read_model
     from sidecar.properties.reader import read_properties
 
+    require_writable(arguments.output)
     model = read_model(arguments.model)
     files = [read_properties(path, model.network.signature) for path in arguments.property]
     model = with_batch_axis(model, files)

@@ -1,7 +1,9 @@
 """Bundles on disk: read no more than a bundle may have, write all of it or nothing."""
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from sidecar.bundle.acceptance import accept
@@ -27,24 +29,39 @@ def read_bundle(path: Path) -> tuple[bytes, Bundle]:
     return content, accept(content)
 
 
+def require_writable(path: Path) -> None:
+    """See before hours of work that :func:`write_file_atomically` will succeed after them; raises as it does."""
+    with _temporary(path, 1) as temporary:
+        temporary.touch(exist_ok=False)
+
+
 def write_file_atomically(path: Path, content: bytes) -> None:
     """Put a file in place whole: who opens ``path`` sees the old content or the new, never a part.
 
     Raises:
+        InputError: the path names no file.
         OperationError: it cannot be written; what stood there before still does.
     """
+    with _temporary(path, len(content)) as temporary:
+        _write_through(temporary, content)
+        temporary.replace(path)
+        _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, size: int) -> Iterator[Path]:
+    """A name beside ``path`` for a file that is gone afterwards, in any case."""
+    if not path.name or path.is_dir():
+        raise InputError(f"cannot write {path}: expected the path of a file, got a folder; add a file name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         try:
-            _write_through(temporary, content)
-            temporary.replace(path)
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
-        _flush_folder(path.parent)
     except OSError as error:
         raise OperationError(
-            f"cannot write {path}: {error.strerror}; see that the folder exists, is writable and has "
-            f"{len(content)} bytes left"
+            f"cannot write {path}: {error.strerror}; see that the folder exists, is writable and has {size} bytes left"
         ) from error
 
 

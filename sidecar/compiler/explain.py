@@ -25,6 +25,8 @@ from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Gate, Mode, Region, Requirement
 from sidecar.network.onnx_reader import read_model
 from sidecar.numerics import round_to_datatype
+from sidecar.properties.rationals import decimal
+from sidecar.properties.source import Complaint
 from sidecar.properties.vocabulary import IDENTITY
 from sidecar.tensors import Datatype, TensorSpec
 
@@ -97,7 +99,7 @@ def _row(option: str, text: str, specs: Sequence[TensorSpec], named: Sequence[Na
     """A row in wire values, from physical values by name or wire values by tensor."""
     example = _example(specs, named if origin else ())
     try:
-        given = json.loads(text, parse_float=Fraction, parse_int=Fraction)
+        given = json.loads(text, parse_float=decimal, parse_int=decimal)
     except (ValueError, RecursionError) as error:
         got = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
         raise InputError(f"{option}: expected JSON such as {example}, got {got!r} ({error})") from None
@@ -106,7 +108,7 @@ def _row(option: str, text: str, specs: Sequence[TensorSpec], named: Sequence[Na
     if set(given) == {spec.name for spec in specs}:
         wire = [value for spec in specs for value in _flat(option, spec, given[spec.name])]
     elif set(given) == {entry.name for entry in named}:
-        wire = [entry.wire.to_wire(_number(option, entry.name, given)) for entry in named]
+        wire = [_on_the_wire(option, entry, _number(option, entry.name, given)) for entry in named]
     else:
         raise InputError(f"{option}: got {', '.join(given) or 'nothing'}; expected {example}")
     datatypes = [spec.datatype for spec in specs for _ in range(spec.row_size)]
@@ -139,6 +141,13 @@ def _number(option: str, name: str, given: Mapping[str, object]) -> Fraction:
     if not isinstance(value, Fraction):
         raise InputError(f"{option}: {name!r} is {value!r}; expected a number")
     return value
+
+
+def _on_the_wire(option: str, entry: Named, value: Fraction) -> Fraction:
+    try:
+        return entry.wire.to_wire(value)
+    except Complaint as complaint:
+        raise InputError(f"{option}: {entry.name!r}: {complaint}") from None
 
 
 def _rounded(option: str, value: Fraction, datatype: Datatype) -> float:

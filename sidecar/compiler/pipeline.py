@@ -103,7 +103,7 @@ def compile_bundle(
         progress: called a few times a second while a search runs.
 
     Raises:
-        InputError: property ids clash, or the files name different models.
+        InputError: property ids clash, the files name different models, or the model gives no finite answer.
         NegativeAnswer: properties contradict each other, or cannot be proved jointly satisfiable.
     """
     signature = model.network.signature
@@ -114,6 +114,11 @@ def compile_bundle(
     partitions = _search(model, gates, options, progress)
     counterexamples = _replayed(model, gates, partitions)
     inputs, outputs = _answered(model, vector_inputs(gates, counterexamples, signature.input_datatypes()))
+    if not len(inputs):
+        raise InputError(
+            "the model answers NaN or infinity to every input tried in the properties' domains: expected some finite "
+            "answers; see whether the model, and the units of the domains, are the intended ones"
+        )
     manifest = Manifest(
         name=served_name(model, files, options.name),
         revision=options.revision,

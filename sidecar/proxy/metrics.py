@@ -7,7 +7,14 @@ moved is zero rather than absent.
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from sidecar.bundle.coverage import Label
 from sidecar.errors import Reason
@@ -32,6 +39,8 @@ class Metrics:
     """The counters of one sidecar."""
 
     def __init__(self) -> None:
+        # They would double the series, and nothing reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: Final = CollectorRegistry()
         self._requests = self._counter(
             "gate_requests",

@@ -77,7 +77,8 @@ def _of_failure(model_name: str, failure: UpstreamFailure) -> Obstacle:
         return _unknown(model_name, failure)
     return Obstacle(
         Cause.NO_SUCH_SERVICE,
-        f"the upstream answers ModelReady with {said}; is --upstream an Open Inference gRPC server, not its HTTP port?",
+        f"the upstream answers ModelReady with {said}; "
+        f"either it does not serve {model_name!r} under this name, or --upstream is no Open Inference gRPC port",
     )
 
 

@@ -272,6 +272,12 @@ CORRECTED_CASES = [
         Corrected(y=((1, 2, 1),)),
     ),
     _case(
+        "empty typed contents beside raw ones are corrected in the raw ones",
+        request([0.75, 0]),
+        edited(response([[3, 2, 1]]), lambda m: [tensor.contents.SetInParent() for tensor in m.outputs]),
+        Corrected(y=((1, 2, 1),)),
+    ),
+    _case(
         "a shadow violation beside an enforced one",
         request([0.75, 0]),
         response([[3, 9, 1]]),

@@ -54,12 +54,14 @@ class TensorReader:
     Args:
         tensors: all tensors of the message, in order, gated or not.
         raw: all raw contents of the message, in order.
+        empty_beside_raw: whether typed contents without anything in them may stand beside raw ones, as in MLServer's
+            raw responses.
 
     Raises:
         TensorDefect: raw and typed contents are mixed, or raw contents do not align with the tensors.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], raw: Sequence[bytes]) -> None:
+    def __init__(self, tensors: Sequence[Tensor], raw: Sequence[bytes], *, empty_beside_raw: bool = False) -> None:
         self._tensors = tensors
         self._raw = raw
         if not raw:
@@ -67,7 +69,7 @@ class TensorReader:
         if len(raw) != len(tensors):
             raise TensorDefect(Defect.CONTENTS, f"got {len(raw)} raw contents for {len(tensors)} tensors")
         for tensor in tensors:
-            if tensor.HasField("contents"):
+            if tensor.HasField("contents") and not (empty_beside_raw and tensor.contents.ByteSize() == 0):
                 raise TensorDefect(
                     Defect.CONTENTS,
                     f"tensor {reprlib.repr(tensor.name)} has typed contents in a message with raw contents",

@@ -65,7 +65,7 @@ def read_response(content: bytes, signature: ModelSignature, count: int) -> Gate
     """
     message = _parse(content)
     try:
-        reader = TensorReader(message.outputs, message.raw_output_contents)
+        reader = TensorReader(message.outputs, message.raw_output_contents, empty_beside_raw=True)
         positions = reader.positions(signature.outputs)
         tensors = []
         for position, spec in zip(positions, signature.outputs, strict=True):
@@ -104,7 +104,7 @@ def drop_outputs(content: bytes, names: frozenset[str]) -> bytes:
     message = _parse(content)
     dropped = [index for index, tensor in enumerate(message.outputs) if tensor.name in names]
     try:
-        is_raw = TensorReader(message.outputs, message.raw_output_contents).is_raw
+        is_raw = TensorReader(message.outputs, message.raw_output_contents, empty_beside_raw=True).is_raw
     except TensorDefect as defect:
         raise UpstreamError(_REASON[defect.defect], f"upstream's outputs: {defect.message}") from defect
     fields = (_OUTPUTS, _RAW_OUTPUT_CONTENTS) if is_raw else (_OUTPUTS,)

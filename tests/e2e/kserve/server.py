@@ -12,6 +12,7 @@ import onnxruntime
 from grpc import aio
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelRepository
 from kserve.constants.constants import MAX_GRPC_MESSAGE_LENGTH
+from kserve.logging import configure_logging
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor, LoggingInterceptor
@@ -47,7 +48,7 @@ class OnnxModel(Model):
     def get_output_types(self):
         return _described(self.session.get_outputs())
 
-    def predict(self, payload: InferRequest, headers=None, response_headers=None) -> InferResponse:
+    def predict(self, payload: InferRequest, _headers=None, _response_headers=None) -> InferResponse:
         arrays = self.session.run(None, {tensor.name: tensor.as_numpy() for tensor in payload.inputs})
         outputs = []
         for tensor, array in zip(self.get_output_types(), arrays, strict=True):
@@ -82,4 +83,5 @@ async def serve(port: int, models: list[OnnxModel]) -> None:
 
 
 if __name__ == "__main__":
+    configure_logging()
     asyncio.run(serve(int(sys.argv[1]), [OnnxModel(*word.split("=", 1)) for word in sys.argv[2:]]))

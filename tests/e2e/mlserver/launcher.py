@@ -1,8 +1,10 @@
 """A real MLServer on a plain machine: its own command line over ordinary model folders.
 
-What its wire looks like, read off the running server (1.7.1): an answer is raw where the request was raw and
-typed where it was typed; a request without an id gets an answer with a made-up one; and the trailers carry the
-request's headers as `ce-*` metadata, the id among them.
+What its wire looks like, read off the running server (1.7.1): an answer is raw where the request was raw, and its
+tensors then have `contents` too, present and empty; it is typed where the request was typed. An id is echoed where it
+was set. The trailers describe the answer as `ce-*` metadata; with an id, `ce-id` and `ce-requestid` are among them.
+For a model that it does not know ModelReady is UNKNOWN, and ModelMetadata NOT_FOUND. Repository control is offered
+twice, also as `inference.model_repository.ModelRepositoryService`. Messages over grpcio's 4 MiB are refused.
 """
 
 import contextlib

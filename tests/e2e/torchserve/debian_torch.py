@@ -1,7 +1,8 @@
 """PyTorch out of Debian's packages, unpacked into a folder: nothing is installed on the machine, no root is needed.
 
 apt keeps its lists and archives in a scratch folder and says what `apt-get install python3-torch` would add here. All
-of it but Debian's other Python packages (pip's take their place) is fetched and unpacked. apt checks signatures and hashes.
+of it is fetched and unpacked, but for Debian's other Python packages: pip's take their place. apt checks signatures
+and hashes.
 """
 
 import re

@@ -1,10 +1,11 @@
-"""A TorchServe handler in the module-level form: a dense network in torch, behind one of three payload formats.
+"""A TorchServe handler in the module-level form: a dense network in torch, behind one of four payload formats.
 
 It runs in TorchServe's environment, not in ours. `handler: {format: ...}` in the model's configuration chooses:
 
-    json   {"instances": [[x, ...], ...]}  ->  {"predictions": [[y, ...], ...], "model": name}
-    npy    a .npy file                     ->  a .npy file
-    raw    little-endian float32           ->  the same, in C order
+    json            {"instances": [[x, ...], ...]}    ->  {"predictions": [[y, ...], ...], "model": name}
+    npy             a .npy file                       ->  a .npy file
+    raw             little-endian float32             ->  the same, in C order
+    open_inference  what TorchServe makes of a ModelInfer request, tensor `input`  ->  one with the tensor `scores`
 
 Everything is float32 inside: numbers of a JSON payload are rounded to it.
 """
@@ -16,8 +17,6 @@ import os
 import numpy as np
 import torch
 
-INPUT_KEY = "data"
-
 _model = None
 
 
@@ -27,8 +26,8 @@ def handle(requests, context):
     if requests is None:
         _model = _load(context.system_properties["model_dir"])
         return None
-    read, write = _FORMATS[context.model_yaml_config["handler"]["format"]]
-    return [write(_forward(read(request[INPUT_KEY])), context.model_name) for request in requests]
+    answer = _FORMATS[context.model_yaml_config["handler"]["format"]]
+    return [answer(request, context.model_name) for request in requests]
 
 
 def _load(folder):
@@ -49,30 +48,29 @@ def _forward(rows):
     return hidden.numpy()
 
 
-def _read_json(payload):
-    return np.array(json.loads(bytes(payload))["instances"], np.float32)
+def _json(request, name):
+    rows = json.loads(bytes(request["data"]))["instances"]
+    return {"predictions": _forward(rows).tolist(), "model": name}
 
 
-def _write_json(rows, name):
-    return {"predictions": rows.tolist(), "model": name}
-
-
-def _read_npy(payload):
-    return np.load(io.BytesIO(payload), allow_pickle=False)
-
-
-def _write_npy(rows, _name):
+def _npy(request, _name):
     file = io.BytesIO()
-    np.save(file, rows, allow_pickle=False)
+    np.save(file, _forward(np.load(io.BytesIO(request["data"]), allow_pickle=False)), allow_pickle=False)
     return file.getvalue()
 
 
-def _read_raw(payload):
-    return np.frombuffer(payload, "<f4").reshape(-1, _model[0][0].shape[1])
+def _raw(request, _name):
+    rows = np.frombuffer(request["data"], "<f4").reshape(-1, _model[0][0].shape[1])
+    return _forward(rows).astype("<f4").tobytes()
 
 
-def _write_raw(rows, _name):
-    return rows.astype("<f4").tobytes()
+def _open_inference(request, name):
+    (tensor,) = request["body"]["inputs"]
+    scores = _forward(np.array(tensor["data"], np.float32).reshape(tensor["shape"]))
+    output = {"name": "scores", "datatype": "FP32", "shape": list(scores.shape), "data": scores.ravel().tolist()}
+    # An answer without an id makes TorchServe end the worker.
+    answer_id = request["body"].get("id", "")
+    return {"id": answer_id, "model_name": name, "model_version": "1.0", "outputs": [output]}
 
 
-_FORMATS = {"json": (_read_json, _write_json), "npy": (_read_npy, _write_npy), "raw": (_read_raw, _write_raw)}
+_FORMATS = {"json": _json, "npy": _npy, "raw": _raw, "open_inference": _open_inference}

@@ -2,6 +2,11 @@
 
 The Java process is started as `torchserve` itself would start it: that script keeps one pid file for the whole
 machine, refuses to run twice, and does not pass a signal on.
+
+Besides its own service (see `predictions`) the server offers Open Inference, under the package
+`org.pytorch.serve.grpc.openinference`. For a ModelInfer request the handler gets, in `body`, a dictionary such as
+`{"model_name", "id", "inputs": [{"name", "datatype", "shape", "data"}]}`: typed contents as a flat list, raw contents
+as an empty one. It must return one with an id, or the worker is ended. The service's metadata names no tensors.
 """
 
 import contextlib
@@ -34,6 +39,7 @@ HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 HANDLER = HERE / "handler.py"
 OLDEST_JAVA = 17
+DEBIANS_JAVAS = Path("/usr/lib/jvm")
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive; generate_model_archive()"
 
 
@@ -43,6 +49,7 @@ class Payload(enum.Enum):
     JSON = "json"
     NPY = "npy"
     RAW = "raw"
+    OPEN_INFERENCE = "open_inference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +89,7 @@ def install_torchserve(cache: Path) -> TorchServeInstall:
 def _java() -> str:
     """The Java of JAVA_HOME, of the search path or of Debian's folder, whichever is the first new enough."""
     homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
-    homes += sorted(Path("/usr/lib/jvm").glob("*"))
+    homes += sorted(DEBIANS_JAVAS.glob("*"))
     for java in [shutil.which("java"), *(str(home / "bin" / "java") for home in homes)]:
         if java and os.access(java, os.X_OK):
             said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
@@ -93,8 +100,8 @@ def _java() -> str:
 
 
 def _fill(folder: Path) -> None:
-    pip_install(REQUIREMENTS, folder / "site-packages")
     debian_torch.unpack_torch(folder / "debian")
+    pip_install(REQUIREMENTS, folder / "site-packages")
     # Here, and not when a server fails: a library that is missing is no defect of anything under test.
     run_installer([plain_interpreter(), "-S", "-c", "import torch"], env=os.environ | _environment(folder))
 
@@ -158,7 +165,10 @@ def _archive(install: TorchServeInstall, model: ServedModel, store: Path) -> Non
     }
     words = [f"--{name}={value}" for name, value in options.items()]
     subprocess.run(
-        [plain_interpreter(), "-S", "-c", ARCHIVER, *words], env=os.environ | install.environment, check=True, timeout=60
+        [plain_interpreter(), "-S", "-c", ARCHIVER, *words],
+        env=os.environ | install.environment,
+        check=True,
+        timeout=60,
     )
 
 

@@ -10,11 +10,11 @@ So asking `m` with the key `data` and the value `[1]` is, and a prediction `{}` 
 TorchServe hands the value to the handler as it came (a bytearray, with no content type: gRPC has none), and sends back
 what the handler returns: bytes as they are, text in UTF-8, all else by `json.dumps(value, indent=2)`. Therefore:
 
-    json   the request's value is whatever text the handler's own JSON reader takes (Python's takes NaN and Infinity); the
-           prediction is indented JSON, float32 numbers printed as the doubles that equal them (1.100000023841858)
+    json   the request's value is whatever text the handler's own JSON reader takes (Python's takes NaN and Infinity);
+           the prediction is indented JSON, float32 numbers printed as the doubles equal to them (1.100000023841858)
     npy    both are .npy files, of version 1.0 as numpy writes them: 6 bytes of magic, 2 of version, 2 of header length,
-           a header such as {'descr': '<f4', 'fortran_order': False, 'shape': (2, 5), } padded with spaces and ended by a
-           newline so that the data starts at a multiple of 64, then the data
+           a header such as {'descr': '<f4', 'fortran_order': False, 'shape': (2, 5), } padded with spaces and ended by
+           a newline so that the data starts at a multiple of 64, then the data
     raw    both are the rows' float32 values, little-endian, row after row; nothing says how many rows there are
 """
 

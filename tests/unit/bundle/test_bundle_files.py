@@ -61,6 +61,11 @@ def test_a_missing_folder_is_an_error_that_says_so(tmp_path: Path) -> None:
         write_file_atomically(tmp_path / "none" / "b.gates", b"")
 
 
+def test_a_path_without_a_name_is_the_users_error() -> None:
+    with pytest.raises(InputError, match="expected the path of a file"):
+        write_file_atomically(Path(), b"content")
+
+
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "b.gates"
     path.write_bytes(b"old")

@@ -11,6 +11,7 @@ from sidecar.bundle.acceptance import digest
 from sidecar.bundle.codec import encode
 from sidecar.bundle.naming import Naming, naming_of, value_names, wire_naming
 from sidecar.bundle.readable import (
+    interval_text,
     literal_text,
     number_text,
     region_lines,
@@ -219,6 +220,7 @@ def test_a_region_is_told_in_units_with_ends_in_order_and_few_digits() -> None:
         "~0.3333333 <= load        <= 1",
     ]
     assert value_text(PHYSICAL.outputs[0], Fraction(1, 2)) == "1.5 kW"
+    assert interval_text(PHYSICAL.inputs[1], Fraction(-10), Fraction(5)) == "depth in [-50, 100] m"
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,13 @@ def test_a_model_that_onnxruntime_cannot_run_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_without_a_finite_answer_is_refused(tmp_path: Path) -> None:
+    box = Box((Fraction(10), Fraction(10)), (Fraction(11), Fraction(11)))
+    far = dataclasses.replace(_first_larger(), domain=(Region(box),))
+    with pytest.raises(InputError, match="answers NaN or infinity to every input"):
+        compile_bundle(_model(tmp_path, ["batch", 2], scale=3e38), [_file(far)], OPTIONS, _ignore)
+
+
 def test_counterexamples_lie_in_the_domain_and_violate_exactly(tmp_path: Path) -> None:
     half_of_the_bad_half = Literal((), terms({1: ONE}), Fraction(-1, 2), strict=False)
     model = _model(tmp_path, ["batch", 2])

@@ -197,6 +197,17 @@ def test_undescribed_input_is_named(tmp_path: pathlib.Path) -> None:
         read_yaml(tmp_path / "p.yaml", signature)
 
 
+def test_a_fixed_batch_is_recognised_as_such(tmp_path: pathlib.Path, yaml_text: str) -> None:
+    signature = ModelSignature(
+        inputs=(TensorSpec("features", Datatype.FP32, (7, 2)),),
+        outputs=(TensorSpec("scores", Datatype.FP32, (7, 3)),),
+        batch_axis=None,
+    )
+    (tmp_path / "p.yaml").write_text(yaml_text)
+    with pytest.raises(InputError, match=r"2 names .* row of shape \[7, 2\]; if the 7 counts rows"):
+        read_yaml(tmp_path / "p.yaml", signature)
+
+
 def test_overlong_text_is_refused(read: Read, yaml_text: str) -> None:
     with pytest.raises(InputError, match="a text of 70000 characters"):
         read(yaml_text + "    title: " + "x" * 70_000 + "\n")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 
 import grpc
 import pytest
@@ -107,22 +108,24 @@ def test_a_defect_fails_closed_under_its_decision_id(caplog):
 
 
 def test_a_large_batch_does_not_hold_up_a_small_request():
-    """The batch takes tens of milliseconds of projecting; the loop goes on meanwhile."""
+    """However long large batches take (here: until the small request is answered), the loop goes on meanwhile."""
     rows = 200
-    fixture = Fixture(response([[3, 2, 1]] * rows).SerializeToString())
+    large = Fixture(response([[3, 2, 1]] * rows).SerializeToString())
+    let_go_on = threading.Event()
+    large.workers._large_batches.submit(let_go_on.wait)
 
     async def ask_both():
-        large = request([[0.75, 0]] * rows).SerializeToString()
-        batch = asyncio.create_task(fixture.infer.answer("ab" * 16, large, (), 10.0))
-        await asyncio.sleep(0.005)
-        await fixture.infer.answer("cd" * 16, b"\xff", (), 10.0)
+        asked = request([[0.75, 0]] * rows).SerializeToString()
+        batch = asyncio.create_task(large.infer.answer("ab" * 16, asked, (), 10.0))
+        await asyncio.wait_for(large.infer.answer("cd" * 16, b"\xff", (), 10.0), 10)
         still_judging = not batch.done()
+        let_go_on.set()
         return still_judging, await batch
 
     still_judging, answer = asyncio.run(ask_both())
     assert still_judging
     assert (values(answer.result, "y") == [1, 2, 1]).all()
-    fixture.workers.close()
+    large.workers.close()
 
 
 def test_a_large_request_is_checked_beside_the_loop():
