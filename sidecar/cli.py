@@ -128,14 +128,18 @@ def _parser() -> argparse.ArgumentParser:
         help="what compile wrote; NAME: the served model's name, where it is not the bundle's; repeatable",
     )
     serve.add_argument(
-        "--upstream", required=True, type=_address, metavar="HOST:PORT", help="the model server's gRPC address"
+        "--upstream",
+        required=True,
+        type=_target,
+        metavar="HOST:PORT",
+        help="the model server's gRPC address, or unix:/path",
     )
     serve.add_argument(
         "--listen",
-        type=_address,
+        type=_target,
         default="127.0.0.1:9001",
         metavar="HOST:PORT",
-        help="for clients (default 127.0.0.1:9001; 0.0.0.0:9001 for other hosts too; port 0 picks one)",
+        help="for clients (default 127.0.0.1:9001; 0.0.0.0:9001 for other hosts too; port 0 picks one), or unix:/path",
     )
     serve.add_argument(
         "--admin",
@@ -273,6 +277,15 @@ def _address(text: str) -> str:
             f"{text!r} is no address: write HOST:PORT, e.g. 127.0.0.1:9001, localhost:8001 or [::1]:9001"
         )
     return text
+
+
+def _target(text: str) -> str:
+    """A gRPC address: over TCP, or a Unix socket."""
+    if text.startswith("unix:/"):
+        return text
+    if text.startswith("unix:"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write the whole path, e.g. unix:/run/gate.sock")
+    return _address(text)
 
 
 def _positive(text: str) -> int:

@@ -21,6 +21,8 @@ class Reason(enum.StrEnum):
     METHOD_DENIED = "method_denied"
     METHOD_UNSUPPORTED = "method_unsupported"
     MESSAGE_TOO_LARGE = "message_too_large"
+    TOO_MANY_CALLS = "too_many_calls"
+    MEMORY_EXHAUSTED = "memory_exhausted"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"
     INPUT_DATATYPE = "input_datatype"

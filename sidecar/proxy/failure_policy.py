@@ -31,6 +31,8 @@ _CODE: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.METHOD_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.METHOD_UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.MESSAGE_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.TOO_MANY_CALLS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.MEMORY_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.INPUT_MISSING: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INPUT_DUPLICATE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INPUT_DATATYPE: grpc.StatusCode.INVALID_ARGUMENT,

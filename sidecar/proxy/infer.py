@@ -7,10 +7,13 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+import grpc
+
 from sidecar.errors import Reason
-from sidecar.proxy.active_bundle import Registry
+from sidecar.proxy.active_bundle import ActiveBundle, Registry
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
 from sidecar.proxy.events import Refusal, RequestOutcome
@@ -25,6 +28,10 @@ from sidecar.proxy.workers import Workers
 
 OUTCOME_KEY: Final = "gate-outcome"
 
+_SAID_WHEN_STOPPING: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
+"""Of models that they have served, by servers that are stopping; a client would not try again. (Triton, for about
+three seconds.)"""
+
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 
@@ -36,13 +43,24 @@ class _Exchange(Exchange):
 
 
 class ModelInfer:
-    """Answers ModelInfer calls by the bundles that are active when a call starts."""
+    """Answers ModelInfer calls by the bundles that are active when a call starts.
 
-    def __init__(self, registry: Registry, upstream: Upstream, metrics: Metrics, workers: Workers) -> None:
+    ``is_served``, where given, asks whether the upstream has a guarded model at the moment.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        metrics: Metrics,
+        workers: Workers,
+        is_served: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._registry = registry
         self._upstream = upstream
         self._workers = workers
         self._books = Bookkeeping(metrics)
+        self._is_served = is_served
 
     async def answer(self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
         """Answer one request; the upstream gets ``timeout_seconds``."""
@@ -65,13 +83,22 @@ class ModelInfer:
         exchange.bundle = admission.plan.bundle
         reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
         if isinstance(reply, UpstreamFailure):
-            return self._fail(exchange, reply)
+            return self._fail(exchange, await self._understood(admission.plan.bundle, reply))
         judgement = await self._workers.judge(
             admission.plan, self._judge_and_record, exchange, admission.plan, reply.body
         )
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
+
+    async def _understood(self, bundle: ActiveBundle, failure: UpstreamFailure) -> UpstreamFailure:
+        """What a failure means. Where the model is gone by now, the upstream's way of saying so is UNAVAILABLE."""
+        if failure.code not in _SAID_WHEN_STOPPING or self._is_served is None:
+            return failure
+        if await self._is_served(bundle.model_name):
+            return failure
+        details = f"{failure.code.name}: {failure.details}"
+        return UpstreamFailure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, details, answered=False)
 
     def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""

@@ -1,9 +1,10 @@
-"""What happens to each RPC of the Open Inference Protocol: one table, deny by default.
+"""What happens to each RPC: one table, deny by default.
 
 Passed RPCs only ask. Denied are those that can change the model or its surroundings under the gates, and
 those whose messages carry tensors that nobody judges.
 
-Source: the service `inference.GRPCInferenceService` as NVIDIA Triton offers it (20 RPCs).
+Source: the service `inference.GRPCInferenceService` as NVIDIA Triton offers it (20 RPCs); the gRPC health checking
+and server reflection protocols.
 """
 
 import enum
@@ -34,11 +35,20 @@ MODEL_READY: Final = SERVICE + "ModelReady"
 MODEL_METADATA: Final = SERVICE + "ModelMetadata"
 SERVER_READY: Final = SERVICE + "ServerReady"
 
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+HEALTH_WATCH: Final = "/grpc.health.v1.Health/Watch"
+REFLECTION: Final = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+REFLECTION_ALPHA: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
 RULES: Final[dict[str, Rule]] = {
     MODEL_INFER: Rule.GATED,
     MODEL_STREAM_INFER: Rule.GATED_STREAM,
     # Whether *we* are ready is ours to say: the upstream knows nothing of the bundles.
     SERVER_READY: Rule.ANSWERED,
+    HEALTH_CHECK: Rule.ANSWERED,
+    HEALTH_WATCH: Rule.ANSWERED,
+    REFLECTION: Rule.ANSWERED,
+    REFLECTION_ALPHA: Rule.ANSWERED,
     SERVICE + "ServerLive": Rule.PASSED,
     MODEL_READY: Rule.PASSED,
     SERVICE + "ServerMetadata": Rule.PASSED,

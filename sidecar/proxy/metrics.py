@@ -5,6 +5,7 @@ from the active bundles, and all children exist from activation on, so that a ra
 moved is zero rather than absent.
 """
 
+import datetime
 from typing import Final
 
 from prometheus_client import (
@@ -21,6 +22,7 @@ from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, RequestOutcome, RowOutcome
+from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -96,6 +98,26 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self._certificate_end = Gauge(
+            "gate_certificate_expiry_timestamp_seconds",
+            "When our own TLS certificate ends, in seconds since 1970.",
+            ["side"],
+            registry=self.registry,
+        )
+        self._certificate_failures = Counter(
+            "gate_certificate_reload_failures",
+            "New TLS files that were not acceptable: the ones before stayed in use.",
+            ["side"],
+            registry=self.registry,
+        )
+        self._calls = Gauge(
+            "gate_calls_in_flight",
+            "Calls that are being answered, streams and their requests included.",
+            registry=self.registry,
+        )
+        self._held = Gauge(
+            "gate_held_bytes", "Of requests and answers of the calls in flight, inflated.", registry=self.registry
+        )
         self._initialise_closed_labels()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -169,6 +191,20 @@ class Metrics:
     def model_ready(self, model: str, ready: bool) -> None:
         """Note what the upstream says of a model."""
         self._model_ready.labels(model).set(ready)
+
+    def certificate_expires(self, side: str, at: datetime.datetime) -> None:
+        """Note when a certificate of ours ends."""
+        self._certificate_end.labels(side).set(at.timestamp())
+        self._certificate_failures.labels(side)
+
+    def certificate_failed(self, side: str) -> None:
+        """Count new TLS files that were not acceptable."""
+        self._certificate_failures.labels(side).inc()
+
+    def watch(self, load: Load) -> None:
+        """Show what is in flight, whenever asked."""
+        self._calls.set_function(lambda: load.calls)
+        self._held.set_function(lambda: load.held_bytes)
 
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, for tests and the demonstration; None where the series does not exist."""

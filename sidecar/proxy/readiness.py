@@ -31,6 +31,8 @@ class Readiness:
         self._interval_seconds = interval_seconds
         self._obstacles: Mapping[str, Obstacle | None] = {}
         self._draining = False
+        self._changed = asyncio.Event()
+        self._asking: asyncio.Future[None] | None = None
 
     @property
     def draining(self) -> bool:
@@ -40,6 +42,20 @@ class Readiness:
     def drain(self) -> None:
         """Be not ready from now on."""
         self._draining = True
+        self._tell()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """An event that is set when any answer here may be another one than now. For the loop's own thread."""
+        return self._changed
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def guards(self, model_name: str) -> bool:
+        """Whether a bundle is active for a model."""
+        return model_name in self._registry.current.bundles
 
     def obstacle(self, model_name: str) -> Obstacle | None:
         """What stood between a guarded model and its bundle when the upstream was last asked."""
@@ -70,14 +86,35 @@ class Readiness:
             await self.ask()
             await asyncio.sleep(self._interval_seconds)
 
+    async def look_again(self, model_name: str) -> bool:
+        """Whether a guarded model is ready, with a question sent after this call where it was before."""
+        if not self.model_ready(model_name):
+            return False
+        if self._asking is not None:
+            await asyncio.shield(self._asking)
+        await self.ask()
+        return self.model_ready(model_name)
+
     async def ask(self) -> None:
-        """Ask once about every guarded model."""
+        """Ask about every guarded model; who asks meanwhile shares the answers."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._ask_all())
+        await asyncio.shield(self._asking)
+
+    async def _ask_all(self) -> None:
+        try:
+            await self._ask_each()
+        finally:
+            self._asking = None
+
+    async def _ask_each(self) -> None:
         bundles = self._registry.current.bundles
         found = await asyncio.gather(*(self._ask(bundle) for bundle in bundles.values()))
         before, self._obstacles = self._obstacles, dict(zip(bundles, found, strict=True))
         for name, now in self._obstacles.items():
             self._metrics.model_ready(name, now is None)
             _report(name, before.get(name, _NOT_ASKED), now)
+        self._tell()
 
     async def _ask(self, bundle: ActiveBundle) -> Obstacle | None:
         name, timeout = bundle.model_name, max(self._interval_seconds, 1.0)

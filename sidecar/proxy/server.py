@@ -7,7 +7,7 @@ what a stream of them gets in :mod:`sidecar.proxy.stream_infer`.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -21,18 +21,27 @@ from sidecar.proxy.decision_ids import CALL_ID_KEY, DECISION_KEY, decision_id, n
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
 from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.stream_client import StreamEnd
 from sidecar.proxy.stream_infer import ModelStreamInfer
+from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 MAX_TIMEOUT_SECONDS: Final = 1e9
 """gRPC's own clock overflows at about ten times this: a client's "for ever" would have passed already."""
+
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+"""How long a client may take to answer that."""
+
+MIN_CLIENT_PING_MS: Final = 5_000
+"""A client that asks *us* more often loses its connection."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -47,6 +56,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
         upstream: Upstream,
         readiness: Readiness,
         metrics: Metrics,
+        load: Load,
+        receipts: Receipts,
         upstream_timeout_seconds: float,
     ) -> None:
         self._model_infer = model_infer
@@ -54,6 +65,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self._upstream = upstream
         self._readiness = readiness
         self._metrics = metrics
+        self._load = load
+        self._receipts = receipts
         self._upstream_timeout_seconds = upstream_timeout_seconds
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -74,12 +87,27 @@ class ProxyHandler(grpc.GenericRpcHandler):
         request = b""
         if rule in (Rule.GATED, Rule.PASSED):
             # A second message is not looked at, as gRPC servers do for unary methods.
-            message = await context.read()
-            if not isinstance(message, bytes):
+            message = await self._receipts.read(context)
+            if message is None:
                 await self._end_without_message(rule, call_id, context)
                 return
+            if isinstance(message, Refusal):
+                await _send(context, call_id, self._turn_away(rule, call_id, message))
+                return
             request = message
-        await _send(context, call_id, await self._answer_safely(method, rule, call_id, request, context))
+        with self._load.call(len(request)) as refusal:
+            if refusal is not None:
+                answer = self._turn_away(rule, call_id, refusal)
+            else:
+                answer = await self._answer_safely(method, rule, call_id, request, context)
+            await _send(context, call_id, answer)
+
+    def _turn_away(self, rule: Rule, call_id: str, refusal: Refusal) -> Answer:
+        """Refuse a call before its request is looked at."""
+        self._metrics.refused(None, refusal.reason)
+        if rule is Rule.GATED:
+            self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
+        return _refuse(call_id, refusal)
 
     async def _answer_stream(self, call_id: str, context: _Context) -> None:
         client = _GrpcClient(call_id, context)
@@ -181,8 +209,21 @@ class _GrpcClient:
             await self._context.send_initial_metadata(initial + self._own)
 
 
-def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[grpc.aio.Server, int]:
+def bind_server(
+    handlers: Sequence[grpc.GenericRpcHandler],
+    listen: str,
+    limit_bytes: int,
+    keepalive_seconds: float,
+    credentials: grpc.ServerCredentials | None = None,
+) -> tuple[grpc.aio.Server, int]:
     """A server bound to an address, not started yet, and its port.
+
+    Args:
+        handlers: the first that takes a method has it.
+        listen: ``host:port``, or ``unix:/path``; then the port means nothing.
+        limit_bytes: the largest request.
+        keepalive_seconds: after that long a silent client is asked whether it is still there.
+        credentials: for TLS; None for plaintext.
 
     Raises:
         OperationError: the address cannot be bound, for instance because another process listens there.
@@ -194,15 +235,23 @@ def bind_server(handler: ProxyHandler, listen: str, limit_bytes: int) -> tuple[g
             ("grpc.max_metadata_size", MAX_METADATA_BYTES),
             # Two servers on one port would share its connections silently.
             ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_time_ms", round(1000 * keepalive_seconds)),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            # gRPC's own five minutes would end connections of clients that ask more often, or while nothing is asked.
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_CLIENT_PING_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
         ]
     )
-    server.add_generic_rpc_handlers((handler,))
-    try:
-        return server, server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise OperationError(
-            f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
-        ) from error
+    server.add_generic_rpc_handlers(handlers)
+    with place_for_socket(listen):
+        try:
+            if credentials is None:
+                return server, server.add_insecure_port(listen)
+            return server, server.add_secure_port(listen, credentials)
+        except RuntimeError as error:
+            raise OperationError(
+                f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
+            ) from error
 
 
 def _remaining(context: _Context) -> float | None:

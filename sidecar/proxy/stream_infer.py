@@ -7,8 +7,9 @@ not know the transport on the client's side.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import grpc
@@ -16,10 +17,12 @@ import grpc
 from sidecar.errors import Reason
 from sidecar.protocols.open_inference.stream import StreamedResponse, with_own_id
 from sidecar.proxy.active_bundle import Registry
-from sidecar.proxy.correlation import Correlation
+from sidecar.proxy.correlation import Correlation, Phase
+from sidecar.proxy.decision_ids import decision_id
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
+from sidecar.proxy.load import Lease, Load
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_STREAM_INFER
 from sidecar.proxy.metrics import Metrics
@@ -29,6 +32,7 @@ from sidecar.proxy.stream_path import (
     ClientSide,
     StreamedAnswer,
     admit_streamed,
+    client_side,
     judge_streamed,
     read_streamed,
     refused,
@@ -49,12 +53,19 @@ class ModelStreamInfer:
     """
 
     def __init__(
-        self, registry: Registry, upstream: Upstream, metrics: Metrics, workers: Workers, silence_seconds: float
+        self,
+        registry: Registry,
+        upstream: Upstream,
+        metrics: Metrics,
+        workers: Workers,
+        load: Load,
+        silence_seconds: float,
     ) -> None:
         self._registry = registry
         self._upstream = upstream
         self._books = Bookkeeping(metrics)
         self._workers = workers
+        self._load = load
         self._silence_seconds = silence_seconds
         self._calls: set[_Call] = set()
 
@@ -67,6 +78,10 @@ class ModelStreamInfer:
         self, call_id: str, client: ClientStream, metadata: Metadata, timeout_seconds: float | None
     ) -> StreamEnd:
         """Answer a stream to its end; ``timeout_seconds`` is what the client's deadline leaves, where it set one."""
+        lease = self._load.open(0)
+        if isinstance(lease, Refusal):
+            self._books.refused(decision_id(call_id, 1), lease)
+            return StreamEnd(status_of_refusal(lease), trailing=((REASON_KEY, lease.reason),))
         call = _Call(
             call_id=call_id,
             client=client,
@@ -77,12 +92,15 @@ class ModelStreamInfer:
             upstream=self._upstream,
             books=self._books,
             workers=self._workers,
+            load=self._load,
+            lease=lease,
         )
         self._calls.add(call)
         try:
             return await call.run()
         finally:
             self._calls.discard(call)
+            lease.close()
 
 
 class _Call:
@@ -100,6 +118,8 @@ class _Call:
         upstream: Upstream,
         books: Bookkeeping,
         workers: Workers,
+        load: Load,
+        lease: Lease,
     ) -> None:
         self._call_id = call_id
         self._client = client
@@ -110,6 +130,8 @@ class _Call:
         self._upstream = upstream
         self._books = books
         self._workers = workers
+        self._load = load
+        self._lease = lease
         self._requests: Correlation[StreamedRequest] = Correlation(call_id)
         self._over = asyncio.Event()  # some request is
         self._opened: asyncio.Future[UpstreamStream | None] = asyncio.get_running_loop().create_future()
@@ -178,19 +200,30 @@ class _Call:
 
     async def _take(self, message: bytes) -> None:
         exchange = Exchange()
-        side, admission = await self._admit(exchange, message)
-        if isinstance(admission, Refusal):
-            exchange.bundle = admission.bundle
-            answer = refused(admission, side)
-            self._books.finished(exchange, answer.outcome or RequestOutcome.REFUSED)
-            await self._refuse(admission, answer)
+        lease = self._load.open(len(message))
+        if isinstance(lease, Refusal):
+            await self._turn_away(exchange, lease, await self._workers.check(message, client_side, message))
             return
-        bundle = admission.plan.bundle
-        request = StreamedRequest(exchange.started, bundle, exchange.gate_seconds, plan=admission.plan, side=side)
-        upstream_id = self._requests.add(request)
+        with contextlib.ExitStack() as stack:
+            stack.callback(lease.close)
+            side, admission = await self._admit(exchange, message)
+            if isinstance(admission, Refusal):
+                await self._turn_away(exchange, admission, side)
+                return
+            bundle, seconds = admission.plan.bundle, exchange.gate_seconds
+            request = StreamedRequest(exchange.started, bundle, seconds, plan=admission.plan, side=side, lease=lease)
+            upstream_id = self._requests.add(request)
+            stack.pop_all()  # from here on it is the request's
         if self._requests.in_flight == 1:  # others have been waited for before: one more is no sign of life
             self._expect()
         await self._open(admission.metadata).send(with_own_id(admission.forward, upstream_id))
+
+    async def _turn_away(self, exchange: Exchange, refusal: Refusal, side: ClientSide) -> None:
+        """Answer a request that is not forwarded."""
+        exchange.bundle = refusal.bundle
+        answer = refused(refusal, side)
+        self._books.finished(exchange, answer.outcome or RequestOutcome.REFUSED)
+        await self._refuse(refusal, answer)
 
     async def _admit(self, exchange: Exchange, message: bytes) -> tuple[ClientSide, Admission | Refusal]:
         models = self._registry.current
@@ -255,14 +288,32 @@ class _Call:
         try:
             await self._judge_and_send(match.request, response)
         finally:
+            if self._requests.phase(response.id) is Phase.OPEN_ENDED:
+                # Nobody knows whether more is to come: it counts as answered.
+                match.request.lease.close()
             self._finish(match.over)
             self._over.set()
 
     async def _judge_and_send(self, request: StreamedRequest, response: StreamedResponse) -> None:
-        async with self._replies.turn() as decision:
-            answer = await self._workers.judge(request.plan, self._judge, request, response, decision)
-            request.saw(answer.outcome)
-            await self._replies.send(answer.message)
+        with self._holding(len(response.content)) as too_much:
+            async with self._replies.turn() as decision:
+                if too_much is not None:
+                    answer = refused(too_much, request.side, response.is_final)
+                    self._books.refused(decision, too_much)
+                else:
+                    answer = await self._workers.judge(request.plan, self._judge, request, response, decision)
+                request.saw(answer.outcome)
+                await self._replies.send(answer.message)
+
+    @contextlib.contextmanager
+    def _holding(self, count: int) -> Iterator[Refusal | None]:
+        """While some bytes of the upstream's are here; why they must not be, where that would be too many."""
+        refusal = self._lease.hold(count)
+        try:
+            yield refusal
+        finally:
+            if refusal is None:
+                self._lease.release(count)
 
     def _judge(self, request: StreamedRequest, response: StreamedResponse, decision: str) -> StreamedAnswer:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
@@ -310,9 +361,11 @@ class _Call:
         """Count what is left: requests in flight as told, open-ended ones by the responses that they got."""
         in_flight, open_ended = self._requests.end()
         for request in in_flight:
+            request.lease.close()
             self._books.finished(request, outcome)
         self._finish(open_ended)
 
     def _finish(self, requests: Sequence[StreamedRequest]) -> None:
         for request in requests:
+            request.lease.close()
             self._books.finished(request, request.outcome)

@@ -65,6 +65,15 @@ def admit_streamed(request: bytes, metadata: Metadata, models: ActiveModels) -> 
     return side, admit_parsed(parsed, metadata, models)
 
 
+def client_side(request: bytes) -> ClientSide:
+    """What the client said of a request that is not looked at any further."""
+    try:
+        parsed = parse_request(request)
+    except CallerError:
+        return ClientSide()
+    return ClientSide(id_of(parsed), asks_for_final(parsed))
+
+
 def read_streamed(response: bytes) -> StreamedResponse | Refusal:
     """Parse a message of the upstream's."""
     try:

@@ -5,6 +5,7 @@ from typing import Final
 
 from sidecar.proxy.events import RequestOutcome
 from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.load import Lease
 from sidecar.proxy.request_path import Plan
 from sidecar.proxy.stream_path import ClientSide
 
@@ -25,11 +26,13 @@ class StreamedRequest(Exchange):
     Args:
         plan: by which each of them is judged.
         side: what the client expects to see in them.
+        lease: what it holds until it is answered.
         worst: the worst outcome among those so far.
     """
 
     plan: Plan = dataclasses.field(kw_only=True)
     side: ClientSide = dataclasses.field(kw_only=True)
+    lease: Lease = dataclasses.field(kw_only=True)
     worst: RequestOutcome | None = None
 
     def saw(self, outcome: RequestOutcome | None) -> None:

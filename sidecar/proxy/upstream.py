@@ -8,15 +8,27 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import time
 from collections.abc import Iterable
 from typing import Final, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 
+from sidecar.config import DEFAULT_KEEPALIVE_SECONDS
 from sidecar.errors import Reason
+from sidecar.proxy.channels import Line, Lines
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, is_sendable, travelling
-from sidecar.proxy.methods import RULES, Rule
+from sidecar.proxy.tls import Credentials, channel_credentials
+
+CREDENTIALS_INTERVAL_SECONDS: Final = 1.0
+"""How often, at most, the TLS files are looked at."""
+
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+"""How long the upstream may take to answer that; then its connection is remade."""
+
+INITIAL_RECONNECT_BACKOFF_MS: Final = 200
+"""The pause before the second try to connect; it grows from try to try."""
 
 MAX_RECONNECT_BACKOFF_MS: Final = 2000
 """gRPC's own default of two minutes would keep a restarted model server idle for that long."""
@@ -89,7 +101,7 @@ class UpstreamStream(Protocol):
         """The next message, or how the stream ended. Cancelling this cancels the stream."""
 
     def cancel(self) -> None:
-        """End the stream, where it is not over."""
+        """End the stream, where it is not over. Always to be called in the end: it gives back what the stream took."""
 
 
 class Upstream(Protocol):
@@ -112,63 +124,106 @@ _REASON: Final[dict[grpc.StatusCode, Reason]] = {
 
 
 class GrpcUpstream:
-    """A model server at a ``host:port``. The connection is made with the first call and remade when lost."""
+    """A model server at an address, asked over one connection or more.
 
-    def __init__(self, target: str, limit_bytes: int) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            target,
-            options=[
-                ("grpc.max_receive_message_length", limit_bytes),
-                ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
-                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
-                # The upstream stands beside us: neither a proxy nor a policy from DNS has a say in it.
-                ("grpc.enable_http_proxy", 0),
-                ("grpc.service_config_disable_resolution", 1),
-                ("grpc.enable_retries", 0),
-            ],
-        )
-        self._methods: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {
-            method: self._channel.unary_unary(method)
-            for method, rule in RULES.items()
-            if rule in (Rule.GATED, Rule.PASSED)
-        }
-        self._streams: Final[dict[str, grpc.aio.StreamStreamMultiCallable[bytes, bytes]]] = {
-            method: self._channel.stream_stream(method) for method, rule in RULES.items() if rule is Rule.GATED_STREAM
-        }
+    Args:
+        target: ``host:port``, or ``unix:/path``.
+        limit_bytes: the largest answer.
+        credentials: for TLS; None for plaintext.
+        server_name: that the upstream's certificate must be for; None for the host in ``target``.
+        connections: how many.
+        keepalive_seconds: after that long a silent upstream with calls in flight is asked whether it is still there.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        limit_bytes: int,
+        credentials: Credentials | None = None,
+        server_name: str | None = None,
+        connections: int = 1,
+        keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS,
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._look_again_at = 0.0
+        self._options: Final[list[tuple[str, str | int]]] = [
+            ("grpc.max_receive_message_length", limit_bytes),
+            ("grpc.max_send_message_length", -1),  # what is sent was received, within the limit
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            # Only while calls are in flight: servers end connections on which too much is asked without any.
+            ("grpc.keepalive_time_ms", round(1000 * keepalive_seconds)),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.initial_reconnect_backoff_ms", INITIAL_RECONNECT_BACKOFF_MS),
+            ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
+            # Channels would share one connection otherwise.
+            ("grpc.use_local_subchannel_pool", 1),
+            # The upstream stands beside us: neither a proxy nor a policy from DNS has a say in it.
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.service_config_disable_resolution", 1),
+            ("grpc.enable_retries", 0),
+        ]
+        if server_name is not None:
+            self._options.append(("grpc.ssl_target_name_override", server_name))
+        self._lines = Lines(self._connect, connections)
+
+    def _connect(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._target, options=self._options)
+        return grpc.aio.secure_channel(self._target, channel_credentials(self._credentials), options=self._options)
+
+    def _look_at_credentials(self) -> None:
+        """Now and then, with a call: readiness calls every second or so."""
+        now = time.monotonic()
+        if self._credentials is not None and now >= self._look_again_at:
+            self._look_again_at = now + CREDENTIALS_INTERVAL_SECONDS
+            if self._credentials.refresh():
+                self._lines.replace()
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Call one of the methods that are gated or passed."""
         if (refused := _unsendable(metadata)) is not None:
             return refused
-        call = self._methods[method](request, metadata=metadata, timeout=timeout_seconds)
-        try:
-            body = await call
-            initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
-        except grpc.aio.AioRpcError as error:
-            initial, trailing = error.initial_metadata(), error.trailing_metadata()
-            return _failed(self._channel, error.code(), error.details(), initial, trailing)
-        if not isinstance(body, bytes):
-            text = "the call ended with status OK and without a message"
-            return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
-        return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
+        self._look_at_credentials()
+        with self._lines.borrow() as line:
+            return await _outcome(line, method, request, metadata, timeout_seconds)
 
     def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
         """Open a stream of a method whose stream is gated."""
         if (refused := _unsendable(metadata)) is not None:
             return _RefusedStream(refused)
-        return _GrpcStream(self._channel, self._streams[method](metadata=metadata, timeout=timeout_seconds))
+        self._look_at_credentials()
+        line = self._lines.take()
+        return _GrpcStream(self._lines, line, line.streams[method](metadata=metadata, timeout=timeout_seconds))
 
     async def close(self) -> None:
-        """Close the connection; calls in flight fail."""
-        await self._channel.close()
+        """Close the connections; calls in flight fail."""
+        await self._lines.close()
+
+
+async def _outcome(
+    line: Line, method: str, request: bytes, metadata: Metadata, timeout_seconds: float
+) -> UpstreamOutcome:
+    call = line.unary[method](request, metadata=metadata, timeout=timeout_seconds)
+    try:
+        body = await call
+        initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
+    except grpc.aio.AioRpcError as error:
+        initial, trailing = error.initial_metadata(), error.trailing_metadata()
+        return _failed(line.channel, error.code(), error.details(), initial, trailing)
+    if not isinstance(body, bytes):
+        text = "the call ended with status OK and without a message"
+        return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
+    return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
 
 
 class _GrpcStream:
-    """A stream over gRPC."""
+    """A stream over gRPC, which has a line for as long as it lives."""
 
-    def __init__(self, channel: grpc.aio.Channel, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
-        self._channel = channel
+    def __init__(self, lines: Lines, line: Line, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
+        self._lines = lines
+        self._line: Line | None = line
+        self._channel = line.channel
         self._call = call
 
     async def initial(self) -> Metadata:
@@ -200,8 +255,11 @@ class _GrpcStream:
         return _failed(self._channel, code, await call.details(), await call.initial_metadata(), trailing)
 
     def cancel(self) -> None:
-        """End the stream, where it is not over."""
+        """End the stream, where it is not over, and give its line back."""
         self._call.cancel()
+        if self._line is not None:
+            self._lines.give_back(self._line)
+            self._line = None
 
 
 class _RefusedStream:

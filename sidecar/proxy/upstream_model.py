@@ -75,6 +75,8 @@ def _of_failure(model_name: str, failure: UpstreamFailure) -> Obstacle:
         )
     if failure.code is grpc.StatusCode.NOT_FOUND:
         return _unknown(model_name, failure)
+    if failure.code is grpc.StatusCode.UNAVAILABLE:
+        return Obstacle(Cause.NOT_READY, f"the upstream is starting or stopping ({said}); wait, or see its log")
     return Obstacle(
         Cause.NO_SUCH_SERVICE,
         f"the upstream answers ModelReady with {said}; "

@@ -12,6 +12,7 @@ from sidecar.protocols.open_inference.stream import with_own_id
 from sidecar.protocols.wire import splice, top_level_fields
 from sidecar.proxy.active_bundle import Registry, activate, active_models
 from sidecar.proxy.events import RequestOutcome
+from sidecar.proxy.load import Load
 from sidecar.proxy.memory_upstream import MemoryClient, MemoryUpstream
 from sidecar.proxy.methods import MODEL_STREAM_INFER
 from sidecar.proxy.metrics import Metrics
@@ -71,7 +72,7 @@ def _received(message: bytes, metrics: Metrics, forwarded: bytes | None) -> Rece
 def test_case(case: Case, models):
     upstream = MemoryUpstream({}, stream_answers={MODEL_STREAM_INFER: lambda request: [_answer(case, request)]})
     metrics, client = Metrics(), MemoryClient([case.request])
-    infer = ModelStreamInfer(Registry(models), upstream, metrics, Workers(), 1.0)
+    infer = ModelStreamInfer(Registry(models), upstream, metrics, Workers(), Load(10, 100_000_000), 1.0)
     end = asyncio.run(infer.answer("ab" * 16, client, (), 1.0))
     (message,) = client.got
     forwarded = upstream.asked[0].request if upstream.asked else None

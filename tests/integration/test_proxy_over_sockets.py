@@ -318,6 +318,24 @@ class TestBadUpstream:
         assert reply.trailing["grpc-status-details-bin"] == b"d"
         assert (reply.trailing["x-why"], reply.trailing["gate-reason"]) == ("gone", "upstream_error")
 
+    @pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED])
+    def test_that_no_longer_finds_a_guarded_model_is_unavailable(self, running, upstream, code):
+        """As Triton while it stops: the calls that find it out come before the next question about readiness."""
+
+        async def behave(_, context):
+            upstream.answers[MODEL_READY] = pb.ModelReadyResponse(ready=False).SerializeToString()
+            await context.abort(code, "Request for unknown model: 'guarded'")
+
+        upstream.behaviour = behave
+        for _ in range(2):
+            reply = _infer(running)
+            assert (reply.code, reply.trailing["gate-reason"]) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "upstream_unavailable",
+            )
+            assert "unknown model" not in reply.details
+        assert not running.readiness.ready
+
     def test_that_says_itself_that_it_is_unavailable(self, running, upstream):
         async def behave(_, context):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
@@ -380,6 +398,26 @@ class TestBadUpstream:
         loop.run(again.server.stop(0))
 
 
+class TestConnections:
+    def test_several_carry_calls_at_once(self, loop, upstream, tmp_path):
+        peers, all_here = set(), asyncio.Event()
+
+        async def behave(_, context):
+            peers.add(context.peer())
+            if len(peers) == 3:
+                all_here.set()
+            await all_here.wait()
+            return FINE
+
+        upstream.behaviour = behave
+        with (
+            sidecar(loop, settings(tmp_path, upstream.port, upstream_connections=3)) as running,
+            grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel,
+        ):
+            pending = [channel.unary_unary(MODEL_INFER).future(INSIDE, timeout=10) for _ in range(3)]
+            assert [each.result() for each in pending] == [FINE] * 3
+
+
 class TestMethods:
     @pytest.mark.parametrize("method", [method for method, rule in RULES.items() if rule in DENIED])
     def test_that_could_change_the_model_are_denied_and_counted(self, running, upstream, method):
@@ -391,7 +429,7 @@ class TestMethods:
         assert upstream.asked == []
 
     @pytest.mark.parametrize(
-        "method", [SERVICE + "ModelInfer2", "/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/", "/x"]
+        "method", [SERVICE + "ModelInfer2", "/grpc.health.v1.Health/List", "/inference.GRPCInferenceService/", "/x"]
     )
     def test_that_are_unknown_are_unimplemented_and_counted(self, running, upstream, method):
         reply = call(running.listen_port, method, b"")

@@ -37,5 +37,7 @@ def test_coexists_with_tritonclient_and_means_the_same(imports):
 def test_is_what_the_proto_file_generates(tmp_path):
     environment = {"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"}
     subprocess.run([ROOT / "protos" / "generate.sh", tmp_path], check=True, env=environment, timeout=60)
-    for name in ("open_inference_pb2.py", "open_inference_pb2.pyi"):
+    names = sorted(path.name for path in GENERATED.glob("*_pb2.py*"))
+    assert names == sorted(path.name for path in tmp_path.iterdir())
+    for name in names:
         assert (tmp_path / name).read_text() == (GENERATED / name).read_text()

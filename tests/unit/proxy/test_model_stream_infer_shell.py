@@ -11,6 +11,7 @@ from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy import stream_infer
 from sidecar.proxy.active_bundle import Registry, activate, active_models
+from sidecar.proxy.load import Load
 from sidecar.proxy.memory_upstream import MemoryClient, MemoryUpstream
 from sidecar.proxy.methods import MODEL_STREAM_INFER
 from sidecar.proxy.metrics import Metrics
@@ -41,7 +42,10 @@ class Fixture:
     def __init__(self, answer, *messages: bytes, models=MODELS, silence_seconds: float = 5.0) -> None:
         self.upstream = MemoryUpstream({}, stream_answers={MODEL_STREAM_INFER: answer})
         self.metrics, self.client, self.workers = Metrics(), MemoryClient(messages), Workers()
-        self.infer = ModelStreamInfer(Registry(models), self.upstream, self.metrics, self.workers, silence_seconds)
+        self.load = Load(10, 100_000_000)
+        self.infer = ModelStreamInfer(
+            Registry(models), self.upstream, self.metrics, self.workers, self.load, silence_seconds
+        )
 
     def run(self):
         try:
@@ -129,7 +133,7 @@ def test_each_request_is_judged_by_the_bundle_that_is_active_when_it_arrives():
     registry = Registry(MODELS)
     off = active_models([activate(bundle_bytes(), mode=Mode.SHADOW)])
     fixture = Fixture(answered(triton_final_response=True), INSIDE, INSIDE)
-    fixture.infer = ModelStreamInfer(registry, fixture.upstream, fixture.metrics, fixture.workers, 5.0)
+    fixture.infer = ModelStreamInfer(registry, fixture.upstream, fixture.metrics, fixture.workers, fixture.load, 5.0)
     whole = fixture.client.read
 
     async def read() -> bytes | None:

@@ -60,6 +60,12 @@ SCORES = ("scores", "FP32", [-1, 2])
             ("no m here", "NAME=FILE"),
         ),
         (
+            _failed(grpc.StatusCode.UNAVAILABLE, "Server not ready"),
+            NOTHING_SAID,
+            Cause.NOT_READY,
+            ("starting or stopping", "Server not ready"),
+        ),
+        (
             _failed(grpc.StatusCode.UNIMPLEMENTED),
             NOTHING_SAID,
             Cause.NO_SUCH_SERVICE,
@@ -176,3 +182,35 @@ def test_without_a_bundle_and_when_stopping_it_is_not_ready(upstream: MemoryUpst
     assert readiness.ready
     readiness.drain()
     assert readiness.why == ("stopping",)
+
+
+def _readiness_over(answers, delay_seconds=0.0):
+    upstream = MemoryUpstream(answers, delay_seconds)
+    registry = Registry(active_models([activate(bundle_bytes())]))
+    return upstream, Readiness(registry, upstream, Metrics(), 1.0)
+
+
+def test_who_asks_meanwhile_shares_the_answers():
+    upstream, readiness = _readiness_over({MODEL_READY: pb.ModelReadyResponse(ready=True).SerializeToString()}, 0.01)
+
+    async def ask():
+        await asyncio.gather(*(readiness.ask() for _ in range(5)))
+
+    asyncio.run(ask())
+    assert [each.method for each in upstream.asked].count(MODEL_READY) == 1
+
+
+def test_looking_again_does_not_trust_a_question_that_was_on_its_way():
+    answers = {MODEL_READY: pb.ModelReadyResponse(ready=True).SerializeToString()}
+    upstream, readiness = _readiness_over(answers, 0.02)
+
+    async def look():
+        await readiness.ask()
+        on_its_way = asyncio.create_task(readiness.ask())
+        await asyncio.sleep(0.025)  # its first answer, "ready", is here
+        upstream.answers[MODEL_READY] = pb.ModelReadyResponse(ready=False).SerializeToString()
+        again = await readiness.look_again("guarded")
+        await on_its_way
+        return again, await readiness.look_again("guarded")
+
+    assert asyncio.run(look()) == (False, False)

@@ -1,0 +1,80 @@
+"""The connections to the upstream: how many, which one a call takes, and how they are replaced under way.
+
+A connection is made with its first call and remade when lost, at once and then with growing pauses: that is gRPC's
+work, by the options given to the channel.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from sidecar.proxy.methods import RULES, Rule
+
+
+class Line:
+    """One channel and how many calls, streams among them, it carries."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel: Final = channel
+        self.unary: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {
+            method: channel.unary_unary(method) for method, rule in RULES.items() if rule in (Rule.GATED, Rule.PASSED)
+        }
+        self.streams: Final[dict[str, grpc.aio.StreamStreamMultiCallable[bytes, bytes]]] = {
+            method: channel.stream_stream(method) for method, rule in RULES.items() if rule is Rule.GATED_STREAM
+        }
+        self.calls = 0
+
+
+class Lines:
+    """Some channels to one upstream; ``connect`` opens one more."""
+
+    def __init__(self, connect: Callable[[], grpc.aio.Channel], count: int) -> None:
+        self._connect = connect
+        self._count = count
+        self._lines = self._opened()
+        self._replaced: list[Line] = []
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def _opened(self) -> list[Line]:
+        return [Line(self._connect()) for _ in range(self._count)]
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Line]:
+        """A line for one call."""
+        line = self.take()
+        try:
+            yield line
+        finally:
+            self.give_back(line)
+
+    def take(self) -> Line:
+        """The line with the fewest calls; to be given back when its call, or its stream, has ended."""
+        line = min(self._lines, key=lambda each: each.calls)
+        line.calls += 1
+        return line
+
+    def give_back(self, line: Line) -> None:
+        """What was taken."""
+        line.calls -= 1
+        self._close_idle()
+
+    def replace(self) -> None:
+        """Calls from now on go over new channels; the old ones close when their last call has ended."""
+        self._replaced += self._lines
+        self._lines = self._opened()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        for line in [each for each in self._replaced if not each.calls]:
+            self._replaced.remove(line)
+            task = asyncio.ensure_future(line.channel.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Close all; calls in flight fail."""
+        await asyncio.gather(*self._closing, *(line.channel.close() for line in (*self._lines, *self._replaced)))

@@ -1,0 +1,169 @@
+"""Limits on what is in flight: who comes too much is told so, at once, and all is given back afterwards."""
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import grpc
+import pytest
+
+from sidecar.proxy import receipts
+from sidecar.proxy.methods import MODEL_INFER, SERVICE
+from tests.conformance.guarded_model import request, response
+from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
+
+INSIDE = request([0.75, 0]).SerializeToString()
+FINE = response([[0.5, 0, 0]]).SerializeToString()
+LIVE = SERVICE + "ServerLive"
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def upstream(loop):
+    """It answers once ``release`` is set."""
+    upstream = SocketUpstream()
+    upstream.port = loop.run(upstream.start())
+    upstream.release = asyncio.Event()
+    upstream.answers[LIVE] = b""
+
+    async def behave(_, __):
+        await upstream.release.wait()
+        return FINE
+
+    upstream.behaviour = behave
+    yield upstream
+    loop.run(upstream.server.stop(0))
+
+
+def _wait_until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _in_flight(loop, upstream, running, message, count):
+    """Some calls that wait for the upstream; all are answered in the end."""
+    with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
+        infer = channel.unary_unary(MODEL_INFER)
+        pending = [infer.future(message, timeout=10) for _ in range(count)]
+        _wait_until(lambda: len(upstream.asked) >= count)
+        yield
+        loop.run(_set(upstream.release))
+        assert [each.result() for each in pending] == [FINE] * count
+
+
+def _padded(size):
+    """With an unknown field."""
+    rest = size - len(INSIDE) - 4
+    return INSIDE + b"\xf2\x3f" + bytes([rest & 0x7F | 0x80, rest >> 7]) + bytes(rest)
+
+
+async def _set(event):
+    event.set()
+
+
+def _all_given_back(running):
+    _wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 0)
+    assert running.metrics.value("gate_held_bytes") == 0
+
+
+def _refused(running, reason):
+    return running.metrics.value("gate_refusals_total", model="", reason=reason)
+
+
+def test_one_call_too_many_is_told_so_and_the_others_are_answered(loop, upstream, tmp_path):
+    with sidecar(loop, settings(tmp_path, upstream.port, limit_calls=2)) as running:
+        with _in_flight(loop, upstream, running, INSIDE, 2):
+            assert running.metrics.value("gate_calls_in_flight") == 2
+            reply = call(running.listen_port, MODEL_INFER, INSIDE)
+            assert (reply.code, reply.trailing["gate-reason"]) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "too_many_calls",
+            )
+            assert call(running.listen_port, LIVE, b"").trailing["gate-reason"] == "too_many_calls"
+        _all_given_back(running)
+        assert call(running.listen_port, MODEL_INFER, INSIDE).body == FINE
+        assert _refused(running, "too_many_calls") == 2
+        assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
+    assert len([method for method, *_ in upstream.asked if method == MODEL_INFER]) == 3
+
+
+def test_bytes_of_requests_count_together(loop, upstream, tmp_path):
+    message = _padded(1_000)
+    limits = {"limit_bytes": 1_500, "limit_held_bytes": 1_900}
+    with sidecar(loop, settings(tmp_path, upstream.port, **limits)) as running:
+        with _in_flight(loop, upstream, running, message, 1):
+            assert running.metrics.value("gate_held_bytes") == 1_000
+            reply = call(running.listen_port, MODEL_INFER, message)
+            assert (reply.code, reply.trailing["gate-reason"]) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "memory_exhausted",
+            )
+            assert len(upstream.asked) == 1
+        _all_given_back(running)
+        assert _refused(running, "memory_exhausted") == 1
+
+
+@pytest.mark.parametrize("method", [MODEL_INFER, LIVE])
+def test_bytes_of_answers_count_too(loop, upstream, tmp_path, method):
+    """A large answer meets a budget that its request still fitted: it is dropped, and the client learns why."""
+    big = response([[0.5, 0, 0]])
+    big.raw_output_contents[1] = bytes(8_000)
+    upstream.answer(big.SerializeToString())
+    upstream.answers[LIVE] = bytes(8_000)
+    made = settings(tmp_path, upstream.port, limit_bytes=8_200, limit_held_bytes=8_200)
+    with sidecar(loop, made) as running:
+        reply = call(running.listen_port, method, _padded(500))
+        assert (reply.body, reply.code) == (None, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert reply.trailing["gate-reason"] == "memory_exhausted"
+        _all_given_back(running)
+
+
+def test_calls_that_the_client_gives_up_give_back_what_they_held(loop, upstream, tmp_path):
+    with sidecar(loop, settings(tmp_path, upstream.port)) as running:
+        with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
+            pending = [channel.unary_unary(MODEL_INFER).future(INSIDE, timeout=10) for _ in range(5)]
+            _wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 5)
+            for each in pending:
+                each.cancel()
+        _all_given_back(running)
+
+
+def test_requests_that_never_end_give_way_and_ordinary_ones_do_not_notice(loop, upstream, tmp_path, monkeypatch):
+    monkeypatch.setattr(receipts, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(receipts, "SWEEP_SECONDS", 0.05)
+    loop.run(_set(upstream.release))
+    release, ended = threading.Event(), []
+
+    def hold(channel):
+        def never():
+            release.wait(10)
+            yield from ()
+
+        call_ = channel.stream_stream(MODEL_INFER)(never(), timeout=10)
+        ended.append((call_.code(), dict(call_.trailing_metadata()).get("gate-reason")))
+
+    made = settings(tmp_path, upstream.port, limit_bytes=10_000, limit_held_bytes=20_000)
+    with sidecar(loop, made) as running, grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
+        threads = [threading.Thread(target=hold, args=(channel,)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        _wait_until(lambda: len(ended) == 3)
+        assert set(ended) == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "memory_exhausted")}
+        assert call(running.listen_port, MODEL_INFER, INSIDE).body == FINE
+        time.sleep(0.5)
+        assert len(ended) == 3  # two may take long
+        assert _refused(running, "memory_exhausted") == 3
+        release.set()
+        for thread in threads:
+            thread.join()
+        _all_given_back(running)
