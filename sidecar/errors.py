@@ -44,6 +44,7 @@ class Reason(enum.StrEnum):
     UPSTREAM_DEADLINE = "upstream_deadline"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_MALFORMED = "upstream_malformed"
+    UPSTREAM_UNCORRELATED = "upstream_uncorrelated"
     UPSTREAM_OUTPUT_MISSING = "upstream_output_missing"
     UPSTREAM_OUTPUT_DATATYPE = "upstream_output_datatype"
     UPSTREAM_OUTPUT_SHAPE = "upstream_output_shape"
@@ -70,6 +71,7 @@ class Reason(enum.StrEnum):
 
     # Ourselves.
     NOT_READY = "not_ready"
+    STOPPING = "stopping"
     INTERNAL = "internal"
 
 

@@ -16,12 +16,15 @@ from sidecar.proxy.methods import RULES, Rule
 
 
 class Line:
-    """One channel and how many calls it carries."""
+    """One channel and how many calls, streams among them, it carries."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel: Final = channel
         self.unary: Final[dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]] = {
             method: channel.unary_unary(method) for method, rule in RULES.items() if rule in (Rule.GATED, Rule.PASSED)
+        }
+        self.streams: Final[dict[str, grpc.aio.StreamStreamMultiCallable[bytes, bytes]]] = {
+            method: channel.stream_stream(method) for method, rule in RULES.items() if rule is Rule.GATED_STREAM
         }
         self.calls = 0
 

@@ -50,11 +50,13 @@ _CODE: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.UPSTREAM_DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     # An answer that cannot be judged is a deterministic fault: UNAVAILABLE would invite blind retries.
     Reason.UPSTREAM_MALFORMED: grpc.StatusCode.INTERNAL,
+    Reason.UPSTREAM_UNCORRELATED: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_MISSING: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_DATATYPE: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_SHAPE: grpc.StatusCode.INTERNAL,
     Reason.UPSTREAM_OUTPUT_CONTENTS: grpc.StatusCode.INTERNAL,
     Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
@@ -62,11 +64,13 @@ _FIXED_TEXT: Final[dict[Reason, str]] = {
     Reason.UPSTREAM_UNAVAILABLE: "the model server cannot be reached; retry later",
     Reason.UPSTREAM_DEADLINE: "the model server did not answer in time",
     Reason.UPSTREAM_MALFORMED: "the model server's answer cannot be read",
+    Reason.UPSTREAM_UNCORRELATED: "the model server answered a request that is not open",
     Reason.UPSTREAM_OUTPUT_MISSING: "the model server's answer lacks an output that is guarded",
     Reason.UPSTREAM_OUTPUT_DATATYPE: "a guarded output has another datatype than was verified",
     Reason.UPSTREAM_OUTPUT_SHAPE: "a guarded output has another shape than was verified",
     Reason.UPSTREAM_OUTPUT_CONTENTS: "a guarded output's contents do not fit its shape",
     Reason.NOT_READY: "no gate bundle is active yet; retry later",
+    Reason.STOPPING: "the sidecar is stopping; open another stream",
     Reason.INTERNAL: "the sidecar failed; its log tells more under this decision's id",
 }
 

@@ -1,7 +1,8 @@
 """How much is in flight in this process: calls, and the bytes of their messages, inflated; each with a limit.
 
 A call counts from its whole request to its sent answer, its request's bytes as long, the upstream's answer from when
-it is here. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those.
+it is here. A stream counts as a call, and so does each of its requests until it is answered; a response counts until it
+is sent. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those.
 
 Runs on the event loop's thread only. Which lease is a call's own is found through its context, so that what receives
 the upstream's answers need not be handed one through every layer.
@@ -17,7 +18,7 @@ import grpc
 from sidecar.errors import Reason
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.metadata import Metadata
-from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamOutcome, UpstreamReply
+from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamOutcome, UpstreamReply, UpstreamStream
 
 _LEASE: Final[contextvars.ContextVar["Lease"]] = contextvars.ContextVar("lease")
 
@@ -63,6 +64,7 @@ class Lease:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._held_bytes = 0
+        self._closed = False
 
     def hold(self, count: int) -> Refusal | None:
         """Hold some more bytes until the call has ended; why not, where that would be too many."""
@@ -73,14 +75,24 @@ class Lease:
         self._held_bytes += count
         return None
 
+    def release(self, count: int) -> None:
+        """Give some of the bytes back."""
+        self._load.held_bytes -= count
+        self._held_bytes -= count
+
     def close(self) -> None:
-        """Give everything back."""
-        self._load.calls -= 1
-        self._load.held_bytes -= self._held_bytes
+        """Give everything back, once."""
+        if not self._closed:
+            self._closed = True
+            self._load.calls -= 1
+            self.release(self._held_bytes)
 
 
 class CountedUpstream:
-    """An upstream whose answers count as held by the calls that asked; one that is too much is dropped at once."""
+    """An upstream whose answers count as held by the calls that asked; one that is too much is dropped at once.
+
+    Responses on streams are counted by who reads them, since each is held for a while of its own.
+    """
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -95,6 +107,10 @@ class CountedUpstream:
         if refusal is None:
             return outcome
         return UpstreamFailure(refusal.reason, grpc.StatusCode.RESOURCE_EXHAUSTED, refusal.message, answered=False)
+
+    def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
+        """See :class:`Upstream`."""
+        return self._upstream.stream(method, metadata, timeout_seconds)
 
     async def close(self) -> None:
         """See :class:`Upstream`."""

@@ -17,19 +17,20 @@ class Rule(enum.StrEnum):
     """What is done with a method; a metric label."""
 
     GATED = "gated"
+    GATED_STREAM = "gated_stream"
     PASSED = "passed"
     ANSWERED = "answered"
     DENIED_REPOSITORY_CONTROL = "denied_repository_control"
     DENIED_SHARED_MEMORY = "denied_shared_memory"
     DENIED_SERVER_SETTINGS = "denied_server_settings"
-    UNSUPPORTED_STREAM = "unsupported_stream"
     UNSUPPORTED_UNKNOWN = "unsupported_unknown"
 
 
 DENIED: Final = (Rule.DENIED_REPOSITORY_CONTROL, Rule.DENIED_SHARED_MEMORY, Rule.DENIED_SERVER_SETTINGS)
-UNSUPPORTED: Final = (Rule.UNSUPPORTED_STREAM, Rule.UNSUPPORTED_UNKNOWN)
+UNSUPPORTED: Final = (Rule.UNSUPPORTED_UNKNOWN,)
 
 MODEL_INFER: Final = SERVICE + "ModelInfer"
+MODEL_STREAM_INFER: Final = SERVICE + "ModelStreamInfer"
 MODEL_READY: Final = SERVICE + "ModelReady"
 MODEL_METADATA: Final = SERVICE + "ModelMetadata"
 SERVER_READY: Final = SERVICE + "ServerReady"
@@ -41,6 +42,7 @@ REFLECTION_ALPHA: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerRefle
 
 RULES: Final[dict[str, Rule]] = {
     MODEL_INFER: Rule.GATED,
+    MODEL_STREAM_INFER: Rule.GATED_STREAM,
     # Whether *we* are ready is ours to say: the upstream knows nothing of the bundles.
     SERVER_READY: Rule.ANSWERED,
     HEALTH_CHECK: Rule.ANSWERED,
@@ -66,7 +68,6 @@ RULES: Final[dict[str, Rule]] = {
     SERVICE + "CudaSharedMemoryUnregister": Rule.DENIED_SHARED_MEMORY,
     SERVICE + "TraceSetting": Rule.DENIED_SERVER_SETTINGS,
     SERVICE + "LogSettings": Rule.DENIED_SERVER_SETTINGS,
-    SERVICE + "ModelStreamInfer": Rule.UNSUPPORTED_STREAM,
 }
 
 

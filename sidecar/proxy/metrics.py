@@ -45,7 +45,11 @@ class Metrics:
         # They would double the series, and nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: Final = CollectorRegistry()
-        self._requests = self._counter("gate_requests", "ModelInfer requests by what became of them.", "outcome")
+        self._requests = self._counter(
+            "gate_requests",
+            "Requests by what became of them; streamed ones by the worst of their responses.",
+            "outcome",
+        )
         self._rows = self._counter(
             "gate_rows", "Rows of answered or refused batches by what became of them.", "outcome"
         )
@@ -60,7 +64,9 @@ class Metrics:
             "gate_breaches", "Violations in regions proved silent: the upstream is not the verified model.", "property"
         )
         self._corrections = self._counter("gate_corrections", "Rows that reached the client corrected.", "action")
-        self._refusals = self._counter("gate_refusals", "Calls answered with an error, denied ones aside.", "reason")
+        self._refusals = self._counter(
+            "gate_refusals", "Errors that clients got, as a status or within a stream; denied calls aside.", "reason"
+        )
         self._domain_rows = self._counter(
             "gate_in_domain_rows", "Rows in a property's domain, by what is proved there.", "property", "region"
         )
@@ -69,14 +75,14 @@ class Metrics:
         )
         self._call_seconds = Histogram(
             "gate_request_duration_seconds",
-            "ModelInfer, from the whole request received to the answer ready; the upstream's time included.",
+            "From the whole request received to its (last) answer ready; the upstream's time included.",
             ["model"],
             buckets=_CALL_BUCKETS,
             registry=self.registry,
         )
         self._gate_seconds = Histogram(
             "gate_decision_duration_seconds",
-            "The sidecar's own computing for one ModelInfer.",
+            "The sidecar's own computing for one request.",
             ["model"],
             buckets=_GATE_BUCKETS,
             registry=self.registry,
@@ -128,7 +134,11 @@ class Metrics:
             ["side"],
             registry=self.registry,
         )
-        self._calls = Gauge("gate_calls_in_flight", "Calls that are being answered.", registry=self.registry)
+        self._calls = Gauge(
+            "gate_calls_in_flight",
+            "Calls that are being answered, streams and their requests included.",
+            registry=self.registry,
+        )
         self._held = Gauge(
             "gate_held_bytes", "Of requests and answers of the calls in flight, inflated.", registry=self.registry
         )

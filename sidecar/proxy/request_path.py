@@ -69,12 +69,20 @@ class Judgement:
 
 def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
     """Check a request before anything is forwarded."""
-    bundle = None
     try:
         parsed = parse_request(request)
+    except CallerError as error:
+        return Refusal(error.reason, error.message)
+    return admit_parsed(parsed, metadata, models)
+
+
+def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
+    """Check a request that is known to be one."""
+    bundle = None
+    try:
         bundle = _bundle_for(parsed.model_name, models)
         carried = travelling(metadata)
-        forward, plan = _planned(parsed, request, bundle, models.limit_rows)
+        forward, plan = _planned(parsed, parsed.content, bundle, models.limit_rows)
         return Admission(forward, carried, plan)
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)

@@ -27,10 +27,12 @@ from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
+from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.succession import Failure
 from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
 from sidecar.proxy.unix_sockets import SCHEME
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
+from sidecar.proxy.workers import Workers
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -136,10 +138,12 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         pages = admin_pages(metrics, readiness, lambda: describe(activation.state, readiness, settings.upstream))
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
-        counted = CountedUpstream(upstream)
-        infer = ModelInfer(registry, counted, metrics, readiness.look_again)
-        stack.callback(infer.close)
-        handler = ProxyHandler(infer, counted, readiness, metrics, load, receipts, settings.upstream_timeout_seconds)
+        workers = Workers()
+        stack.callback(workers.close)
+        counted, timeout_seconds = CountedUpstream(upstream), settings.upstream_timeout_seconds
+        infer = ModelInfer(registry, counted, metrics, workers, readiness.look_again)
+        stream_infer = ModelStreamInfer(registry, counted, metrics, workers, load, timeout_seconds)
+        handler = ProxyHandler(infer, stream_infer, counted, readiness, metrics, load, receipts, timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
         credentials = _listen_credentials(settings, metrics)
@@ -152,6 +156,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             stack.callback(asyncio.create_task(task).cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)
+        stack.callback(stream_infer.drain)
         stack.callback(health.close)
         stack.callback(readiness.drain)
         return RunningSidecar(

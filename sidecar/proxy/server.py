@@ -1,7 +1,8 @@
 """The portable transport: one grpc.aio handler that takes every method as a stream of bytes.
 
 Identity serialisers keep the client's and the upstream's bytes as they are, unknown fields included. What a
-method gets is said in :mod:`sidecar.proxy.methods`, what a ModelInfer call gets in :mod:`sidecar.proxy.infer`.
+method gets is said in :mod:`sidecar.proxy.methods`, what a ModelInfer call gets in :mod:`sidecar.proxy.infer`, and
+what a stream of them gets in :mod:`sidecar.proxy.stream_infer`.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from sidecar.proxy.methods import Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
+from sidecar.proxy.stream_client import StreamEnd
+from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
@@ -49,6 +52,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     def __init__(
         self,
         model_infer: ModelInfer,
+        model_stream_infer: ModelStreamInfer,
         upstream: Upstream,
         readiness: Readiness,
         metrics: Metrics,
@@ -57,6 +61,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         upstream_timeout_seconds: float,
     ) -> None:
         self._model_infer = model_infer
+        self._model_stream_infer = model_stream_infer
         self._upstream = upstream
         self._readiness = readiness
         self._metrics = metrics
@@ -76,6 +81,9 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _handle(self, method: str, context: _Context) -> None:
         call_id = new_call_id()
         rule = rule_of(method)
+        if rule is Rule.GATED_STREAM:
+            await self._answer_stream(call_id, context)
+            return
         request = b""
         if rule in (Rule.GATED, Rule.PASSED):
             # A second message is not looked at, as gRPC servers do for unary methods.
@@ -101,6 +109,11 @@ class ProxyHandler(grpc.GenericRpcHandler):
             self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
         return _refuse(call_id, refusal)
 
+    async def _answer_stream(self, call_id: str, context: _Context) -> None:
+        client = _GrpcClient(call_id, context)
+        end = await self._model_stream_infer.answer(call_id, client, _metadata(context), _remaining(context))
+        await client.end(end)
+
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         try:
             return await self._answer(method, rule, call_id, request, context)
@@ -113,6 +126,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
         match rule:
             case Rule.GATED:
                 return await self._model_infer.answer(call_id, request, _metadata(context), self._timeout(context))
+            case Rule.GATED_STREAM:
+                raise AssertionError("a stream has no single answer")
             case Rule.PASSED:
                 return await self._pass(method, request, context)
             case Rule.ANSWERED:
@@ -121,7 +136,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 self._metrics.denied(rule)
                 text = f"{method} could change what the gates guard, or hide tensors from them"
                 return _refuse(call_id, Refusal(Reason.METHOD_DENIED, text))
-            case Rule.UNSUPPORTED_STREAM | Rule.UNSUPPORTED_UNKNOWN:
+            case Rule.UNSUPPORTED_UNKNOWN:
                 self._metrics.denied(rule)
                 return _refuse(
                     call_id, Refusal(Reason.METHOD_UNSUPPORTED, f"{method} is not spoken here; use ModelInfer")
@@ -154,8 +169,44 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     def _timeout(self, context: _Context) -> float:
         """Seconds: what is left of the client's deadline, where it set one."""
-        remaining: float | None = context.time_remaining()
-        return self._upstream_timeout_seconds if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
+        remaining = _remaining(context)
+        return self._upstream_timeout_seconds if remaining is None else remaining
+
+
+class _GrpcClient:
+    """The client's side of a stream."""
+
+    def __init__(self, call_id: str, context: _Context) -> None:
+        self._own: Metadata = ((CALL_ID_KEY, call_id),)
+        self._context = context
+        self._opened = False
+
+    async def read(self) -> bytes | None:
+        """The next message, or None where no more follow.
+
+        A message over the limit looks like the end, too: gRPC ends the call with RESOURCE_EXHAUSTED and cancels us.
+        """
+        message = await self._context.read()
+        return message if isinstance(message, bytes) else None
+
+    async def write(self, message: bytes, initial: Metadata) -> None:
+        """Send a message. With the first one the initial metadata goes out."""
+        await self._open(initial)
+        await self._context.write(message)
+
+    async def end(self, end: StreamEnd) -> None:
+        """End the stream."""
+        await self._open(end.initial)
+        trailing = end.trailing + self._own
+        if end.status is None:
+            self._context.set_trailing_metadata(trailing)
+        else:
+            await self._context.abort(end.status.code, end.status.details, trailing)
+
+    async def _open(self, initial: Metadata) -> None:
+        if not self._opened:
+            self._opened = True
+            await self._context.send_initial_metadata(initial + self._own)
 
 
 def bind_server(
@@ -201,6 +252,12 @@ def bind_server(
             raise OperationError(
                 f"cannot listen on {listen}: is another process listening there? Choose another address with --listen"
             ) from error
+
+
+def _remaining(context: _Context) -> float | None:
+    """Seconds that the client's deadline leaves; None where it set none."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
 
 
 def _metadata(context: _Context) -> Metadata:

@@ -1,9 +1,11 @@
-"""The model server behind us: one unary call with bytes in and bytes out.
+"""The model server behind us: unary calls and two-way streams, with bytes in and bytes out.
 
-The outcome of a call is a value, a reply or a failure; what a failure means to the client is for
+The outcome of a call or a stream is a value, a reply or a failure; what a failure means to the client is for
 :mod:`sidecar.proxy.failure_policy` to say. A fake in memory stands in :mod:`sidecar.proxy.memory_upstream`.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -73,11 +75,43 @@ class UpstreamFailure:
 UpstreamOutcome: TypeAlias = UpstreamReply | UpstreamFailure
 
 
+@dataclasses.dataclass(frozen=True)
+class UpstreamEnded:
+    """The upstream ended a stream without an error; ``trailing`` is its metadata, as far as it travels on."""
+
+    trailing: Metadata = ()
+
+
+UpstreamEnd: TypeAlias = UpstreamEnded | UpstreamFailure
+
+
+class UpstreamStream(Protocol):
+    """A two-way stream. Sending and receiving go on at the same time, each from one task."""
+
+    async def initial(self) -> Metadata:
+        """The upstream's initial metadata, as far as it travels on; waits for it."""
+
+    async def send(self, message: bytes) -> None:
+        """Send a message, as soon as the upstream takes it. Where the stream is over, receiving tells so."""
+
+    async def half_close(self) -> None:
+        """Say that no more messages follow."""
+
+    async def receive(self) -> bytes | UpstreamEnd:
+        """The next message, or how the stream ended. Cancelling this cancels the stream."""
+
+    def cancel(self) -> None:
+        """End the stream, where it is not over. Always to be called in the end: it gives back what the stream took."""
+
+
 class Upstream(Protocol):
     """A model server. Implemented over gRPC, and in memory."""
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Call one unary method. Cancelling the task cancels the call."""
+
+    def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
+        """Open a two-way stream; it ends after the timeout, where there is one."""
 
     async def close(self) -> None:
         """End all calls."""
@@ -148,13 +182,19 @@ class GrpcUpstream:
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Call one of the methods that are gated or passed."""
-        for key, value in metadata:
-            if not is_sendable(value):
-                text = f"the value of metadata {key!r} has characters that gRPC does not allow; use a name in -bin"
-                return _failure(Reason.MALFORMED_REQUEST, grpc.StatusCode.INVALID_ARGUMENT, text)
+        if (refused := _unsendable(metadata)) is not None:
+            return refused
         self._look_at_credentials()
         with self._lines.borrow() as line:
             return await _outcome(line, method, request, metadata, timeout_seconds)
+
+    def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
+        """Open a stream of a method whose stream is gated."""
+        if (refused := _unsendable(metadata)) is not None:
+            return _RefusedStream(refused)
+        self._look_at_credentials()
+        line = self._lines.take()
+        return _GrpcStream(self._lines, line, line.streams[method](metadata=metadata, timeout=timeout_seconds))
 
     async def close(self) -> None:
         """Close the connections; calls in flight fail."""
@@ -169,18 +209,107 @@ async def _outcome(
         body = await call
         initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
     except grpc.aio.AioRpcError as error:
-        return UpstreamFailure(
-            reason=_REASON.get(error.code(), Reason.UPSTREAM_ERROR),
-            code=error.code(),
-            details=error.details() or "",
-            answered=line.channel.get_state() is grpc.ChannelConnectivity.READY,
-            initial=_passing_on(error.initial_metadata()),
-            trailing=_passing_on(error.trailing_metadata()),
-        )
+        initial, trailing = error.initial_metadata(), error.trailing_metadata()
+        return _failed(line.channel, error.code(), error.details(), initial, trailing)
     if not isinstance(body, bytes):
         text = "the call ended with status OK and without a message"
         return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
     return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
+
+
+class _GrpcStream:
+    """A stream over gRPC, which has a line for as long as it lives."""
+
+    def __init__(self, lines: Lines, line: Line, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
+        self._lines = lines
+        self._line: Line | None = line
+        self._channel = line.channel
+        self._call = call
+
+    async def initial(self) -> Metadata:
+        """Where the stream fails before there is any, none."""
+        return _passing_on(await self._call.initial_metadata() or ())
+
+    async def send(self, message: bytes) -> None:
+        """Errors are the receiving side's to tell."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(message)
+
+    async def half_close(self) -> None:
+        """Errors are the receiving side's to tell."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.done_writing()
+
+    async def receive(self) -> bytes | UpstreamEnd:
+        """The next message, or how the stream ended."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError:
+            message = None
+        if isinstance(message, bytes):
+            return message
+        call = self._call
+        code, trailing = await call.code(), await call.trailing_metadata()
+        if code is grpc.StatusCode.OK:
+            return UpstreamEnded(_passing_on(trailing or ()))
+        return _failed(self._channel, code, await call.details(), await call.initial_metadata(), trailing)
+
+    def cancel(self) -> None:
+        """End the stream, where it is not over, and give its line back."""
+        self._call.cancel()
+        if self._line is not None:
+            self._lines.give_back(self._line)
+            self._line = None
+
+
+class _RefusedStream:
+    """A stream that failed before it reached the upstream."""
+
+    def __init__(self, failure: UpstreamFailure) -> None:
+        self._failure = failure
+
+    async def initial(self) -> Metadata:
+        """None."""
+        return ()
+
+    async def send(self, message: bytes) -> None:
+        """To nobody."""
+
+    async def half_close(self) -> None:
+        """To nobody."""
+
+    async def receive(self) -> bytes | UpstreamEnd:
+        """The failure."""
+        return self._failure
+
+    def cancel(self) -> None:
+        """It is over."""
+
+
+def _unsendable(metadata: Metadata) -> UpstreamFailure | None:
+    for key, value in metadata:
+        if not is_sendable(value):
+            text = f"the value of metadata {key!r} has characters that gRPC does not allow; use a name in -bin"
+            return _failure(Reason.MALFORMED_REQUEST, grpc.StatusCode.INVALID_ARGUMENT, text)
+    return None
+
+
+def _failed(
+    channel: grpc.aio.Channel,
+    code: grpc.StatusCode,
+    details: str | None,
+    initial: Iterable[tuple[str, str | bytes]] | None,
+    trailing: Iterable[tuple[str, str | bytes]] | None,
+) -> UpstreamFailure:
+    """A failure that gRPC reports."""
+    return UpstreamFailure(
+        reason=_REASON.get(code, Reason.UPSTREAM_ERROR),
+        code=code,
+        details=details or "",
+        answered=channel.get_state() is grpc.ChannelConnectivity.READY,
+        initial=_passing_on(initial or ()),
+        trailing=_passing_on(trailing or ()),
+    )
 
 
 def _failure(reason: Reason, code: grpc.StatusCode, details: str) -> UpstreamFailure:

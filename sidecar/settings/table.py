@@ -82,7 +82,7 @@ def _default(owner: type, field: str) -> Any:
     return next(each.default for each in dataclasses.fields(owner) if each.name == field)
 
 
-BUNDLE_LISTEN_TLS_SETTINGS: Final = (
+LISTEN_TLS_SETTINGS: Final = (
     _part(ListenTls, "certificate", kinds.PATH, "Ours, followed by its chain."),
     _part(ListenTls, "key", kinds.PATH, "Its private key, not encrypted."),
     _part(
@@ -99,7 +99,7 @@ UPSTREAM_TLS_SETTINGS: Final = (
 )
 """The keys of ``upstream_tls``."""
 
-SETTINGS: Final = (
+BUNDLE_SETTINGS: Final = (
     Setting("path", "path", kinds.PATH, "A file, or a folder: every *.gates in it.", None, unset="none"),
     Setting("url", "url", kinds.URL, "Where to fetch it, http or https.", None, unset="none"),
     _bundle_part("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),

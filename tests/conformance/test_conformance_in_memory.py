@@ -11,6 +11,7 @@ from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.workers import Workers
 from tests.conformance.cases import CASES, Case
 from tests.conformance.guarded_model import bundle_bytes
 from tests.conformance.judging import Received, check
@@ -24,7 +25,7 @@ def models():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case: Case, models):
     upstream = MemoryUpstream({MODEL_INFER: case.answer})
-    infer = ModelInfer(Registry(models), upstream, Metrics())
+    infer = ModelInfer(Registry(models), upstream, Metrics(), Workers())
     answer = asyncio.run(infer.answer(new_call_id(), case.request, (), 1.0))
     body = None if isinstance(answer.result, Status) else answer.result
     forwarded = upstream.asked[0].request if upstream.asked else None

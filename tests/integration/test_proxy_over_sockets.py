@@ -141,13 +141,6 @@ class TestTritonClient:
             client.register_system_shared_memory("region", "/region", 64)
         assert upstream.asked == []
 
-    def test_may_not_open_a_stream(self, client):
-        results = []
-        client.start_stream(lambda result, error: results.append((result, error)))
-        _wait_until(lambda: results)
-        client.stop_stream()
-        assert "UNIMPLEMENTED" in str(results[0][1].status())
-
 
 class TestMetadata:
     def test_of_the_client_reaches_the_upstream(self, running, upstream):

@@ -68,7 +68,9 @@ def test_a_health_call_can_be_made_from_what_is_said(channel):
 
 def test_inference_messages_are_described_and_denied_methods_are_not(channel):
     service = _pool(channel, INFERENCE).FindServiceByName(INFERENCE)
-    assert {"ModelInfer", "ModelReady", "ModelMetadata", "ServerLive"} <= set(service.methods_by_name)
+    assert {"ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata", "ServerLive"} <= set(
+        service.methods_by_name
+    )
     assert not {"RepositoryModelLoad", "TraceSetting"} & set(service.methods_by_name)
     fields = service.methods_by_name["ModelInfer"].input_type.fields_by_name
     assert fields["inputs"].message_type.full_name == "inference.ModelInferRequest.InferInputTensor"

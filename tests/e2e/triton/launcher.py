@@ -17,7 +17,9 @@ from tests.e2e.installing import REPOSITORY, ServerUnavailable, installation_key
 from tests.e2e.processes import Launch, RunningServer, ServerFailed, free_ports, http_body, readable_log, running_server
 
 __all__ = [
+    "DECOUPLED_MODEL",
     "RunningTriton",
+    "ServedFolder",
     "ServedModel",
     "TritonFailed",
     "TritonInstall",
@@ -61,6 +63,17 @@ class ServedModel:
     max_batch_size: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class ServedFolder:
+    """A model of Triton's python backend: a folder with its `model.py` and its `config.pbtxt`."""
+
+    name: str
+    folder: Path
+
+
+DECOUPLED_MODEL = HERE / "decoupled_model"
+
+
 def cache_folder() -> Path:
     """Where installations are kept, from the environment or under the repository's root."""
     return Path(os.environ.get(CACHE_VARIABLE) or REPOSITORY / ".cache" / "triton")
@@ -96,7 +109,9 @@ def _lay_out_backends(backends: Path, server: Path) -> None:
 
 
 @contextlib.contextmanager
-def running_triton(install: TritonInstall, models: Sequence[ServedModel], folder: Path) -> Iterator[RunningTriton]:
+def running_triton(
+    install: TritonInstall, models: Sequence[ServedModel | ServedFolder], folder: Path
+) -> Iterator[RunningTriton]:
     """A ready server for these models, stopped when the block is left, whatever happens in it.
 
     Args:
@@ -111,12 +126,16 @@ def running_triton(install: TritonInstall, models: Sequence[ServedModel], folder
         yield server
 
 
-def _write_repository(repository: Path, models: Sequence[ServedModel]) -> None:
+def _write_repository(repository: Path, models: Sequence[ServedModel | ServedFolder]) -> None:
     """An ordinary repository: Triton completes the configuration from the models themselves."""
     repository.mkdir(parents=True)
     for model in models:
         version = repository / model.name / "1"
         version.mkdir(parents=True)
+        if isinstance(model, ServedFolder):
+            shutil.copy2(model.folder / "model.py", version)
+            shutil.copy2(model.folder / "config.pbtxt", repository / model.name)
+            continue
         (version / "model.onnx").write_bytes(model.content)
         configuration = [
             'backend: "onnxruntime"',

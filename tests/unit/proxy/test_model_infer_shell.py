@@ -12,11 +12,12 @@ from sidecar.errors import Reason
 from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import Registry, activate, active_models
 from sidecar.proxy.failure_policy import Status
-from sidecar.proxy.infer import MAX_REQUEST_BYTES_ON_THE_LOOP, ModelInfer
+from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.upstream import UpstreamFailure, UpstreamReply
+from sidecar.proxy.workers import MAX_REQUEST_BYTES_ON_THE_LOOP, Workers
 from tests.conformance.guarded_model import bundle_bytes, request, response, values
 
 INSIDE = request([0.75, 0]).SerializeToString()
@@ -30,7 +31,8 @@ class Fixture:
         self.metrics = Metrics()
         for bundle in MODELS.bundles.values():
             self.metrics.bundle_activated(bundle)
-        self.infer = ModelInfer(Registry(MODELS), self.upstream, self.metrics)
+        self.workers = Workers()
+        self.infer = ModelInfer(Registry(MODELS), self.upstream, self.metrics, self.workers)
 
     def ask(self, content: bytes = INSIDE, timeout_seconds: float = 1.0):
         return asyncio.run(self.infer.answer("ab" * 16, content, (("k", "v"),), timeout_seconds))
@@ -110,7 +112,7 @@ def test_a_large_batch_does_not_hold_up_a_small_request():
     rows = 200
     large = Fixture(response([[3, 2, 1]] * rows).SerializeToString())
     let_go_on = threading.Event()
-    large.infer._large_batches.submit(let_go_on.wait)
+    large.workers._large_batches.submit(let_go_on.wait)
 
     async def ask_both():
         asked = request([[0.75, 0]] * rows).SerializeToString()
@@ -123,7 +125,7 @@ def test_a_large_batch_does_not_hold_up_a_small_request():
     still_judging, answer = asyncio.run(ask_both())
     assert still_judging
     assert (values(answer.result, "y") == [1, 2, 1]).all()
-    large.infer.close()
+    large.workers.close()
 
 
 def test_a_large_request_is_checked_beside_the_loop():
@@ -141,13 +143,13 @@ def test_a_large_request_is_checked_beside_the_loop():
     checked_at_once, answer = asyncio.run(ask_both())
     assert not checked_at_once
     assert answer.result == fixture.upstream.answers[MODEL_INFER]
-    fixture.infer.close()
+    fixture.workers.close()
 
 
 def test_an_unjudged_answer_is_counted_and_recorded(caplog):
     models = active_models([activate(bundle_bytes(), mode=Mode.SHADOW)])
     metrics = Metrics()
-    infer = ModelInfer(Registry(models), MemoryUpstream({MODEL_INFER: b"\xff"}), metrics)
+    infer = ModelInfer(Registry(models), MemoryUpstream({MODEL_INFER: b"\xff"}), metrics, Workers())
     with caplog.at_level(logging.INFO, "sidecar.audit"):
         answer = asyncio.run(infer.answer("ab" * 16, INSIDE, (), 1.0))
     assert answer.result == b"\xff"

@@ -58,7 +58,7 @@ def test_the_table_names_all_methods_of_the_service():
 
 
 def test_every_rule_is_of_one_kind():
-    assert set(DENIED) | set(UNSUPPORTED) | {Rule.GATED, Rule.PASSED, Rule.ANSWERED} == set(Rule)
+    assert set(DENIED) | set(UNSUPPORTED) | {Rule.GATED, Rule.GATED_STREAM, Rule.PASSED, Rule.ANSWERED} == set(Rule)
 
 
 @pytest.mark.parametrize("method", ["", "/", SERVICE, SERVICE + "modelinfer", "ModelInfer", SERVICE + "ModelInfer "])

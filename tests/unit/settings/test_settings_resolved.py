@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import BundleSource, HttpSource, Outside, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ListenTls, Outside, ServeSettings, UpstreamTls
 from sidecar.errors import InputError
 from sidecar.gates.values import Mode
 from sidecar.settings.file import MAX_FILE_BYTES
@@ -38,6 +38,13 @@ bundle_poll: 5s
 bundle_timeout: 1m
 allow_rollback: true
 state_folder: state
+held_limit: 32MiB
+call_limit: 40
+drain_delay: 0s
+listen_tls: {certificate: c.pem, key: c.key, client_ca: ca.pem}
+upstream_tls: {ca: /etc/ca.pem, server_name: triton.internal}
+upstream_connections: 3
+keepalive: 10s
 """
 
 
@@ -72,6 +79,13 @@ def _complete(folder: Path) -> ServeSettings:
         bundle_timeout_seconds=60.0,
         allow_rollback=True,
         state_folder=folder / "state",
+        limit_held_bytes=32 << 20,
+        limit_calls=40,
+        drain_delay_seconds=0.0,
+        listen_tls=ListenTls(folder / "c.pem", folder / "c.key", folder / "ca.pem"),
+        upstream_tls=UpstreamTls(ca=Path("/etc/ca.pem"), server_name="triton.internal"),
+        upstream_connections=3,
+        keepalive_seconds=10.0,
     )
 
 
@@ -101,29 +115,41 @@ def test_the_environment_can_give_every_setting() -> None:
         "GATE_BUNDLE_TIMEOUT": "5s",
         "GATE_ALLOW_ROLLBACK": "true",
         "GATE_STATE_FOLDER": "state",
+        "GATE_HELD_LIMIT": "2KiB",
+        "GATE_CALL_LIMIT": "8",
+        "GATE_DRAIN_DELAY": "6s",
+        "GATE_LISTEN_TLS": "certificate=c.pem,key=c.key",
+        "GATE_UPSTREAM_TLS": "ca=ca.pem,certificate=u.pem,key=u.key,server_name=triton",
+        "GATE_UPSTREAM_CONNECTIONS": "9",
+        "GATE_KEEPALIVE": "7s",
     }
     resolved = resolve(None, environment, {})
     sources = (BundleSource(Path("a.gates")), HttpSource("http://h/b.gates", "m"))
-    state = Path("state")
-    keys = (Path("a.pub"), Path("b.pub"))
     assert resolved.settings == ServeSettings(
-        sources,
-        "h:1",
-        "h:2",
-        "h:3",
-        Mode.SHADOW,
-        Outside.REFUSE,
-        1024,
-        7,
-        1.0,
-        2.0,
-        3.0,
-        keys,
-        False,
-        4.0,
-        5.0,
-        True,
-        state,
+        bundles=sources,
+        upstream="h:1",
+        listen="h:2",
+        admin="h:3",
+        mode=Mode.SHADOW,
+        outside=Outside.REFUSE,
+        limit_bytes=1024,
+        limit_rows=7,
+        limit_held_bytes=2048,
+        limit_calls=8,
+        upstream_timeout_seconds=1.0,
+        drain_seconds=2.0,
+        drain_delay_seconds=6.0,
+        readiness_interval_seconds=3.0,
+        trusted_keys=(Path("a.pub"), Path("b.pub")),
+        allow_unsigned=False,
+        bundle_poll_seconds=4.0,
+        bundle_timeout_seconds=5.0,
+        allow_rollback=True,
+        state_folder=Path("state"),
+        listen_tls=ListenTls(Path("c.pem"), Path("c.key")),
+        upstream_tls=UpstreamTls(Path("ca.pem"), Path("u.pem"), Path("u.key"), "triton"),
+        upstream_connections=9,
+        keepalive_seconds=7.0,
     )
     assert {given.place for given in resolved.given.values()} == set(environment)
 
@@ -171,6 +197,11 @@ def test_a_mode_over_the_file_replaces_all_modes_in_it(tmp_path: Path, over: str
         ("bundles:\n  - path: m\n    modes: {a: off, a: off}", "3:21: modes: the key 'a' stands here twice"),
         ("bundles:\n  - path: m\n    modes: off", "3:12: modes: expected keys with values"),
         ("bundles:\n  - path: m\n    name: ''", "3:11: '' is no name: it is empty"),
+        ("listen_tls: {certificate: c.pem}", "1:13: listen_tls: "),
+        ("listen_tls: certificate=c.pem", "1:13: 'certificate=c.pem' is not understood"),
+        ("upstream_tls: {key: k.pem}", "1:15: upstream_tls: TLS towards the upstream has a certificate or a key only"),
+        ("upstream_tls: key=k.pem", "1:15: TLS towards the upstream has a certificate or a key only"),
+        ("upstream: unix:run/s", "1:11: 'unix:run/s' is no address: write the whole path"),
         ("bundles: [[a]]", "1:11: bundles[0]: expected a single value"),
         ("trusted_keys: []", "1:15: trusted_keys: expected a list with at least one item"),
         ("mode: enforced", "1:7: 'enforced' is no choice; did you mean enforce?"),

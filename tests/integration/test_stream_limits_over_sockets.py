@@ -1,0 +1,147 @@
+"""Streams and the limits on what is in flight: too much is said within the stream, and all is given back."""
+
+import time
+
+import grpc
+import pytest
+
+from sidecar.protocols.generated import open_inference_pb2 as pb
+from tests.conformance.guarded_model import request, response, values
+from tests.integration.proxy_harness import Loop, settings, sidecar
+from tests.integration.stream_harness import StreamUpstream, stream, streamed
+
+FINE = response([[0.5, 0, 0]])
+
+
+def asking(client_id: str, padding: int = 0) -> pb.ModelInferRequest:
+    message = request((0.75, 0), id=client_id)
+    if padding:
+        message.parameters["padding"].string_param = "x" * padding
+    return message
+
+
+def final(own_id: str) -> bytes:
+    return streamed(FINE, own_id=own_id, final=True)
+
+
+def unmarked(own_id: str) -> bytes:
+    return streamed(FINE, own_id=own_id)
+
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def upstream(loop):
+    """It answers when no more requests come."""
+    upstream = StreamUpstream()
+    upstream.port = loop.run(upstream.start())
+
+    async def behave(context) -> None:
+        ids = [each.id async for each in upstream.requests(context)]
+        for own_id in ids:
+            await context.write(final(own_id))
+
+    upstream.behaviour = behave
+    yield upstream
+    loop.run(upstream.server.stop(0))
+
+
+def _wait_until(condition, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def _in_flight(running) -> tuple[float, float]:
+    return running.metrics.value("gate_calls_in_flight"), running.metrics.value("gate_held_bytes")
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"limit_calls": 2}, "too_many_calls"),  # the stream itself is one
+        ({"limit_bytes": 1_500, "limit_held_bytes": 1_900}, "memory_exhausted"),
+    ],
+)
+def test_a_request_too_many_is_refused_in_band_and_the_stream_goes_on(loop, upstream, tmp_path, limits, reason):
+    with sidecar(loop, settings(tmp_path, upstream.port, **limits)) as running:
+        with stream(running.listen_port) as client:
+            client.send(asking("first", 1_000), asking("second", 1_000))
+            refused = client.next()
+            assert refused.error_message.startswith(f"{reason}: ")
+            assert refused.infer_response.id == "second"
+            calls, held = _in_flight(running)
+            assert calls == 2
+            assert 1_000 < held < 1_500
+            (answer,) = client.rest()
+            assert (answer.error_message, answer.infer_response.id) == ("", "first")
+        _wait_until(lambda: _in_flight(running) == (0, 0))
+        assert len(upstream.asked) == 1
+        assert running.metrics.value("gate_refusals_total", model="", reason=reason) == 1
+        assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
+
+
+def test_a_refused_message_that_is_no_request_is_refused_without_an_id(loop, upstream, tmp_path):
+    with (
+        sidecar(loop, settings(tmp_path, upstream.port, limit_calls=1)) as running,
+        stream(running.listen_port) as client,
+    ):
+        client.send(b"\xff")
+        refused = client.next()
+        assert refused.error_message.startswith("too_many_calls: ")
+        assert refused.infer_response.id == ""
+
+
+def test_a_stream_too_many_is_refused_as_a_call_is(loop, upstream, tmp_path):
+    with sidecar(loop, settings(tmp_path, upstream.port, limit_calls=1)) as running:
+        with stream(running.listen_port):
+            _wait_until(lambda: _in_flight(running) == (1, 0))
+            with stream(running.listen_port) as other:
+                ended = other.error()
+                assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert dict(ended.trailing_metadata())["gate-reason"] == "too_many_calls"
+        _wait_until(lambda: _in_flight(running) == (0, 0))
+        assert running.metrics.value("gate_refusals_total", model="", reason="too_many_calls") == 1
+
+
+def test_a_response_that_is_too_much_is_dropped_in_band(loop, upstream, tmp_path):
+    big = response([[0.5, 0, 0]])
+    big.raw_output_contents[1] = bytes(8_000)
+    upstream.answer([lambda own_id: streamed(big, own_id=own_id, final=True)], [final])
+    limits = {"limit_bytes": 8_500, "limit_held_bytes": 8_500}
+    with sidecar(loop, settings(tmp_path, upstream.port, **limits)) as running:
+        with stream(running.listen_port) as client:
+            client.send(asking("big", 1_000))
+            refused = client.next()
+            assert refused.error_message.startswith("memory_exhausted: ")
+            assert refused.infer_response.id == "big"
+            client.send(asking("small"))
+            (answer,) = client.rest()
+            assert values(answer.infer_response.SerializeToString(), "y").tolist() == [[0.5, 0, 0]]
+        _wait_until(lambda: _in_flight(running) == (0, 0))
+
+
+def test_requests_that_nothing_says_the_end_of_are_not_held_against_anyone(loop, upstream, tmp_path):
+    upstream.answer([unmarked])
+    with sidecar(loop, settings(tmp_path, upstream.port, limit_calls=2)) as running:
+        with stream(running.listen_port) as client:
+            for number in range(5):
+                client.send(asking(str(number)))
+                assert client.next().error_message == ""
+                _wait_until(lambda: _in_flight(running) == (1, 0))
+        _wait_until(lambda: _in_flight(running) == (0, 0))
+
+
+def test_streams_that_the_client_gives_up_give_back_what_they_held(loop, upstream, tmp_path):
+    with sidecar(loop, settings(tmp_path, upstream.port)) as running:
+        with stream(running.listen_port) as client:
+            client.send(asking("a"), asking("b"))
+            _wait_until(lambda: _in_flight(running)[0] == 3)
+            client.call.cancel()
+        _wait_until(lambda: _in_flight(running) == (0, 0))

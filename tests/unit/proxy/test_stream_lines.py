@@ -1,0 +1,41 @@
+"""A stream has its connection to the upstream for as long as it lives, and gives it back once."""
+
+import asyncio
+
+import pytest
+
+from sidecar.proxy.methods import MODEL_STREAM_INFER
+from sidecar.proxy.upstream import GrpcUpstream, UpstreamFailure
+
+
+def _calls(upstream: GrpcUpstream) -> list[int]:
+    return sorted(line.calls for line in upstream._lines._lines)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_stream_keeps_its_line_until_it_is_cancelled(replaced):
+    async def go():
+        upstream = GrpcUpstream("127.0.0.1:1", 1_000, connections=2)
+        stream = upstream.stream(MODEL_STREAM_INFER, (), None)
+        assert _calls(upstream) == [0, 1]
+        if replaced:
+            upstream._lines.replace()
+            assert (_calls(upstream), [line.calls for line in upstream._lines._replaced]) == ([0, 0], [1])
+        assert isinstance(await stream.receive(), UpstreamFailure)
+        stream.cancel()
+        stream.cancel()
+        assert (_calls(upstream), upstream._lines._replaced) == ([0, 0], [])
+        await upstream.close()
+
+    asyncio.run(go())
+
+
+def test_a_stream_that_is_refused_takes_no_line():
+    async def go():
+        upstream = GrpcUpstream("127.0.0.1:1", 1_000)
+        stream = upstream.stream(MODEL_STREAM_INFER, (("k", "\u00fc"),), None)
+        assert isinstance(await stream.receive(), UpstreamFailure)
+        assert _calls(upstream) == [0]
+        await upstream.close()
+
+    asyncio.run(go())
