@@ -256,7 +256,8 @@ class _Search:
 
     def find(self) -> tuple[Fraction, ...] | None:
         """A whole output row that satisfies on the wire for every input of the box, or None."""
-        return self._extend(())
+        # A clause of one literal leaves no choice: all of these stand in the first program already.
+        return self._extend(tuple(clause[0] for clause in self._clauses if len(clause) == 1))
 
     def _extend(self, chosen: tuple[Literal, ...]) -> tuple[Fraction, ...] | None:
         point = self._solve(chosen)

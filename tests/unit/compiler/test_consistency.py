@@ -257,3 +257,11 @@ def test_a_fallback_is_judged_against_the_worst_input_of_the_box() -> None:
         require_joint_satisfiability([gate], SIGNATURE)
     enough = _gate("a", follows, action=Action.FALLBACK, fallback=(10, 0), box=((0, 0), (9, 1)))
     assert require_joint_satisfiability([enough], SIGNATURE) == ()
+
+
+def test_many_requirements_that_build_on_each_other_are_solved_together() -> None:
+    """``y0 > y1 + 1 > y2 + 2 ...``: followed one by one, sixty of them took more than a minute."""
+    outputs = 40
+    signature = ModelSignature(SIGNATURE.inputs, (TensorSpec("y", Datatype.FP32, (outputs,)),), batch_axis=0)
+    chain = [(_literal({index: 1, index + 1: -1}, -1),) for index in range(outputs - 1)]
+    assert require_joint_satisfiability([_gate("chain", *chain)], signature) == ()
