@@ -52,6 +52,30 @@ class Outside(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
+class ModelPolicy:
+    """What holds for one model, whatever its bundle is.
+
+    Args:
+        outside: see :class:`Outside`.
+    """
+
+    outside: Outside = Outside.PASS
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """What is given for one model.
+
+    Args:
+        name: the served model.
+        outside: where not None, stands in for the sidecar's.
+    """
+
+    name: str
+    outside: Outside | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class BundleSource:
     """A gate bundle to activate, or a folder of them.
 
@@ -147,6 +171,7 @@ class ServeSettings:
         mode: where not None, replaces the modes that the bundles' properties start in, if the bundle's source has
             none itself.
         outside: see :class:`Outside`.
+        models: what differs for single models; each is named once.
         limit_bytes, limit_rows: larger messages and batches are refused.
         limit_held_bytes, limit_calls: of all calls in flight, in this process; beyond them calls are refused.
         upstream_timeout_seconds: for calls without a deadline of the client's.
@@ -170,6 +195,7 @@ class ServeSettings:
     admin: str = "127.0.0.1:9002"
     mode: Mode | None = None
     outside: Outside = Outside.PASS
+    models: tuple[ModelSettings, ...] = ()
     limit_bytes: int = DEFAULT_LIMIT_BYTES
     limit_rows: int = DEFAULT_LIMIT_ROWS
     limit_held_bytes: int = DEFAULT_LIMIT_HELD_BYTES
@@ -216,6 +242,9 @@ class ServeSettings:
         ):
             if value < 0:
                 raise ValueError(f"{name} is {value}; it must not be negative")
+        names = [model.name for model in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models names a model twice: {', '.join(names)}; put what holds for it in one place")
         if self.allow_unsigned is False and not self.trusted_keys:
             raise ValueError(
                 "allow_unsigned is false and there are no trusted_keys: no bundle can be accepted; give the public key "
@@ -226,3 +255,8 @@ class ServeSettings:
     def accepts_unsigned(self) -> bool:
         """Whether bundles without a signature are accepted."""
         return not self.trusted_keys if self.allow_unsigned is None else self.allow_unsigned
+
+    def policy(self, model_name: str) -> ModelPolicy:
+        """What holds for a model."""
+        given = next((model for model in self.models if model.name == model_name), ModelSettings(model_name))
+        return ModelPolicy(outside=self.outside if given.outside is None else given.outside)

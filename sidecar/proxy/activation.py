@@ -158,8 +158,10 @@ class Activation:
 
     def _activate(self, content: bytes, source: _Source) -> ActiveBundle | BundleError:
         try:
-            mode, outside = source.mode or self._settings.mode, self._settings.outside
-            return activate(content, source.model_name, mode, outside, modes=dict(source.modes), trust=self._trust)
+            mode, policy = source.mode or self._settings.mode, self._settings.policy
+            return activate(
+                content, source.model_name, mode, policy=policy, modes=dict(source.modes), trust=self._trust
+            )
         except BundleError as error:
             return error
         except Exception as error:  # a defect of ours must not end the watching

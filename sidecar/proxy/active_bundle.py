@@ -5,7 +5,7 @@ it to their end; a change replaces the one reference to it. A bundle that fails 
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -17,7 +17,7 @@ from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
 from sidecar.bundle.signature import Trust
 from sidecar.bundle.values import Bundle
-from sidecar.config import DEFAULT_LIMIT_ROWS, Outside
+from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.prepare import PreparedGates, prepare
 from sidecar.gates.values import Mode
@@ -35,7 +35,7 @@ class ActiveBundle:
         gates, coverage: prepared for evaluation.
         property_ids, modes: one per gate; modes as in force.
         watched: bool (gate,); whether the gate is not off.
-        outside: what happens to rows in no domain.
+        policy: of the model that it guards.
     """
 
     model_name: str
@@ -46,12 +46,12 @@ class ActiveBundle:
     property_ids: tuple[str, ...]
     modes: tuple[Mode, ...]
     watched: npt.NDArray[np.bool_]
-    outside: Outside
+    policy: ModelPolicy
 
     @property
     def enforces(self) -> bool:
         """Whether anything can change what a client gets."""
-        return Mode.ENFORCE in self.modes or self.outside is Outside.REFUSE
+        return Mode.ENFORCE in self.modes or self.policy.outside is Outside.REFUSE
 
     @property
     def signature(self) -> ModelSignature:
@@ -67,19 +67,23 @@ class ActiveBundle:
 _ANYBODY: Final = Trust()
 
 
+def _default_policy(_: str) -> ModelPolicy:
+    return ModelPolicy()
+
+
 def activate(
     content: bytes,
     model_name: str | None = None,
     mode: Mode | None = None,
-    outside: Outside = Outside.PASS,
     *,
+    policy: Callable[[str], ModelPolicy] = _default_policy,
     modes: Mapping[str, Mode] = MappingProxyType({}),
     trust: Trust = _ANYBODY,
 ) -> ActiveBundle:
     """Make a bundle ready to judge requests.
 
     ``model_name`` and ``mode``, where not None, stand in for what the manifest says; ``modes``, of single properties
-    by their ids, stand in for both.
+    by their ids, stand in for both. ``policy`` gives that of a model by its served name.
 
     Raises:
         BundleError: the bundle is not acceptable, nobody in ``trust`` vouches for it, our code does not reproduce its
@@ -87,8 +91,9 @@ def activate(
     """
     bundle = accept(content, trust)
     in_force = _modes(bundle, mode, modes)
+    guarded = model_name or bundle.manifest.name
     active = ActiveBundle(
-        model_name=model_name or bundle.manifest.name,
+        model_name=guarded,
         digest=digest(content),
         bundle=bundle,
         gates=prepare(bundle.gates, bundle.manifest.signature),
@@ -96,7 +101,7 @@ def activate(
         property_ids=tuple(gate.property_id for gate in bundle.gates),
         modes=in_force,
         watched=np.array([each is not Mode.OFF for each in in_force]),
-        outside=outside,
+        policy=policy(guarded),
     )
     self_test(bundle, active.gates)
     return active

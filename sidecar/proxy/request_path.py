@@ -143,7 +143,7 @@ def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_r
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:
-    if bundle.outside is Outside.PASS:
+    if bundle.policy.outside is Outside.PASS:
         return
     outside = np.flatnonzero(~contained.any(axis=1))
     if len(outside):

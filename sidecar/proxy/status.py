@@ -48,7 +48,7 @@ def _describe_guard(guard: Guard) -> dict[str, object]:
         "is_last_good": guard.is_last_good,
         "model_digest": manifest.model_digest,
         "arithmetic": manifest.arithmetic,
-        "outside": bundle.outside,
+        "outside": bundle.policy.outside,
         "properties": [
             {
                 "id": gate.property_id,

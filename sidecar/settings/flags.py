@@ -22,8 +22,8 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag per setting; what is not given stays None, so that environment and file can give it."""
-    for setting in SETTINGS:
+    """A flag for each setting that has one; what is not given stays None: environment and file can give it."""
+    for setting in (each for each in SETTINGS if each.flag):
         options: dict[str, Any] = {"dest": setting.name, "default": None, "help": _help(setting)}
         if setting.kind is kinds.BOOLEAN:
             parser.add_argument(setting.flag, action=argparse.BooleanOptionalAction, **options)
@@ -41,5 +41,5 @@ def _help(setting: Setting) -> str:
 
 def values(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the flags gave, by the settings' names."""
-    found = {setting.name: getattr(arguments, setting.name) for setting in SETTINGS}
+    found = {setting.name: getattr(arguments, setting.name) for setting in SETTINGS if setting.flag}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}

@@ -195,6 +195,11 @@ def bundle(text: str) -> BundleSource | HttpSource:
     return BundleSource(path(where), model_name)
 
 
+def mapping(text: str) -> Any:
+    """No text is one. Raises Complaint."""
+    raise Complaint(f"{shown(text)} stands where keys with values are expected, as in {{key: value}}")
+
+
 def _choice(kind: type[_Choice]) -> Callable[[str], _Choice]:
     def parse(text: str) -> _Choice:
         if text not in list(kind):
@@ -226,6 +231,7 @@ BOOLEAN: Final = Kind("true or false", "BOOL", boolean, {"type": "boolean"}, lam
 PATH: Final = Kind("path", "PATH", path, _TEXT, lambda value: str(value.absolute()))
 NAME: Final = Kind("name", "NAME", name, _TEXT)
 URL: Final = Kind("URL, http or https", "URL", url, _pattern(_URL))
+MAPPING: Final = Kind("mapping", "", mapping, {"type": "object"})
 BUNDLE: Final = Kind("bundle", "[NAME=]B.gates", bundle, _TEXT)
 LISTEN_TLS: Final = Kind("PEM files", "certificate=C,key=K[,client_ca=CA]", listen_tls, _TEXT)
 UPSTREAM_TLS: Final = Kind("PEM files", "[ca=CA][,certificate=C,key=K]", upstream_tls, _TEXT)

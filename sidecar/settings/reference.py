@@ -57,8 +57,8 @@ def reference() -> str:
             f"`{setting.name}`",
             _kind(setting),
             _default(setting),
-            f"`{setting.variable}`",
-            f"`{setting.flag}`",
+            f"`{setting.variable}`" if setting.flag else "",
+            f"`{setting.flag}`" if setting.flag else "",
             setting.meaning,
         )
         for setting in SETTINGS
@@ -80,7 +80,8 @@ def _parts(setting: Setting) -> Iterator[str]:
     whole = f"An item of `{setting.name}`" if setting.shape is Shape.LIST else f"`{setting.name}`"
     alternatives = ", ".join(f"`{name}`" for name in setting.exactly_one)
     more = f", exactly one of {alternatives} among them" if alternatives else ""
-    yield f"{whole} is `{setting.kind.metavar}`, or a mapping (in the file only) with these keys{more}:"
+    alone = f"`{setting.kind.metavar}`, or a mapping (in the file only)" if setting.flag else "a mapping"
+    yield f"{whole} is {alone} with these keys{more}:"
     yield ""
     rows = [(f"`{part.name}`", _kind(part), _default(part), part.meaning) for part in setting.parts]
     yield from _table(("key", "value", "default", "meaning"), rows)

@@ -50,7 +50,7 @@ def resolve(file: Path | None, environment: Mapping[str, str], flags: Mapping[st
     given |= {
         setting.name: Given(flags[setting.name], Level.FLAG, f"flag {setting.flag}")
         for setting in SETTINGS
-        if flags.get(setting.name) is not None
+        if setting.flag and flags.get(setting.name) is not None
     }
     for setting in SETTINGS:
         if is_required(setting) and setting.name not in given:
@@ -62,7 +62,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
     return {
         setting.name: Given(_parsed(setting, environment[setting.variable]), Level.ENVIRONMENT, setting.variable)
         for setting in SETTINGS
-        if setting.variable in environment
+        if setting.flag and setting.variable in environment
     }
 
 
@@ -95,7 +95,7 @@ def _mode_over_modes(given: dict[str, Given]) -> dict[str, Given]:
 
 
 def _notes(environment: Mapping[str, str]) -> tuple[str, ...]:
-    known = [setting.variable for setting in SETTINGS]
+    known = [setting.variable for setting in SETTINGS if setting.flag]
     notes = []
     for variable in sorted(environment):
         if variable.startswith(PREFIX) and variable not in known:

@@ -6,6 +6,7 @@ It says what a file may look like; what it means (units, ranges, who stands over
 from collections.abc import Iterable
 from typing import Final, assert_never
 
+from sidecar.settings import kinds
 from sidecar.settings.table import SETTINGS, Setting, Shape, default_text, is_required
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -53,4 +54,4 @@ def _item(setting: Setting) -> dict[str, object]:
     mapping = _mapping(setting.parts, required)
     if setting.exactly_one:
         mapping["oneOf"] = [{"required": [name]} for name in setting.exactly_one]
-    return {"anyOf": [dict(setting.kind.schema), mapping]}
+    return mapping if setting.kind is kinds.MAPPING else {"anyOf": [dict(setting.kind.schema), mapping]}

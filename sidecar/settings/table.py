@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, ServeSettings, UpstreamTls
+from sidecar.config import BundleSource, HttpSource, ListenTls, ModelSettings, ServeSettings, UpstreamTls
 from sidecar.settings import kinds
 from sidecar.settings.kinds import Kind
 
@@ -37,7 +37,7 @@ class Setting:
         default: the field's; MISSING where a value is required.
         unset: what holds where it is not given and the field's default is no value itself.
         shape: see :class:`Shape`.
-        flag: of the command line.
+        flag: of the command line; none for what stands in the file only.
         parts: the keys that a value has where the file writes it as a mapping.
         exactly_one: the parts of which one must be given, and no other.
         make: the value that its parts make, by their fields.
@@ -57,8 +57,8 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """Its environment variable; several values stand there with commas between them."""
-        return PREFIX + self.name.upper()
+        """Its environment variable, where it has a flag; several values stand there with commas between them."""
+        return PREFIX + self.name.upper() if self.flag else ""
 
 
 def _setting(name: str, field: str, kind: Kind, meaning: str, **more: Any) -> Setting:
@@ -115,6 +115,12 @@ BUNDLE_SETTINGS: Final = (
 )
 """The keys of an item of ``bundles``, where it is written as a mapping."""
 
+MODEL_SETTINGS: Final = (
+    _part(ModelSettings, "name", kinds.NAME, "The served model."),
+    _part(ModelSettings, "outside", kinds.OUTSIDE, "For this model.", unset="the sidecar's outside"),
+)
+"""The keys of an item of ``models``."""
+
 SETTINGS: Final = (
     _setting(
         "bundles",
@@ -142,6 +148,16 @@ SETTINGS: Final = (
         unset="each property's own",
     ),
     _setting("outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain."),
+    _setting(
+        "models",
+        "models",
+        kinds.MAPPING,
+        "What differs for single models.",
+        shape=Shape.LIST,
+        flag="",
+        parts=MODEL_SETTINGS,
+        make=ModelSettings,
+    ),
     _setting(
         "message_limit",
         "limit_bytes",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.bundle.coverage import Label
-from sidecar.config import Outside
+from sidecar.config import ModelPolicy, Outside
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.values import Action, Mode
@@ -29,6 +29,12 @@ from tests.conformance.guarded_model import bundle_bytes, request, response, typ
 
 BUNDLE = activate(bundle_bytes())
 MODELS = active_models([BUNDLE])
+
+
+def refuses_outside(_: str) -> ModelPolicy:
+    return ModelPolicy(outside=Outside.REFUSE)
+
+
 SEEDS = sorted({case.request for case in CASES})
 
 x0 = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 6.5, 8.0, 8.25, 8.5, 8.75, 9.0, 9.5])
@@ -222,7 +228,7 @@ class TestShadow:
         assert judgement.events.unjudged.reason is reason
 
     def test_a_request_that_cannot_be_judged_is_refused_where_rows_outside_are(self):
-        models = active_models([activate(bundle_bytes(), mode=Mode.SHADOW, outside=Outside.REFUSE)])
+        models = active_models([activate(bundle_bytes(), mode=Mode.SHADOW, policy=refuses_outside)])
         refusal = admit(request([float("nan"), 0]).SerializeToString(), (), models)
         assert refusal.reason is Reason.INPUT_NOT_FINITE
 
@@ -250,7 +256,7 @@ def test_without_any_bundle_the_sidecar_is_not_ready():
 
 
 def test_outside_refuse_names_the_row():
-    models = active_models([activate(bundle_bytes(), outside=Outside.REFUSE)])
+    models = active_models([activate(bundle_bytes(), policy=refuses_outside)])
     refusal = admit(request([[0.75, 0], [1.5, 0]]).SerializeToString(), (), models)
     assert refusal.reason is Reason.OUTSIDE_DOMAIN
     assert refusal.bundle is models.bundles["guarded"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, Outside, ServeSettings, UpstreamTls
+from sidecar.config import BundleSource, HttpSource, ListenTls, ModelSettings, Outside, ServeSettings, UpstreamTls
 from sidecar.errors import InputError
 from sidecar.gates.values import Mode
 from sidecar.settings.file import MAX_FILE_BYTES
@@ -45,6 +45,7 @@ listen_tls: {certificate: c.pem, key: c.key, client_ca: ca.pem}
 upstream_tls: {ca: /etc/ca.pem, server_name: triton.internal}
 upstream_connections: 3
 keepalive: 10s
+models: [{name: planner, outside: pass}, {name: lane}]
 """
 
 
@@ -86,6 +87,7 @@ def _complete(folder: Path) -> ServeSettings:
         upstream_tls=UpstreamTls(ca=Path("/etc/ca.pem"), server_name="triton.internal"),
         upstream_connections=3,
         keepalive_seconds=10.0,
+        models=(ModelSettings("planner", Outside.PASS), ModelSettings("lane")),
     )
 
 
@@ -96,7 +98,7 @@ def test_the_file_can_give_every_setting(tmp_path: Path) -> None:
     assert resolved.given["upstream"].place == f"{tmp_path}/sidecar.yaml:2:11"
 
 
-def test_the_environment_can_give_every_setting() -> None:
+def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
     environment = {
         "GATE_BUNDLES": "a.gates,m=http://h/b.gates",
         "GATE_UPSTREAM": "h:1",
@@ -151,7 +153,8 @@ def test_the_environment_can_give_every_setting() -> None:
         upstream_connections=9,
         keepalive_seconds=7.0,
     )
-    assert {given.place for given in resolved.given.values()} == set(environment)
+    assert {given.place for given in resolved.given.values()} == {*environment, "default"}
+    assert [name for name, given in resolved.given.items() if given.place == "default"] == ["models"]
 
 
 def test_flags_stand_over_the_environment_and_the_environment_over_the_file(tmp_path: Path) -> None:
@@ -291,3 +294,23 @@ def test_show_says_where_each_setting_comes_from(tmp_path: Path) -> None:
     assert "message_limit: 64MiB  # default" in lines
     assert "# allow_unsigned: true without trusted_keys, false with  # default" in lines
     assert "  - {path: /a.gates}" in lines
+
+
+def test_what_is_given_for_a_model_stands_over_what_is_given_for_all(tmp_path: Path) -> None:
+    settings = _complete(tmp_path)
+    policies = [settings.policy(name).outside for name in ("planner", "lane", "another")]
+    assert policies == [Outside.PASS, Outside.REFUSE, Outside.REFUSE]
+
+
+@pytest.mark.parametrize(
+    ("models", "complaint"),
+    [
+        ("[planner]", r"3:10: .*'planner' stands where keys with values are expected"),
+        ("[{outside: refuse}]", r"the key 'name' is missing"),
+        ("[{name: a}, {name: a}]", r"models names a model twice: a, a"),
+    ],
+)
+def test_models_are_mappings_that_each_name_another_model(tmp_path: Path, models: str, complaint: str) -> None:
+    file = _file(tmp_path, f"bundles: [a.gates]\nupstream: h:1\nmodels: {models}\n")
+    with pytest.raises(InputError, match=complaint):
+        resolve(file, {}, {})

@@ -4,30 +4,34 @@ import dataclasses
 import re
 from pathlib import Path
 
-from sidecar.config import BundleSource, HttpSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ModelSettings, ServeSettings
 from sidecar.settings.reference import reference
 from sidecar.settings.resolve import resolve
 from sidecar.settings.schema import schema
-from sidecar.settings.table import BUNDLE_SETTINGS, SETTINGS, Shape, default_text, is_required
+from sidecar.settings.table import BUNDLE_SETTINGS, MODEL_SETTINGS, SETTINGS, Shape, default_text, is_required
 
 PAGE = Path(__file__).parents[3] / "deploy" / "reference" / "settings.md"
 
 
 def test_every_field_has_one_setting_and_every_setting_a_field() -> None:
-    for settings, kinds in ((SETTINGS, [ServeSettings]), (BUNDLE_SETTINGS, [BundleSource, HttpSource])):
+    for settings, kinds in (
+        (SETTINGS, [ServeSettings]),
+        (BUNDLE_SETTINGS, [BundleSource, HttpSource]),
+        (MODEL_SETTINGS, [ModelSettings]),
+    ):
         fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
         assert sorted(setting.field for setting in settings) == sorted(fields)
         assert len({setting.name for setting in settings}) == len(settings)
 
 
 def test_flags_and_variables_are_distinct() -> None:
-    assert (
-        len({setting.flag for setting in SETTINGS}) == len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
-    )
+    flagged = [setting for setting in SETTINGS if setting.flag]
+    assert [setting.name for setting in SETTINGS if not setting.flag] == ["models"], "the others are scalars or lists"
+    assert len({setting.flag for setting in flagged}) == len({setting.variable for setting in flagged}) == len(flagged)
 
 
 def test_what_has_no_default_that_can_be_shown_says_what_holds() -> None:
-    for setting in (*SETTINGS, *BUNDLE_SETTINGS):
+    for setting in (*SETTINGS, *BUNDLE_SETTINGS, *MODEL_SETTINGS):
         assert setting.meaning.endswith(".")
         assert bool(setting.unset) == (setting.default is None) or setting.shape is not Shape.ONE
 
@@ -62,3 +66,8 @@ def test_the_schema_knows_every_setting_and_nothing_else() -> None:
     assert list(mapping["properties"]) == [part.name for part in BUNDLE_SETTINGS]
     assert mapping["properties"]["modes"]["additionalProperties"] == {"enum": ["enforce", "shadow", "off"]}
     assert document["properties"]["trusted_keys"]["items"] == {"type": "string", "minLength": 1}
+
+
+def test_models_are_mappings_in_the_schema() -> None:
+    items = schema()["properties"]["models"]["items"]
+    assert (items["type"], items["required"], items["additionalProperties"]) == ("object", ["name"], False)
