@@ -28,7 +28,7 @@ from sidecar.numerics import round_to_datatype
 from sidecar.properties.rationals import decimal
 from sidecar.properties.source import Complaint
 from sidecar.properties.vocabulary import IDENTITY
-from sidecar.tensors import Datatype, TensorSpec
+from sidecar.tensors import INTEGER_RANGES, Datatype, TensorSpec
 
 SHOWN_CHARACTERS: Final = 60
 """How much of a text that is no JSON a message repeats."""
@@ -152,9 +152,12 @@ def _on_the_wire(option: str, entry: Named, value: Fraction) -> Fraction:
 
 def _rounded(option: str, value: Fraction, datatype: Datatype) -> float:
     try:
-        return round_to_datatype(value, datatype)
+        rounded = round_to_datatype(value, datatype)
     except OverflowError:
         raise InputError(f"{option}: {float(value):g} is beyond the range of {datatype}") from None
+    if datatype in INTEGER_RANGES and rounded != value:
+        raise InputError(f"{option}: {float(value):g} is no value of {datatype}; give a whole number on the wire")
+    return rounded
 
 
 # -- telling ---------------------------------------------------------------------------------------------------

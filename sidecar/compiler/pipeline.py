@@ -24,6 +24,7 @@ from sidecar.compiler.vectors import vector_inputs
 from sidecar.errors import InputError
 from sidecar.gates.effective import effective_region
 from sidecar.gates.exact import region_contains, requirement_holds
+from sidecar.gates.movable import held_tensors
 from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Action, Gate, Region, Requirement
 from sidecar.network.values import Model
@@ -197,7 +198,7 @@ def _distinct(properties: list[Property]) -> list[Property]:
 def _gate(stated: Property, override: Action | None, signature: ModelSignature) -> Gate:
     datatypes = signature.input_datatypes()
     action = override or stated.action
-    return Gate(
+    gate = Gate(
         property_id=stated.trace.property_id,
         domain=tuple(effective_region(region, datatypes) for region in stated.domain),
         requirement=stated.requirement,
@@ -206,6 +207,13 @@ def _gate(stated: Property, override: Action | None, signature: ModelSignature) 
         norm=stated.norm,
         fallback=stated.fallback if action is Action.FALLBACK else None,
     )
+    if action is Action.PROJECT and (held := held_tensors(gate, signature)):
+        raise InputError(
+            f"property {gate.property_id!r} has action project (the default) and speaks about {', '.join(held)}: only "
+            "floating-point outputs are projected, since the nearest integer is another answer; give the property "
+            "action fallback with the values to send instead, or action refuse (--action refuse for all)"
+        )
+    return gate
 
 
 def _search(
