@@ -9,7 +9,7 @@ boolean is zero or one. Rounding a real number to a datatype lives in :mod:`side
 import dataclasses
 import enum
 import math
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -96,8 +96,8 @@ class TensorSpec:
             raise ValueError("a tensor needs a name")
         if self.datatype not in GATED_DATATYPES:
             raise ValueError(
-                f"tensor {self.name!r} is {self.datatype}, which has no numeric meaning that a gate could judge; leave it "
-                f"out: what is not gated passes untouched (gates judge {', '.join(GATED_DATATYPES)})"
+                f"tensor {self.name!r} is {self.datatype}, which has no numeric meaning that a gate could judge; leave"
+                f" it out, what is not gated passes untouched (gates judge {', '.join(GATED_DATATYPES)})"
             )
         if any(size < 1 for size in self.row_shape):
             raise ValueError(f"tensor {self.name!r} has shape {self.row_shape}; every dimension must be at least 1")
@@ -175,7 +175,7 @@ def decode_raw(raw: bytes, datatype: Datatype) -> npt.NDArray[np.float64]:
         return values.astype(np.float64)
 
 
-def exact_integers(values: npt.NDArray[np.generic], datatype: Datatype) -> npt.NDArray[np.float64]:
+def exact_integers(values: npt.NDArray[Any], datatype: Datatype) -> npt.NDArray[np.float64]:
     """Whole numbers as exact float64 values.
 
     Args:
@@ -189,7 +189,7 @@ def exact_integers(values: npt.NDArray[np.generic], datatype: Datatype) -> npt.N
     outside = (values < smallest) | (values > largest)
     if outside.any():
         raise ValueError(
-            f"{datatype} value {values[outside][0]} cannot be judged: expected whole numbers from {smallest} to {largest}"
+            f"{datatype} value {values[outside][0]} cannot be judged; expected whole numbers {smallest} to {largest}"
         )
     return values.astype(np.float64)
 

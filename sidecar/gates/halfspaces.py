@@ -60,8 +60,8 @@ def joint_clauses(
 ) -> list[JointClause]:
     """All clauses of some gates at one answer, each literal tightened by its gate's margin.
 
-    Outputs in ``held`` stay where they are, as inputs do. Clauses that these alone satisfy are left out; so are literals
-    that they alone refute.
+    Outputs in ``held`` stay where they are, as inputs do. Clauses that these alone satisfy are left out; so are
+    literals that they alone refute.
     """
     pairs = [(clause, gate.margin) for gate in gates for clause in gate.requirement.clauses]
     return [
