@@ -169,7 +169,10 @@ def test_try_tells_what_was_required_in_the_property_files_words(run: Run, compi
 
 def test_try_with_another_model_says_so_or_refuses(run: Run, tmp_path: Path, compiled: Path) -> None:
     given = '{"gap": 20, "own_speed": 30, "closing_speed": 12}'
-    for outputs, status, words in ((4, 0, "is not the model that was verified"), (2, 2, "takes 3 values and gives 2")):
+    for outputs, status, words in (
+        (4, 0, "is not the model that the bundle was compiled from"),
+        (2, 2, "takes 3 values and gives 2"),
+    ):
         tensors = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
             for name, size in (("features", 3), ("scores", outputs))
