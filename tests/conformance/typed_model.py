@@ -53,9 +53,14 @@ GATES = tuple(
 )
 
 
+def typed_bundle(datatype: str) -> bytes:
+    """The bundle for one datatype's model."""
+    return bundle_bytes(name=model_name(datatype), signature=signature(datatype), gates=GATES)
+
+
 def typed_bundles() -> list[bytes]:
     """One bundle for each datatype."""
-    return [bundle_bytes(name=model_name(name), signature=signature(name), gates=GATES) for name in DTYPES]
+    return [typed_bundle(datatype) for datatype in DTYPES]
 
 
 def wire(datatype: str, values) -> bytes:

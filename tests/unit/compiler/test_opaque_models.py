@@ -33,7 +33,7 @@ outputs:
     classes: [label]
 properties:
   - id: old
-    when: age >= 99.5 and smoker >= 1
+    when: age >= 99.6 and smoker >= 1
     require: score(label) >= 2
     action: fallback
     fallback: {risk: 0.1, label: 2}
