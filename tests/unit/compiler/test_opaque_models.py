@@ -110,6 +110,19 @@ def test_vectors_are_the_models_own_answers_on_both_sides_of_the_domain(tmp_path
     np.testing.assert_array_equal(vectors.corrected[old], [[np.float64(np.float32(0.1)), 2]] * old.sum())
 
 
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.BOOL])
+def test_a_domain_from_the_datatypes_first_value_on_has_vectors_too(tmp_path, kind):
+    text = """
+inputs: [{tensor: x, features: [{name: p, range: [0, 1]}, {name: q, range: [0, 1]}]}]
+outputs: [{tensor: y, classes: [r, s]}]
+properties: [{id: low, require: score(r) <= 0, action: refuse}]
+"""
+    vectors = _compiled(tmp_path, _copy(tmp_path, kind, ["n", 2]), text).bundle.vectors
+    assert vectors.contained.all()
+    np.testing.assert_array_equal(vectors.fired[:, 0], vectors.inputs[:, 0] == 1)
+    assert len(vectors.inputs) > 1
+
+
 def test_a_static_first_dimension_of_one_may_be_a_batch(tmp_path):
     compiled = _compiled(tmp_path, _risk(tmp_path, rows=1), PROPERTIES)
     signature = compiled.bundle.manifest.signature
