@@ -7,7 +7,7 @@ Contents are raw (one bytes entry for each tensor of the message, in order) or t
 the whole message. FP16 and BF16 have no typed contents. Datatypes of fewer than 32 bits share those of 32 bits, and
 servers make different things of a value that is beyond the datatype there (Triton cuts off its upper bytes, NumPy
 refuses it or does the same, by version): a gated tensor with such a value is refused. So is a boolean that is neither
-0 nor 1, and a 64-bit integer that float64 does not hold exactly.
+0 nor 1, and a 64-bit integer beyond 2**53, where float64 no longer holds every one.
 
 Source: Open Inference Protocol v2, "Tensor Data".
 """
