@@ -68,7 +68,7 @@ _FIXED_TEXT: Final[dict[Reason, str]] = {
     Reason.UPSTREAM_OUTPUT_MISSING: "the model server's answer lacks an output that is guarded",
     Reason.UPSTREAM_OUTPUT_DATATYPE: "a guarded output has another datatype than was verified",
     Reason.UPSTREAM_OUTPUT_SHAPE: "a guarded output has another shape than was verified",
-    Reason.UPSTREAM_OUTPUT_CONTENTS: "a guarded output's contents do not fit its shape",
+    Reason.UPSTREAM_OUTPUT_CONTENTS: "a guarded output's contents do not fit its shape or its datatype",
     Reason.NOT_READY: "no gate bundle is active yet; retry later",
     Reason.STOPPING: "the sidecar is stopping; open another stream",
     Reason.INTERNAL: "the sidecar failed; its log tells more under this decision's id",
