@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.gates.effective import wire_bounds
+from sidecar.gates.limits import PLAIN_VALUES
+from sidecar.gates.one_row import in_some_box
 from sidecar.gates.values import Gate
 from sidecar.tensors import ModelSignature, Rows
 
@@ -118,15 +120,40 @@ def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDAr
         uint8 (rows,). A row in the boxes of several regions is violating if one of them says so, else open if one
         of them says so, else silent; a row in no region's box (any row with a NaN, too) is outside.
     """
-    regions = range(int(prepared.first_region[gate_index]), int(prepared.first_region[gate_index + 1]))
     if len(inputs) == 1:
-        return np.array([_label_row(prepared, regions, inputs[0])], dtype=np.uint8)
+        return np.array([label_row(prepared, gate_index, inputs[0].tolist())], dtype=np.uint8)
     rank = np.zeros(len(inputs), dtype=np.uint8)
-    for region in regions:
+    for region in _regions(prepared, gate_index):
         inside = np.flatnonzero(((inputs >= prepared.lower[region]) & (inputs <= prepared.upper[region])).all(axis=1))
         found = _labels_in_tree(prepared, int(prepared.root[region]), inputs[inside])
         rank[inside] = np.maximum(rank[inside], _RANK[found])
     return _RANK[rank]
+
+
+def label_row(prepared: PreparedCoverage, gate_index: int, row: Sequence[float]) -> int:
+    """As :func:`label` for one row, without the fixed costs of array operations on each level."""
+    regions = _regions(prepared, gate_index)
+    around = _around if len(regions) * len(row) <= PLAIN_VALUES else _around_of_many
+    labels = [_leaf_label(prepared, prepared.root.item(region), row) for region in around(prepared, regions, row)]
+    return max(labels, key=_RANK.item, default=Label.OUTSIDE)
+
+
+def _regions(prepared: PreparedCoverage, gate_index: int) -> range:
+    return range(prepared.first_region.item(gate_index), prepared.first_region.item(gate_index + 1))
+
+
+def _around(prepared: PreparedCoverage, regions: range, row: Sequence[float]) -> list[int]:
+    """The regions whose boxes hold a row."""
+    lower = prepared.lower[regions.start : regions.stop].tolist()
+    upper = prepared.upper[regions.start : regions.stop].tolist()
+    boxes = [tuple(zip(*bounds, strict=True)) for bounds in zip(lower, upper, strict=True)]
+    return [region for region, box in zip(regions, boxes, strict=True) if in_some_box([box], row)]
+
+
+def _around_of_many(prepared: PreparedCoverage, regions: range, row: Sequence[float]) -> list[int]:
+    lower, upper = (bounds[regions.start : regions.stop] for bounds in (prepared.lower, prepared.upper))
+    inside: list[int] = np.flatnonzero(((lower <= row) & (row <= upper)).all(axis=1)).tolist()
+    return [regions.start + at for at in inside]
 
 
 def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.NDArray[np.uint8]:
@@ -143,19 +170,11 @@ def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.
         node[moving] = np.where(goes_left, prepared.left[at], prepared.right[at])
 
 
-def _label_row(prepared: PreparedCoverage, regions: range, row: npt.NDArray[np.float64]) -> int:
-    """As :func:`label` for one row, without the fixed costs of array operations on each level."""
-    first, end = regions.start, regions.stop
-    inside = np.all((row >= prepared.lower[first:end]) & (row <= prepared.upper[first:end]), axis=1)
-    labels = [_leaf_label(prepared, int(prepared.root[first + at]), row) for at in np.flatnonzero(inside).tolist()]
-    return max(labels, key=_RANK.item, default=Label.OUTSIDE)
-
-
-def _leaf_label(prepared: PreparedCoverage, root: int, row: npt.NDArray[np.float64]) -> int:
+def _leaf_label(prepared: PreparedCoverage, root: int, row: Sequence[float]) -> int:
     # ``item`` gives plain Python numbers, several times as fast as arithmetic on array scalars.
     feature_of, threshold_of = prepared.feature.item, prepared.threshold.item
-    left_of, right_of, value_of = prepared.left.item, prepared.right.item, row.item
+    left_of, right_of = prepared.left.item, prepared.right.item
     node = root
     while (feature := feature_of(node)) != LEAF:
-        node = left_of(node) if value_of(feature) <= threshold_of(node) else right_of(node)
+        node = left_of(node) if row[feature] <= threshold_of(node) else right_of(node)
     return prepared.label.item(node)

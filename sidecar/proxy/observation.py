@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import Label, label
+from sidecar.bundle.coverage import Label, label, label_row
 from sidecar.gates.decide import Decisions, Outcome, RowDecision
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import DomainRows, Events, Refusal, RowEvent, RowOutcome, Violation
@@ -54,7 +54,7 @@ def _row_counts(
 
 
 def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bool) -> RowEvent:
-    here = inputs[row.row : row.row + 1]
+    here = inputs[row.row].tolist()
     return RowEvent(
         row=row.row,
         outcome=RowOutcome.REFUSED if refused else RowOutcome(row.outcome),
@@ -62,13 +62,18 @@ def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bo
         reason=row.reason,
         largest_change=row.largest_change,
         violations=tuple(
-            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label(bundle.coverage, gate, here)[0]))
+            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label_row(bundle.coverage, gate, here)))
             for gate in sorted((*row.fired, *row.shadow_fired))
         ),
     )
 
 
 def _domain_rows(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]) -> Iterator[DomainRows]:
+    if len(inputs) == 1:
+        row = inputs[0].tolist()
+        for gate in np.flatnonzero(contained[0]).tolist():
+            yield DomainRows(bundle.property_ids[gate], Label(label_row(bundle.coverage, gate, row)), 1)
+        return
     for gate, property_id in enumerate(bundle.property_ids):
         inside = contained[:, gate]
         if inside.any():
