@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from sidecar.gates.steps import Steps
@@ -57,9 +58,10 @@ class _Client:
 
 
 class Turns:
-    """The thread and what it has to do."""
+    """The thread and what it has to do; ``clock`` gives seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "corrections")
         self._lock = threading.Lock()
         self._clients: dict[str, _Client] = {}
@@ -112,9 +114,9 @@ class Turns:
 
     def _work_off(self) -> None:
         while (work := self._next()) is not None:
-            began = time.perf_counter()
+            began = self._clock()
             ended = self._take_turn(work, began + TURN_SECONDS)
-            self._charge(work, time.perf_counter() - began, ended)
+            self._charge(work, self._clock() - began, ended)
 
     def _next(self) -> _Work | None:
         with self._lock:
@@ -135,7 +137,7 @@ class Turns:
                 with self._lock:
                     if not self._count(work, left):
                         raise TooMuchWaiting
-                if time.perf_counter() >= until:
+                if self._clock() >= until:
                     return False
         except StopIteration as end:
             work.done.set_result(end.value)

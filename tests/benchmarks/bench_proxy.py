@@ -68,8 +68,8 @@ class Measured:
 # -- a model, a property, and three kinds of requests ---------------------------------------------------------
 
 
-def bench_network(rng: np.random.Generator) -> bytes:
-    """A random network of ACAS Xu's size: 5 inputs, six hidden layers of 50, 5 outputs."""
+def bench_network(rng: np.random.Generator, rows: int | str = 1) -> bytes:
+    """A random network of ACAS Xu's size: 5 inputs, six hidden layers of 50, 5 outputs; one row, or a named number."""
     sizes = [5, *[50] * 6, 5]
     nodes, constants, last = [], [], "input"
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -83,7 +83,9 @@ def bench_network(rng: np.random.Generator) -> bytes:
         if layer < 6:
             nodes.append(helper.make_node("Relu", [output], [f"r{layer}"]))
         last = f"r{layer}"
-    inputs, outputs = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 5])] for name in ("input", "scores"))
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, 5])] for name in ("input", "scores")
+    )
     graph = helper.make_graph(nodes, MODEL, inputs, outputs, constants)
     return onnx.helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
 
