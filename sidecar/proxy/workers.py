@@ -9,7 +9,7 @@ from sidecar.errors import Reason
 from sidecar.gates.steps import Steps
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.request_path import Plan
-from sidecar.proxy.turns import MAX_STEPS_OF_CLIENT, TooMuchWaiting, Turns
+from sidecar.proxy.turns import TooMuchWaiting, Turns
 
 MAX_ROWS_ON_THE_LOOP: Final = 16
 """Larger batches are judged in a thread from the start; of smaller ones, what is left once a gate has fired: a
@@ -50,7 +50,7 @@ class Workers:
         try:
             judged = await asyncio.wrap_future(self._turns.take(client, steps, left))
         except TooMuchWaiting:
-            text = f"{MAX_STEPS_OF_CLIENT} rows of one client may wait to be corrected; retry later, or send fewer"
+            text = "as many rows wait to be corrected as may; retry later, or send smaller batches"
             return Refusal(Reason.TOO_MANY_CORRECTIONS, text, plan.bundle)
         return judged
 
