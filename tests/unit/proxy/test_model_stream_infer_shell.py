@@ -123,7 +123,7 @@ def test_large_requests_and_batches_are_computed_in_threads():
 
 def test_too_many_corrections_are_an_error_within_the_stream():
     class Full(Workers):
-        async def judge(self, plan, client, steps):
+        async def judge(self, plan, *_):
             return Refusal(Reason.TOO_MANY_CORRECTIONS, "as many as may", plan.bundle)
 
     fixture = Fixture(answered(triton_final_response=True), INSIDE, workers=Full())
