@@ -8,6 +8,7 @@ trees of a bundle out as flat arrays, :func:`label` reads only these; what makes
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from sidecar.gates.effective import wire_bounds
 from sidecar.gates.limits import PLAIN_VALUES
-from sidecar.gates.one_row import in_some_box
+from sidecar.gates.one_row import PlainBox, in_box
 from sidecar.gates.values import Gate
 from sidecar.tensors import ModelSignature, Rows
 
@@ -84,6 +85,14 @@ class PreparedCoverage:
     right: npt.NDArray[np.int32]
     label: npt.NDArray[np.uint8]
 
+    @functools.cached_property
+    def plain_boxes(self) -> tuple[PlainBox, ...] | None:
+        """Each region's box, for rows that come alone; None where they are so many that arrays are the faster way."""
+        if 2 * self.lower.size > PLAIN_VALUES:
+            return None
+        bounds = zip(self.lower.tolist(), self.upper.tolist(), strict=True)
+        return tuple(tuple(zip(lower, upper, strict=True)) for lower, upper in bounds)
+
 
 def prepare_coverage(
     gates: Sequence[Gate], coverage: Sequence[Sequence[CoverageTree]], signature: ModelSignature
@@ -133,27 +142,17 @@ def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDAr
 def label_row(prepared: PreparedCoverage, gate_index: int, row: Sequence[float]) -> int:
     """As :func:`label` for one row, without the fixed costs of array operations on each level."""
     regions = _regions(prepared, gate_index)
-    around = _around if len(regions) * len(row) <= PLAIN_VALUES else _around_of_many
-    labels = [_leaf_label(prepared, prepared.root.item(region), row) for region in around(prepared, regions, row)]
+    if prepared.plain_boxes is None:
+        lower, upper = (bounds[regions.start : regions.stop] for bounds in (prepared.lower, prepared.upper))
+        around = (regions.start + np.flatnonzero(((lower <= row) & (row <= upper)).all(axis=1))).tolist()
+    else:
+        around = [region for region in regions if in_box(prepared.plain_boxes[region], row)]
+    labels = [_leaf_label(prepared, prepared.root.item(region), row) for region in around]
     return max(labels, key=_RANK.item, default=Label.OUTSIDE)
 
 
 def _regions(prepared: PreparedCoverage, gate_index: int) -> range:
     return range(prepared.first_region.item(gate_index), prepared.first_region.item(gate_index + 1))
-
-
-def _around(prepared: PreparedCoverage, regions: range, row: Sequence[float]) -> list[int]:
-    """The regions whose boxes hold a row."""
-    lower = prepared.lower[regions.start : regions.stop].tolist()
-    upper = prepared.upper[regions.start : regions.stop].tolist()
-    boxes = [tuple(zip(*bounds, strict=True)) for bounds in zip(lower, upper, strict=True)]
-    return [region for region, box in zip(regions, boxes, strict=True) if in_some_box([box], row)]
-
-
-def _around_of_many(prepared: PreparedCoverage, regions: range, row: Sequence[float]) -> list[int]:
-    lower, upper = (bounds[regions.start : regions.stop] for bounds in (prepared.lower, prepared.upper))
-    inside: list[int] = np.flatnonzero(((lower <= row) & (row <= upper)).all(axis=1)).tolist()
-    return [regions.start + at for at in inside]
 
 
 def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.NDArray[np.uint8]:

@@ -58,15 +58,9 @@ def plain_literals(table: LiteralTable) -> list[PlainLiteral]:
     ]
 
 
-def in_some_box(boxes: Sequence[PlainBox], row: Sequence[float]) -> bool:
-    """Whether a row of wire values lies in one of the boxes; exact. A row with a NaN lies in none."""
-    for box in boxes:
-        for (lower, upper), value in zip(box, row, strict=True):
-            if not lower <= value <= upper:
-                break
-        else:
-            return True
-    return False
+def in_box(box: PlainBox, row: Sequence[float]) -> bool:
+    """Whether a row of wire values lies in a box; exact. A row with a NaN lies in none."""
+    return all(lower <= value <= upper for (lower, upper), value in zip(box, row, strict=True))
 
 
 def known_of_gate(gate: PlainGate, extended: Sequence[float]) -> bool | None:

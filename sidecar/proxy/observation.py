@@ -29,11 +29,24 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
 
     ``contained`` is bool (row, gate), False for gates that are off.
     """
+    if len(inputs) == 1 and not decisions.rows:
+        return _untouched_alone(bundle, inputs[0].tolist(), contained[0].tolist())
     refused = any(row.outcome is Outcome.REFUSED for row in decisions.rows)
     return Events(
         rows=_row_counts(contained, decisions, refused),
         fired=tuple(_row_event(bundle, inputs, row, refused) for row in decisions.rows),
         in_domain=tuple(_domain_rows(bundle, inputs, contained)),
+    )
+
+
+def _untouched_alone(bundle: ActiveBundle, inputs: list[float], contained: list[bool]) -> Events:
+    """The commonest case by far, without array operations."""
+    gates = [gate for gate, inside in enumerate(contained) if inside]
+    return Events(
+        rows=((RowOutcome.UNTOUCHED if gates else RowOutcome.OUTSIDE, 1),),
+        in_domain=tuple(
+            DomainRows(bundle.property_ids[gate], Label(label_row(bundle.coverage, gate, inputs)), 1) for gate in gates
+        ),
     )
 
 
@@ -69,11 +82,6 @@ def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bo
 
 
 def _domain_rows(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]) -> Iterator[DomainRows]:
-    if len(inputs) == 1:
-        row = inputs[0].tolist()
-        for gate in np.flatnonzero(contained[0]).tolist():
-            yield DomainRows(bundle.property_ids[gate], Label(label_row(bundle.coverage, gate, row)), 1)
-        return
     for gate, property_id in enumerate(bundle.property_ids):
         inside = contained[:, gate]
         if inside.any():

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.gates.effective import effective_region
-from sidecar.gates.exact import literal_holds, region_contains, requirement_holds
+from sidecar.gates.exact import literal_holds, region_contains, requirement_holds, sum_of_products
 from sidecar.gates.filter import filter_literals, literal_table
 from sidecar.gates.membership import contains
 from sidecar.gates.one_row import known_of_literal, plain_literals
@@ -145,6 +145,15 @@ def test_satisfied_is_exact_satisfaction(data, special):
             assert result[row, number] == expected
         alone = satisfied(prepared, x[np.newaxis], y[np.newaxis], considered[row : row + 1])
         assert alone.tolist() == [result[row].tolist()]
+
+
+NUMBERS = st.one_of(st.fractions(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=5), st.fractions())
+def test_a_sum_of_products_is_that_of_fractions(pairs, start):
+    expected = sum((Fraction(one) * Fraction(other) for one, other in pairs), start)
+    assert sum_of_products(pairs, start) == expected
 
 
 @settings(max_examples=150, deadline=None)
