@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import TypeAlias
 
-from sidecar.gates.exact import Row, literal_holds, literal_value
+from sidecar.gates.exact import Row, literal_holds, literal_value, sum_of_products
 from sidecar.gates.values import Clause, Gate, Literal, Terms
 
 Change: TypeAlias = dict[int, Fraction]
@@ -36,11 +36,8 @@ class Halfspace:
 
     def lacks(self, change: Change) -> Fraction:
         """What the literal's value still lacks after a change; not positive inside."""
-        lacking = self.shortfall
-        for index, value in self.normal:
-            if index in change:
-                lacking -= value * change[index]
-        return lacking
+        moved = [(-value, change[index]) for index, value in self.normal if index in change]
+        return sum_of_products(moved, self.shortfall) if moved else self.shortfall
 
 
 Alternatives: TypeAlias = tuple[Halfspace, ...]
@@ -85,6 +82,6 @@ def _movable(literal: Literal, held: frozenset[int]) -> Terms:
 def _halfspace(normal: Terms, literal: Literal, inputs: Row, outputs: Row, margin: Fraction) -> Halfspace:
     return Halfspace(
         normal=normal,
-        norm_squared=sum((value * value for _, value in normal), Fraction(0)),
+        norm_squared=sum_of_products((value, value) for _, value in normal),
         shortfall=margin - literal_value(literal, inputs, outputs),
     )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.gates.disjuncts import search
-from sidecar.gates.exact import Row, clause_holds
+from sidecar.gates.exact import Row, clause_holds, sum_of_products
 from sidecar.gates.halfspaces import Change, Halfspace, JointClause, joint_clauses
 from sidecar.gates.limits import PROJECTION_WORK, TooCostly, Work
 from sidecar.gates.movable import held_outputs
@@ -120,5 +120,5 @@ def _grown(stated: Halfspace, current: Halfspace, values: Row, datatypes: Sequen
 
 def _rounding_change(halfspace: Halfspace, values: Row, datatypes: Sequence[Datatype]) -> Fraction:
     """The most that rounding can change the literal's value by: half a spacing for each output."""
-    spacings = (abs(value) * spacing(Fraction(values[index]), datatypes[index]) for index, value in halfspace.normal)
-    return sum(spacings, Fraction(0)) / 2
+    pairs = ((abs(value), spacing(Fraction(values[index]), datatypes[index])) for index, value in halfspace.normal)
+    return sum_of_products(pairs) / 2

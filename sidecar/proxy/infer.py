@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 
 from sidecar.errors import Reason
+from sidecar.gates.steps import Steps
 from sidecar.proxy.active_bundle import ActiveBundle, Registry
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
@@ -22,7 +23,7 @@ from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Judgement, Plan, admit, judge
+from sidecar.proxy.request_path import Judgement, Plan, admit, judge_in_steps
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 from sidecar.proxy.workers import Workers
 
@@ -40,6 +41,7 @@ class _Exchange(Exchange):
     """One call as it goes along."""
 
     decision: str = dataclasses.field(kw_only=True)
+    client: str = dataclasses.field(kw_only=True)
 
 
 class ModelInfer:
@@ -62,9 +64,13 @@ class ModelInfer:
         self._books = Bookkeeping(metrics)
         self._is_served = is_served
 
-    async def answer(self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
-        """Answer one request; the upstream gets ``timeout_seconds``."""
-        exchange = _Exchange(decision=decision_id(call_id, 1))
+    async def answer(
+        self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float, client: str | None = None
+    ) -> Answer:
+        """Answer one request; the upstream gets ``timeout_seconds``. Corrections for one ``client`` take turns with
+        others'; None stands for one of which nothing is known.
+        """
+        exchange = _Exchange(decision=decision_id(call_id, 1), client=client or call_id)
         try:
             return await self._answer(exchange, request, metadata, timeout_seconds)
         except asyncio.CancelledError:
@@ -84,9 +90,8 @@ class ModelInfer:
         reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
         if isinstance(reply, UpstreamFailure):
             return self._fail(exchange, await self._understood(admission.plan.bundle, reply))
-        judgement = await self._workers.judge(
-            admission.plan, self._judge_and_record, exchange, admission.plan, reply.body
-        )
+        steps = self._judge_and_record(exchange, admission.plan, reply.body)
+        judgement = await self._workers.judge(admission.plan, exchange.client, steps)
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
@@ -100,9 +105,9 @@ class ModelInfer:
         details = f"{failure.code.name}: {failure.details}"
         return UpstreamFailure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, details, answered=False)
 
-    def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
+    def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
-        judgement = exchange.timed(judge, plan, response)
+        judgement = yield from exchange.timed_steps(judge_in_steps(plan, response))
         if isinstance(judgement, Judgement):
             self._books.judged(plan, exchange.decision, judgement.events)
         return judgement

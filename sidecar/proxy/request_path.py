@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from sidecar.config import Outside
 from sidecar.errors import CallerError, Reason, UpstreamError
-from sidecar.gates.decide import Decisions, Outcome, decide
+from sidecar.gates.decide import Decisions, Outcome, decide_in_steps
 from sidecar.gates.membership import contains
+from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Mode
 from sidecar.protocols.open_inference.request import InferRequest, parse_request, read_request
 from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
@@ -90,20 +91,28 @@ def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels)
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
+    return finish(judge_in_steps(plan, response))
+
+
+def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
+    """As :func:`judge`, with a stop before each row that must be corrected or refused."""
     if plan.unreadable is not None:
         return Judgement(response, RequestOutcome.UNJUDGED, not_judged(plan.contained, plan.unreadable))
     if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
-        received = read_response(response, plan.bundle.signature, len(plan.inputs))
-        decisions = decide(plan.bundle.gates, plan.bundle.modes, plan.inputs, received.outputs)
+        bundle = plan.bundle
+        received = read_response(response, bundle.signature, len(plan.inputs))
+        decisions = yield from decide_in_steps(
+            bundle.gates, bundle.modes, plan.contained, plan.inputs, received.outputs
+        )
         outcome = _outcome(decisions)
-        events = observe(plan.bundle, plan.inputs, plan.contained, decisions)
+        events = observe(bundle, plan.inputs, plan.contained, decisions)
         if outcome is RequestOutcome.REFUSED:
             return Judgement(_refusal(plan, decisions), outcome, events)
         body = response
         if outcome is RequestOutcome.CORRECTED:
-            body = replace_outputs(received, _corrected(received.outputs, decisions), plan.bundle.signature)
+            body = replace_outputs(received, _corrected(received.outputs, decisions), bundle.signature)
         return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
         return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))

@@ -111,7 +111,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     async def _answer_stream(self, call_id: str, context: _Context) -> None:
         client = _GrpcClient(call_id, context)
-        end = await self._model_stream_infer.answer(call_id, client, _metadata(context), _remaining(context))
+        metadata, timeout_seconds = _metadata(context), _remaining(context)
+        end = await self._model_stream_infer.answer(call_id, client, metadata, timeout_seconds, _connection(context))
         await client.end(end)
 
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
@@ -125,7 +126,8 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _answer(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         match rule:
             case Rule.GATED:
-                return await self._model_infer.answer(call_id, request, _metadata(context), self._timeout(context))
+                metadata, timeout_seconds = _metadata(context), self._timeout(context)
+                return await self._model_infer.answer(call_id, request, metadata, timeout_seconds, _connection(context))
             case Rule.GATED_STREAM:
                 raise AssertionError("a stream has no single answer")
             case Rule.PASSED:
@@ -262,6 +264,12 @@ def _remaining(context: _Context) -> float | None:
 
 def _metadata(context: _Context) -> Metadata:
     return tuple((key, value) for key, value in context.invocation_metadata() or ())
+
+
+def _connection(context: _Context) -> str | None:
+    """The client's connection by its address and port; None where it has none of its own, on Unix sockets."""
+    peer: str = context.peer()
+    return peer if peer.startswith(("ipv4:", "ipv6:")) else None
 
 
 def _refuse(call_id: str, refusal: Refusal) -> Answer:
