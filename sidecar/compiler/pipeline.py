@@ -1,7 +1,8 @@
 """Journey one: a model and its properties become a gate bundle.
 
-gates -> jointly satisfiable? -> search every region -> replay counterexamples -> vectors -> encode -> accept ->
-self-test. The last two are the sidecar's own: what leaves here has been accepted as it will be activated.
+gates -> jointly satisfiable? -> search every region -> replay counterexamples -> vectors, with certified answers ->
+encode -> accept -> self-test. The last two are the sidecar's own: what leaves here has been accepted as it will be
+activated.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from sidecar.bundle.codec import encode
 from sidecar.bundle.naming import naming_in
 from sidecar.bundle.self_test import expected_decisions, self_test
 from sidecar.bundle.values import Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
+from sidecar.compiler.certified_answers import certified_answers, require_within
 from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
@@ -119,12 +121,15 @@ def compile_bundle(
             "the model answers NaN or infinity to every input tried in the properties' domains: expected some finite "
             "answers; see whether the model, and the units of the domains, are the intended ones"
         )
+    arithmetic = _DECLARED_ARITHMETIC[signature.inputs[0].datatype]
+    lower, upper = certified_answers(model.network, arithmetic, inputs)
+    require_within(lower, outputs, upper)
     manifest = Manifest(
         name=served_name(model, files, options.name),
         revision=options.revision,
         model_digest=model.digest,
         signature=signature,
-        arithmetic=_DECLARED_ARITHMETIC[signature.inputs[0].datatype],
+        arithmetic=arithmetic,
         properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
         compiler_version=importlib.metadata.version("gate-sidecar"),
         options=_recorded(options, partitions),
@@ -133,7 +138,7 @@ def compile_bundle(
         manifest=manifest,
         gates=gates,
         coverage=tuple(tuple(found.tree for found in of_gate) for of_gate in partitions),
-        vectors=expected_decisions(gates, signature, inputs, outputs),
+        vectors=expected_decisions(gates, signature, inputs, outputs, lower, upper),
         sources=sources,
     )
     content = encode(bundle)
