@@ -65,7 +65,7 @@ class SelfTestVectors:
     @property
     def certified(self) -> npt.NDArray[np.bool_]:
         """Whether it is known how the verified model answers, in at least one output; bool (vector,)."""
-        return np.isfinite(self.lower).any(axis=1)
+        return np.asarray(np.isfinite(self.lower).any(axis=1))
 
 
 @dataclasses.dataclass(frozen=True)

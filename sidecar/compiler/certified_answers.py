@@ -58,9 +58,9 @@ def require_within(lower: Rows, outputs: Rows, upper: Rows) -> None:
     outside = ~((lower <= outputs) & (outputs <= upper))
     if outside.any():
         row, column = (int(index) for index in np.argwhere(outside)[0])
+        got, least, most = (float(each[row, column]) for each in (outputs, lower, upper))
         raise InputError(
-            f"self-test vector {row}: onnxruntime answers {outputs[row, column]!r} in output {column}, expected a "
-            f"value from {lower[row, column]!r} to {upper[row, column]!r}, which is proved of the model in the declared "
-            "arithmetic; the model is served otherwise than it was read, and a bundle would rest on nothing: please "
-            "report this model"
+            f"self-test vector {row}: onnxruntime answers {got!r} in output {column}, expected a value from {least!r} "
+            f"to {most!r}, which is proved of the model in the declared arithmetic; it computes another function than "
+            "was read from the file, and a proof would say nothing about it: please report this model"
         )
