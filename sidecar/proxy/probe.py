@@ -36,6 +36,8 @@ LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 5.0
 """After how long a probe that did not match is made again: what was wrong may have been put right."""
 
+_NOT_SERVED: Final = Verdict(ProbeResult.UNASKED, "the upstream does not have the model ready")
+
 _DEFECT: Final = Verdict(ProbeResult.UNASKED, "probing failed; the log has the trace")
 
 JITTER: Final = 0.1
@@ -143,6 +145,8 @@ class Probe:
 
     async def ask(self, bundle: ActiveBundle, is_to_be_active: bool = False) -> Verdict:
         """Probe now, for an active bundle, or for one that is to be active if it matches."""
+        if is_to_be_active and not self._readiness.served(bundle.model_name):
+            return _NOT_SERVED  # who looks for bundles does not wait for an upstream that hangs
         async with self._asking:
             before, self._turn = self._mark(bundle), self._turn + 1
             verdict = await self._verdict(bundle)

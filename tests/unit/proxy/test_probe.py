@@ -336,3 +336,38 @@ def test_float16_arithmetic_is_a_mismatch() -> None:
     fixture.upstream.answers[MODEL_INFER] = in_float16
     (bundle,) = fixture.registry.current.bundles.values()
     assert asyncio.run(fixture.probe.ask(bundle)).result is ProbeResult.MISMATCH
+
+
+def test_a_bundle_to_be_active_is_probed_where_its_model_is_served_and_counts_as_matched_then() -> None:
+    first, other = active(certified_bundle()), active(certified_bundle(revision=4, count=10))
+    fixture = Fixture(first)
+
+    async def steps() -> None:
+        assert (await fixture.probe.ask(other, is_to_be_active=True)).result is ProbeResult.UNASKED
+        assert not fixture.asked
+        await fixture.readiness.ask()
+        assert (await fixture.probe.ask(other, is_to_be_active=True)).result is ProbeResult.MATCH
+        fixture.registry.activate(active_models([other]))
+
+    asyncio.run(steps())
+    assert fixture.admitted
+
+
+def test_a_bundle_to_be_active_that_does_not_match_changes_nothing_and_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, other = active(certified_bundle()), active(certified_bundle(revision=4, count=10))
+    fixture = Fixture(first)
+
+    async def steps() -> None:
+        await fixture.readiness.ask()
+        await fixture.probe.ask(first)
+        fixture.upstream.answers[MODEL_INFER] = answer_with(error=2.0)
+        for _ in range(2):
+            assert (await fixture.probe.ask(other, is_to_be_active=True)).result is ProbeResult.MISMATCH
+
+    asyncio.run(steps())
+    assert fixture.admitted
+    assert fixture.probe.reports[MODEL].digest == first.digest
+    assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 0
+    assert [other.digest[:12] in message for message in caplog.messages] == [True]
