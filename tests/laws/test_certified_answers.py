@@ -5,9 +5,11 @@ import dataclasses
 from fractions import Fraction
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.certified_answers import certified_answers
@@ -38,6 +40,42 @@ def test_every_order_of_summation_answers_within_the_bounds(seed: int, spread: f
         if np.isfinite(lower[row]).all():
             assert all(((lower[row] <= each[row]) & (each[row] <= upper[row])).all() for each in served)
     assert (np.isfinite(lower) == np.isfinite(upper)).all()
+
+
+def _as_onnx(network: Network) -> bytes:
+    """MatMul, Add and Relu, for batches."""
+    nodes, constants, value = [], [], "x"
+    for number, layer in enumerate(network.layers):
+        if isinstance(layer, Relu):
+            nodes.append(helper.make_node("Relu", [value], [f"h{number}"]))
+        else:
+            arrays = {f"w{number}": layer.weight.T, f"b{number}": layer.bias}
+            constants += [numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items()]
+            nodes.append(helper.make_node("MatMul", [value, f"w{number}"], [f"m{number}"]))
+            nodes.append(helper.make_node("Add", [f"m{number}", f"b{number}"], [f"h{number}"]))
+        value = f"h{number}"
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", size])
+        for name, size in (("x", network.signature.input_size), (value, network.signature.output_size))
+    ]
+    graph = helper.make_graph(nodes, "random", ends[:1], ends[1:], constants)
+    opset = helper.make_opsetid("", 13)
+    return helper.make_model(graph, ir_version=8, opset_imports=[opset]).SerializeToString()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 1.0, 3.0, 8.0]))
+def test_onnxruntime_answers_within_the_bounds_whatever_the_batch(seed: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, Datatype.FP32, spread)
+    inputs = _wire_rows(rng, 9, network.signature.input_size, Datatype.FP32)
+    lower, upper = certified_answers(network, Arithmetic.IEEE32, inputs)
+    session = onnxruntime.InferenceSession(_as_onnx(network), providers=["CPUExecutionProvider"])
+    for size in (1, 4, 9):
+        rows = inputs[:size]
+        (answers,) = session.run(None, {"x": rows.astype(np.float32)})
+        known = np.isfinite(lower[:size])
+        assert ((lower[:size] <= answers) & (answers <= upper[:size]) | ~known).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -299,6 +299,15 @@ def test_a_new_bundle_is_probed_and_has_its_own_match() -> None:
     assert fixture.probe.reports[MODEL].digest == other.digest
 
 
+def test_a_mismatch_before_the_first_match_has_no_last_match() -> None:
+    fixture = Fixture(active(certified_bundle()))
+    fixture.upstream.answers[MODEL_INFER] = answer_with(error=2.0)
+    (bundle,) = fixture.registry.current.bundles.values()
+    asyncio.run(fixture.probe.ask(bundle))
+    assert fixture.probe.reports[MODEL].matched_at is None
+    assert fixture.metrics.value("gate_probe_last_match_timestamp_seconds", model=MODEL) == 0
+
+
 def test_one_probe_goes_on_at_a_time() -> None:
     fixture = Fixture(active(certified_bundle()))
     going_on, most = 0, 0
