@@ -129,7 +129,7 @@ class Probe:
             await self.ask(bundle)
         except Exception:  # a defect of ours must not end the probing
             _LOGGER.exception("probing model %s failed", bundle.model_name)
-            self._plan(bundle, self._mark(bundle), _DEFECT)
+            self._note(bundle, _DEFECT, self._mark(bundle))
 
     def _is_due(self, bundle: ActiveBundle) -> bool:
         name = bundle.model_name
@@ -192,20 +192,22 @@ class Probe:
 
     def _note(self, bundle: ActiveBundle, verdict: Verdict, before: _Mark) -> None:
         """Make known what was found of a bundle that is active, or about to be."""
-        # An upstream that was away meanwhile may be another one by now; then the next probe says.
-        is_the_same = self._readiness.served(bundle.model_name) and self._mark(bundle) == before
+        seconds = min(self._interval_seconds, RETRY_SECONDS)
         match verdict.result:
             case ProbeResult.MATCH:
                 self._metrics.upstream_matches(bundle, True)
-                if is_the_same:
+                # An upstream that was away meanwhile may be another one by now; then the next probe says.
+                if self._readiness.served(bundle.model_name) and self._mark(bundle) == before:
                     self._registry.matched(bundle)
+                    seconds = self._interval_seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (no secret)
             case ProbeResult.MISMATCH:
                 self._metrics.upstream_matches(bundle, False)
                 self._registry.unmatched(bundle)
             case ProbeResult.UNASKED:
-                pass  # what was known before still holds, or has been forgotten with the upstream's absence
+                # What was known before still holds, or has been forgotten with the upstream's absence.
+                seconds = math.inf if verdict is NOTHING_CERTIFIED else seconds
         self._report(bundle, verdict)
-        self._plan(bundle, before, verdict)
+        self._next[bundle.model_name] = _Next(before, time.monotonic() + seconds)
 
     def _report(self, bundle: ActiveBundle, verdict: Verdict) -> None:
         """Keep the report, and log what is new."""
@@ -222,11 +224,3 @@ class Probe:
         level = logging.INFO if verdict.result is ProbeResult.MATCH else logging.WARNING
         where = f"model {bundle.model_name}, bundle {bundle.digest[:12]}"
         _LOGGER.log(level, "probe of %s: %s: %s", where, verdict.result, verdict.detail)
-
-    def _plan(self, bundle: ActiveBundle, mark: _Mark, verdict: Verdict) -> None:
-        seconds = self._interval_seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (no secret)
-        if verdict is NOTHING_CERTIFIED:
-            seconds = math.inf
-        elif verdict.result is not ProbeResult.MATCH:
-            seconds = min(seconds, RETRY_SECONDS)
-        self._next[bundle.model_name] = _Next(mark, time.monotonic() + seconds)

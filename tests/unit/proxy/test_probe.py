@@ -218,6 +218,23 @@ def test_an_upstream_that_left_during_a_probe_has_not_matched() -> None:
     assert not fixture.admitted
 
 
+def test_a_match_while_the_server_was_too_busy_to_say_that_it_is_ready_is_tried_again() -> None:
+    fixture = Fixture(active(certified_bundle()))
+    (bundle,) = fixture.registry.current.bundles.values()
+
+    async def steps() -> None:
+        await fixture.readiness.ask()
+        fixture.upstream.answers[MODEL_READY] = BUSY
+        await fixture.readiness.ask()
+        assert (await fixture.probe.ask(bundle)).result is ProbeResult.MATCH
+        assert not fixture.admitted
+        fixture.upstream.answers[MODEL_READY] = YES
+        await fixture.readiness.ask()
+        await fixture.until(lambda: fixture.admitted)
+
+    fixture.run(steps)
+
+
 def test_an_error_shows_nothing_and_takes_no_match_back() -> None:
     fixture = Fixture(active(certified_bundle()), interval_seconds=0.02)
 
