@@ -39,6 +39,8 @@ DEFAULT_BUNDLE_POLL_SECONDS: Final = 2.0
 DEFAULT_BUNDLE_TIMEOUT_SECONDS: Final = 10.0
 """How long fetching a bundle over HTTP may take in all."""
 
+DEFAULT_PROBE_INTERVAL_SECONDS: Final = 300.0
+"""How often a matching upstream is probed again: some dozens of requests, every five minutes."""
 
 DEFAULT_KEEPALIVE_SECONDS: Final = 30.0
 """Below the time after which load balancers and address translators forget a silent connection."""
@@ -51,15 +53,25 @@ class Outside(enum.StrEnum):
     REFUSE = "refuse"
 
 
+class Probing(enum.StrEnum):
+    """Whether the upstream is tried on the bundle's vectors, and what a mismatch means."""
+
+    OFF = "off"
+    REPORT = "report"
+    REQUIRED = "required"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelPolicy:
     """What holds for one model, whatever its bundle is.
 
     Args:
         outside: see :class:`Outside`.
+        probe: see :class:`Probing`.
     """
 
     outside: Outside = Outside.PASS
+    probe: Probing = Probing.REPORT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +80,12 @@ class ModelSettings:
 
     Args:
         name: the served model.
-        outside: where not None, stands in for the sidecar's.
+        outside, probe: where not None, stand in for the sidecar's.
     """
 
     name: str
     outside: Outside | None = None
+    probe: Probing | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +184,7 @@ class ServeSettings:
         mode: where not None, replaces the modes that the bundles' properties start in, if the bundle's source has
             none itself.
         outside: see :class:`Outside`.
+        probe: see :class:`Probing`.
         models: what differs for single models; each is named once.
         limit_bytes, limit_rows: larger messages and batches are refused.
         limit_held_bytes, limit_calls: of all calls in flight, in this process; beyond them calls are refused.
@@ -178,6 +192,7 @@ class ServeSettings:
         drain_seconds: for calls in flight when the sidecar stops.
         drain_delay_seconds: between "not ready" and the end of listening.
         readiness_interval_seconds: between two questions to the upstream.
+        probe_interval_seconds: between two probes of an upstream that matched.
         trusted_keys: files with the public keys of those whose signed bundles are accepted.
         allow_unsigned: whether bundles without a signature are accepted; None: if there are no trusted keys.
         bundle_poll_seconds: between two looks at the bundles' sources.
@@ -195,6 +210,7 @@ class ServeSettings:
     admin: str = "127.0.0.1:9002"
     mode: Mode | None = None
     outside: Outside = Outside.PASS
+    probe: Probing = Probing.REPORT
     models: tuple[ModelSettings, ...] = ()
     limit_bytes: int = DEFAULT_LIMIT_BYTES
     limit_rows: int = DEFAULT_LIMIT_ROWS
@@ -204,6 +220,7 @@ class ServeSettings:
     drain_seconds: float = DEFAULT_DRAIN_SECONDS
     drain_delay_seconds: float = DEFAULT_DRAIN_DELAY_SECONDS
     readiness_interval_seconds: float = DEFAULT_READINESS_INTERVAL_SECONDS
+    probe_interval_seconds: float = DEFAULT_PROBE_INTERVAL_SECONDS
     trusted_keys: tuple[Path, ...] = ()
     allow_unsigned: bool | None = None
     bundle_poll_seconds: float = DEFAULT_BUNDLE_POLL_SECONDS
@@ -226,6 +243,7 @@ class ServeSettings:
             ("keepalive_seconds", self.keepalive_seconds),
             ("upstream_timeout_seconds", self.upstream_timeout_seconds),
             ("readiness_interval_seconds", self.readiness_interval_seconds),
+            ("probe_interval_seconds", self.probe_interval_seconds),
             ("bundle_poll_seconds", self.bundle_poll_seconds),
             ("bundle_timeout_seconds", self.bundle_timeout_seconds),
         ):
@@ -259,4 +277,7 @@ class ServeSettings:
     def policy(self, model_name: str) -> ModelPolicy:
         """What holds for a model."""
         given = next((model for model in self.models if model.name == model_name), ModelSettings(model_name))
-        return ModelPolicy(outside=self.outside if given.outside is None else given.outside)
+        return ModelPolicy(
+            outside=self.outside if given.outside is None else given.outside,
+            probe=self.probe if given.probe is None else given.probe,
+        )

@@ -50,6 +50,7 @@ class Reason(enum.StrEnum):
     UPSTREAM_OUTPUT_DATATYPE = "upstream_output_datatype"
     UPSTREAM_OUTPUT_SHAPE = "upstream_output_shape"
     UPSTREAM_OUTPUT_CONTENTS = "upstream_output_contents"
+    UPSTREAM_UNMATCHED = "upstream_unmatched"
 
     # Acceptance and activation of a gate bundle, in the order in which the steps run.
     BUNDLE_UNREADABLE = "bundle_unreadable"
@@ -67,6 +68,7 @@ class Reason(enum.StrEnum):
     BUNDLE_VECTORS = "bundle_vectors"
     BUNDLE_SOURCES = "bundle_sources"
     BUNDLE_SELF_TEST = "bundle_self_test"
+    BUNDLE_PROBE = "bundle_probe"
     BUNDLE_CONFLICT = "bundle_conflict"
     BUNDLE_ROLLBACK = "bundle_rollback"
 

@@ -3,8 +3,8 @@
 Coverage holds per gate the number of regions, and per region the number of nodes n, feature i32 (n),
 threshold f64 (n), left i32 (n), right i32 (n), label u8 (n), volume f64 (4).
 
-Vectors holds their number v, inputs f64 (v, input), outputs f64 (v, output), corrected f64 (v, output),
-contained u8 (v, gate), fired u8 (v, gate).
+Vectors holds their number v, inputs f64 (v, input), outputs f64 (v, output), lower f64 (v, output),
+upper f64 (v, output), corrected f64 (v, output), contained u8 (v, gate), fired u8 (v, gate).
 
 Sources holds their number, and per source the length of its origin, the origin in UTF-8, the length of
 its content, the content.
@@ -86,6 +86,8 @@ def encode_vectors(vectors: SelfTestVectors) -> bytes:
             count_bytes(len(vectors.inputs)),
             _little_endian(vectors.inputs, "f8"),
             _little_endian(vectors.outputs, "f8"),
+            _little_endian(vectors.lower, "f8"),
+            _little_endian(vectors.upper, "f8"),
             _little_endian(np.where(np.isnan(vectors.corrected), np.nan, vectors.corrected), "f8"),
             _little_endian(vectors.contained, "u1"),
             _little_endian(vectors.fired, "u1"),
@@ -100,6 +102,8 @@ def decode_vectors(payload: bytes, signature: ModelSignature, gates: int) -> Sel
     vectors = SelfTestVectors(
         inputs=cursor.array(np.float64, count, signature.input_size),
         outputs=cursor.array(np.float64, count, signature.output_size),
+        lower=cursor.array(np.float64, count, signature.output_size),
+        upper=cursor.array(np.float64, count, signature.output_size),
         corrected=cursor.array(np.float64, count, signature.output_size),
         contained=_read_flags(cursor, count, gates),
         fired=_read_flags(cursor, count, gates),

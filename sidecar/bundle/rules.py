@@ -99,12 +99,20 @@ def check_vectors(vectors: SelfTestVectors, signature: ModelSignature) -> None:
     refused = np.isnan(vectors.corrected).all(axis=1)
     _check_values("inputs", vectors.inputs, signature.inputs)
     _check_values("outputs", vectors.outputs, signature.outputs)
+    _check_bounds(vectors)
     _check_values("corrected", vectors.corrected[~refused], signature.outputs)
     if (vectors.fired & ~vectors.contained).any():
         raise _wrong_vectors("a gate that fired outside its domain", "fired only where contained")
     untouched = ~vectors.fired.any(axis=1)
     if vectors.outputs[untouched].tobytes() != vectors.corrected[untouched].tobytes():
         raise _wrong_vectors("a correction where no gate fired", "the output itself, bit by bit")
+
+
+def _check_bounds(vectors: SelfTestVectors) -> None:
+    if not ((vectors.lower <= vectors.outputs) & (vectors.outputs <= vectors.upper)).all():
+        raise _wrong_vectors("an output outside its bounds", "lower <= output <= upper, all of them numbers")
+    if (np.isfinite(vectors.lower) != np.isfinite(vectors.upper)).any():
+        raise _wrong_vectors("a bound on one side only", "both sides finite, or both infinite where nothing is known")
 
 
 def _check_values(name: str, rows: Rows, specs: Sequence[TensorSpec]) -> None:

@@ -7,6 +7,7 @@ with the float64 filter, the projection or the compiler.
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,11 @@ from sidecar.gates.prepare import PreparedGates, prepare
 from sidecar.gates.values import Gate, Mode
 from sidecar.tensors import ModelSignature, Rows
 
+_Flags: TypeAlias = npt.NDArray[np.bool_]
+
 
 def expected_decisions(
-    gates: Sequence[Gate], signature: ModelSignature, inputs: Rows, outputs: Rows
+    gates: Sequence[Gate], signature: ModelSignature, inputs: Rows, outputs: Rows, lower: Rows, upper: Rows
 ) -> SelfTestVectors:
     """Vectors from rows and the verified model's answers to them; the decisions are made here.
 
@@ -30,16 +33,19 @@ def expected_decisions(
         signature: of its model.
         inputs: finite wire values, shape (vector, input).
         outputs: finite wire values, shape (vector, output).
+        lower: see :class:`SelfTestVectors`, and so for
+        upper: the decisions do not depend on them.
     """
-    return _decided(prepare(gates, signature), inputs, outputs)
+    return SelfTestVectors(inputs, outputs, lower, upper, *_decided(prepare(gates, signature), inputs, outputs))
 
 
-def _decided(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> SelfTestVectors:
+def _decided(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> tuple[Rows, _Flags, _Flags]:
+    """The vectors' corrected rows, and which gates contain them and fire on them."""
     decisions = decide(prepared, [Mode.ENFORCE] * len(prepared.gates), inputs, outputs)
     corrected = outputs.copy()
     for decision in decisions.rows:
         corrected[decision.row] = np.nan if decision.output is None else decision.output
-    return SelfTestVectors(inputs, outputs, corrected, decisions.contained, decisions.violated)
+    return corrected, decisions.contained, decisions.violated
 
 
 def self_test(bundle: Bundle, prepared: PreparedGates) -> None:
@@ -53,10 +59,10 @@ def self_test(bundle: Bundle, prepared: PreparedGates) -> None:
         BundleError: BUNDLE_SELF_TEST; the message names the first row that is decided otherwise.
     """
     vectors = bundle.vectors
-    decided = _decided(prepared, vectors.inputs, vectors.outputs)
-    _require_same("contained", decided.contained, vectors.contained)
-    _require_same("fired", decided.fired, vectors.fired)
-    _require_same("corrected", _bits(decided.corrected), _bits(vectors.corrected))
+    corrected, contained, fired = _decided(prepared, vectors.inputs, vectors.outputs)
+    _require_same("contained", contained, vectors.contained)
+    _require_same("fired", fired, vectors.fired)
+    _require_same("corrected", _bits(corrected), _bits(vectors.corrected))
     for row in range(len(vectors.inputs)):
         _check_exactly(bundle.gates, vectors, row)
 

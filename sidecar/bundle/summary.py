@@ -14,7 +14,7 @@ from sidecar.bundle.gate_codec import gate_document
 from sidecar.bundle.manifest_codec import manifest_document
 from sidecar.bundle.naming import Naming, naming_of
 from sidecar.bundle.readable import number_text, region_lines, requirement_lines, share_text, value_text
-from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, Manifest, PropertyRecord
+from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, Manifest, PropertyRecord, SelfTestVectors
 from sidecar.gates.values import Action, Gate
 from sidecar.tensors import TensorSpec
 
@@ -59,7 +59,12 @@ def describe(bundle: Bundle, signed_by: str | None = None) -> dict[str, object]:
             gate_document(gate) | {"coverage": [_coverage_document(tree) for tree in trees]}
             for gate, trees in zip(bundle.gates, bundle.coverage, strict=True)
         ],
-        "vectors": {"rows": len(bundle.vectors.inputs), "fired": int(bundle.vectors.fired.any(axis=1).sum())},
+        "vectors": {
+            "rows": len(bundle.vectors.inputs),
+            "fired": int(bundle.vectors.fired.any(axis=1).sum()),
+            "certified": int(bundle.vectors.certified.sum()),
+            "widest": widest_bounds(bundle.vectors),
+        },
         "sources": [{"origin": source.origin, "bytes": len(source.content)} for source in bundle.sources],
     }
 
@@ -112,6 +117,7 @@ def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[s
         ("compiled by", f"sidecar {manifest.compiler_version}"),
         *(("option", f"{name} = {value}") for name, value in manifest.options),
         ("self-test", f"{len(vectors.inputs)} rows, a gate fires on {vectors.fired.any(axis=1).sum()} of them"),
+        ("probe", _probe_text(vectors)),
     ]
     facts += [("source", f"{source.origin}, {len(source.content):,} bytes") for source in bundle.sources]
     return [*facts, ("names", f"{names}; ~ marks a rounded number, --json has it exactly")]
@@ -121,6 +127,20 @@ def _model(manifest: Manifest) -> tuple[str, str]:
     if manifest.is_proved:
         return "verified model", f"sha256 {manifest.model_digest}\nserved in {_ARITHMETIC[manifest.arithmetic]}"
     return "model", f"sha256 {manifest.model_digest}\nguarded without proof: every region is open"
+
+
+def widest_bounds(vectors: SelfTestVectors) -> float | None:
+    """The largest width of what is proved of an answer; None where nothing is."""
+    widths = (vectors.upper - vectors.lower)[np.isfinite(vectors.lower)]
+    return float(widths.max()) if len(widths) else None
+
+
+def _probe_text(vectors: SelfTestVectors) -> str:
+    widest = widest_bounds(vectors)
+    if widest is None:
+        return "no upstream can be probed: between which bounds it answers is not proved"
+    known = int(vectors.certified.sum())
+    return f"{known} of these rows; the answers are proved to within intervals no wider than {widest:.2g}"
 
 
 def _tensor(spec: TensorSpec) -> str:

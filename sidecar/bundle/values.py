@@ -50,6 +50,8 @@ class SelfTestVectors:
     Args:
         inputs: float64 (vector, input): wire-representable input rows.
         outputs: float64 (vector, output): what the verified model answers there, from onnxruntime.
+        lower, upper: float64 (vector, output): between these lies the answer of whatever computes the verified model
+            in real or in the declared arithmetic; infinite, both, where that is not known.
         corrected: float64 (vector, output): what all gates enforced must make of it; NaN in the whole row
             where the decision is to refuse.
         contained, fired: bool (vector, gate): each gate's verdict on the row.
@@ -57,9 +59,16 @@ class SelfTestVectors:
 
     inputs: Rows
     outputs: Rows
+    lower: Rows
+    upper: Rows
     corrected: Rows
     contained: npt.NDArray[np.bool_]
     fired: npt.NDArray[np.bool_]
+
+    @property
+    def certified(self) -> npt.NDArray[np.bool_]:
+        """Whether it is known how the verified model answers, in at least one output; bool (vector,)."""
+        return np.asarray(np.isfinite(self.lower).any(axis=1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Journey one: a model and its properties become a gate bundle.
 
-gates -> jointly satisfiable? -> search every region -> replay counterexamples -> vectors -> encode -> accept ->
-self-test. The last two are the sidecar's own: what leaves here has been accepted as it will be activated.
+gates -> jointly satisfiable? -> search every region -> replay counterexamples -> vectors, with certified answers ->
+encode -> accept -> self-test. The last two are the sidecar's own: what leaves here has been accepted as it will be
+activated.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from sidecar.bundle.codec import encode
 from sidecar.bundle.naming import naming_in
 from sidecar.bundle.self_test import expected_decisions, self_test
 from sidecar.bundle.values import WITHOUT_PROOF, Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
+from sidecar.compiler.certified_answers import certified_answers, require_within
 from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
@@ -131,12 +133,14 @@ def compile_bundle(
             "the model answers NaN or infinity to every input tried in the properties' domains: expected some finite "
             "answers; see whether the model, and the units of the domains, are the intended ones"
         )
+    arithmetic = _DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
+    lower, upper = _certified(model, arithmetic, inputs, outputs)
     manifest = Manifest(
         name=served_name(model, files, options.name),
         revision=options.revision,
         model_digest=model.digest,
         signature=signature,
-        arithmetic=_DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32),
+        arithmetic=arithmetic,
         properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
         compiler_version=importlib.metadata.version("gate-sidecar"),
         options=WITHOUT_PROOF if isinstance(model, OpaqueModel) else _recorded(options, partitions),
@@ -145,13 +149,22 @@ def compile_bundle(
         manifest=manifest,
         gates=gates,
         coverage=tuple(tuple(found.tree for found in of_gate) for of_gate in partitions),
-        vectors=expected_decisions(gates, signature, inputs, outputs),
+        vectors=expected_decisions(gates, signature, inputs, outputs, lower, upper),
         sources=sources,
     )
     content = encode(bundle)
     accepted = accept(content)
     self_test(accepted, prepare(accepted.gates, accepted.manifest.signature))
     return CompiledBundle(content, accepted, counterexamples, notes)
+
+
+def _certified(model: AnyModel, arithmetic: Arithmetic, inputs: Rows, outputs: Rows) -> tuple[Rows, Rows]:
+    """Between which values the answers must lie; infinite where nothing is proved."""
+    if isinstance(model, OpaqueModel):
+        return np.full_like(outputs, -np.inf), np.full_like(outputs, np.inf)
+    lower, upper = certified_answers(model.network, arithmetic, inputs)
+    require_within(lower, outputs, upper)
+    return lower, upper
 
 
 def with_batch_axis(model: AnyModel, files: Sequence[PropertyFile]) -> AnyModel:

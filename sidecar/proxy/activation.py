@@ -8,23 +8,41 @@ import dataclasses
 import datetime
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from sidecar.bundle.keys import read_trust
-from sidecar.config import BundleSource, HttpSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, Probing, ServeSettings
 from sidecar.errors import BundleError, InputError, OperationError, Reason
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, activate, active_models
 from sidecar.proxy.bundle_http import HttpReader
 from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, places_of, source_name
 from sidecar.proxy.last_good import LastGood, read_kept
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.succession import Failure, Guard, Offer, succeed
+from sidecar.proxy.probing import ProbeResult, Verdict
+from sidecar.proxy.succession import Failure, Guard, Offer, Succession, succeed
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 _Source: TypeAlias = BundleSource | HttpSource
+
+Prober: TypeAlias = Callable[[ActiveBundle], Verdict]
+"""Probes the upstream for a bundle that is to become active; takes a while."""
+
+
+_NOT_MATCHED: Final = {
+    ProbeResult.MISMATCH: "the upstream does not answer its vectors as its verified model does; the bundle before "
+    "stays active until it does: serve that model, or take the bundle away (the log has the answer)",
+    ProbeResult.UNASKED: "the upstream could not be tried on its vectors, as probe: required asks; the one before "
+    "stays active until they match (the log says what happened)",
+}
+"""The same words at each look, so that it is the same failure."""
+
+
+def not_probed(_: ActiveBundle) -> Verdict:
+    """A prober for when there is no upstream to ask yet."""
+    return Verdict(ProbeResult.UNASKED, "the upstream has not been probed yet")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,13 +102,14 @@ class Activation:
             InputError: a file that the settings name gives no bundle, and none was kept; two of them guard one model.
         """
         kept = [bundle for source in self._settings.bundles for bundle in self._kept(source)]
-        self._look({guard.bundle.model_name: guard for guard in sorted(kept, key=lambda each: each.bundle.revision)})
+        by_model = {guard.bundle.model_name: guard for guard in sorted(kept, key=lambda each: each.bundle.revision)}
+        self._look(by_model, not_probed)
         named = {source_name(source) for source in self._settings.bundles if _is_file(source)}
         for failure in self.state.failures:
             if failure.place in named & set(self._registry.current.awaited):
                 raise InputError(f"gate bundle {failure.place}: {failure.reason}: {failure.message}")
 
-    def look(self, again: bool = False) -> bool:
+    def look(self, again: bool = False, probe: Prober = not_probed) -> bool:
         """Look at the sources, and activate what is new; ``again`` reads also what seems unchanged.
 
         Returns:
@@ -100,13 +119,14 @@ class Activation:
             for watched in self._watched.values():
                 watched.reader.forget()
         before = self._registry.current
-        self._look(self.state.guards)
+        self._look(self.state.guards, probe)
         return self._registry.current is not before
 
-    def _look(self, guards: Mapping[str, Guard]) -> None:
+    def _look(self, guards: Mapping[str, Guard], probe: Prober) -> None:
         now = datetime.datetime.now(datetime.UTC)
         offers, failures = self._read()
         after = succeed(guards, offers, now, self._settings.allow_rollback)
+        after = require_matches(guards, after, probe)
         failures += after.failures
         failures += _gone(after.guards.values(), offers, failures)
         self._publish(after.guards)
@@ -202,7 +222,7 @@ class Activation:
             if bundle is not before.get(model):  # its series exist before its first request is counted
                 self._metrics.bundle_activated(bundle, before.get(model))
         models = active_models(after.values(), self._settings.limit_rows)
-        self._registry.current = dataclasses.replace(models, awaited=awaited)
+        self._registry.activate(dataclasses.replace(models, awaited=awaited))
 
     def _keep(self, guards: Iterable[Guard]) -> str | None:
         """Keep what became active as the last good; a failure is tried again at the next look."""
@@ -256,6 +276,25 @@ def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[F
         for guard in guards
         if guard.place not in failed and guard.bundle.model_name not in offered
     ]
+
+
+def require_matches(guards: Mapping[str, Guard], after: Succession, probe: Prober) -> Succession:
+    """The succession without those new bundles that have to match the upstream first, and do not.
+
+    What is active stays so. A model's first bundle becomes active all the same: it guards, and is withheld until then.
+    """
+    kept, failures = dict(after.guards), list(after.failures)
+    for model, guard in after.guards.items():
+        active = guards.get(model)
+        if active is None or active.bundle.digest == guard.bundle.digest:
+            continue
+        if guard.bundle.policy.probe is not Probing.REQUIRED:
+            continue
+        verdict = probe(guard.bundle)
+        if verdict.result is not ProbeResult.MATCH:
+            kept[model] = active
+            failures.append(Failure(guard.place, Reason.BUNDLE_PROBE, _NOT_MATCHED[verdict.result]))
+    return Succession(kept, tuple(failures))
 
 
 def _log_active(guard: Guard) -> None:

@@ -5,6 +5,7 @@ it to their end; a change replaces the one reference to it. A bundle that fails 
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -17,7 +18,7 @@ from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
 from sidecar.bundle.signature import Trust
 from sidecar.bundle.values import Bundle
-from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside
+from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside, Probing
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.prepare import PreparedGates, prepare
 from sidecar.gates.values import Mode
@@ -57,6 +58,11 @@ class ActiveBundle:
     def signature(self) -> ModelSignature:
         """The tensors that are judged."""
         return self.bundle.manifest.signature
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The model that is guarded, and the digest."""
+        return self.model_name, self.digest
 
     @property
     def revision(self) -> int:
@@ -127,11 +133,18 @@ class ActiveModels:
         bundles: by served model name.
         limit_rows: the largest batch that is accepted.
         awaited: the sources that have not given any bundle yet.
+        matched: model and digest of those bundles whose vectors the upstream answered as the verified model does, when
+            it was last probed, and it has not been away since.
     """
 
     bundles: Mapping[str, ActiveBundle]
     limit_rows: int = DEFAULT_LIMIT_ROWS
     awaited: tuple[str, ...] = ()
+    matched: frozenset[tuple[str, str]] = frozenset()
+
+    def withheld(self, bundle: ActiveBundle) -> bool:
+        """Whether requests for a bundle's model have to wait until the upstream has matched it."""
+        return bundle.policy.probe is Probing.REQUIRED and bundle.identity not in self.matched
 
 
 def active_models(bundles: Iterable[ActiveBundle], limit_rows: int = DEFAULT_LIMIT_ROWS) -> ActiveModels:
@@ -153,7 +166,28 @@ def active_models(bundles: Iterable[ActiveBundle], limit_rows: int = DEFAULT_LIM
 
 
 class Registry:
-    """Holds the reference to the current set. Reading and replacing it are atomic."""
+    """Holds the reference to the current set. Reading it is atomic; each change replaces it, one after the other."""
 
     def __init__(self, current: ActiveModels) -> None:
         self.current = current
+        self._changing = threading.Lock()
+
+    def activate(self, models: ActiveModels) -> None:
+        """Judge by these bundles from now on; what the upstream matched before still counts."""
+        with self._changing:
+            matched = {each.identity for each in models.bundles.values()} & self.current.matched
+            self.current = dataclasses.replace(models, matched=frozenset(matched))
+
+    def matched(self, bundle: ActiveBundle) -> None:
+        """The upstream has matched a bundle, active or about to be."""
+        with self._changing:
+            self._set_matched(self.current.matched | {bundle.identity})
+
+    def unmatched(self, bundle: ActiveBundle) -> None:
+        """It has not, or it may be another one by now."""
+        with self._changing:
+            self._set_matched(self.current.matched - {bundle.identity})
+
+    def _set_matched(self, matched: frozenset[tuple[str, str]]) -> None:
+        if matched != self.current.matched:
+            self.current = dataclasses.replace(self.current, matched=matched)

@@ -16,7 +16,7 @@ from sidecar.proxy.methods import RULES, Rule
 
 
 class Line:
-    """One channel and how many calls, streams among them, it carries."""
+    """One channel, how many calls, streams among them, it carries, and how often its connection was lost."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel: Final = channel
@@ -27,6 +27,20 @@ class Line:
             method: channel.stream_stream(method) for method, rule in RULES.items() if rule is Rule.GATED_STREAM
         }
         self.calls = 0
+        self.losses = 0
+        self._watching: Final = asyncio.ensure_future(self._count_losses())
+
+    async def _count_losses(self) -> None:
+        while True:
+            state = self.channel.get_state()
+            await self.channel.wait_for_state_change(state)
+            # Also where it is remade by now: servers restart faster than anybody asks.
+            self.losses += state is grpc.ChannelConnectivity.READY
+
+    async def close(self) -> None:
+        """Calls in flight fail."""
+        self._watching.cancel()
+        await self.channel.close()
 
 
 class Lines:
@@ -38,6 +52,12 @@ class Lines:
         self._lines = self._opened()
         self._replaced: list[Line] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self._losses_of_closed = 0
+
+    @property
+    def losses(self) -> int:
+        """How often a connection was lost, over all lines."""
+        return self._losses_of_closed + sum(line.losses for line in (*self._lines, *self._replaced))
 
     def _opened(self) -> list[Line]:
         return [Line(self._connect()) for _ in range(self._count)]
@@ -71,10 +91,11 @@ class Lines:
     def _close_idle(self) -> None:
         for line in [each for each in self._replaced if not each.calls]:
             self._replaced.remove(line)
-            task = asyncio.ensure_future(line.channel.close())
+            self._losses_of_closed += line.losses
+            task = asyncio.ensure_future(line.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Close all; calls in flight fail."""
-        await asyncio.gather(*self._closing, *(line.channel.close() for line in (*self._lines, *self._replaced)))
+        await asyncio.gather(*self._closing, *(line.close() for line in (*self._lines, *self._replaced)))

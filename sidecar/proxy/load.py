@@ -112,6 +112,11 @@ class CountedUpstream:
         """See :class:`Upstream`."""
         return self._upstream.stream(method, metadata, timeout_seconds)
 
+    @property
+    def losses(self) -> int:
+        """See :class:`Upstream`."""
+        return self._upstream.losses
+
     async def close(self) -> None:
         """See :class:`Upstream`."""
         await self._upstream.close()

@@ -44,6 +44,7 @@ class MemoryUpstream:
         self.stream_answers = stream_answers or {}
         self.delay_seconds = delay_seconds
         self.asked: list[Asked] = []
+        self.losses = 0
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Answer after the delay; past the timeout, fail as gRPC would."""

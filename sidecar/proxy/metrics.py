@@ -24,6 +24,7 @@ from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, RequestOutcome, RowOutcome
 from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
+from sidecar.proxy.probing import ProbeResult
 
 _Metric = TypeVar("_Metric", Counter, Histogram)
 
@@ -119,6 +120,25 @@ class Metrics:
             "Places whose latest bundle is not active; what was active before still is.",
             registry=self.registry,
         )
+        self._probes = self._counter(
+            "gate_probe",
+            "Probes of the upstream with a bundle's vectors by what they showed: match, mismatch, or unasked for want "
+            "of answers.",
+            "result",
+        )
+        self._probe_mismatch = Gauge(
+            "gate_probe_mismatch",
+            "1 where the last probe that got answers had one that the verified model cannot give: the upstream serves "
+            "another model, or computes in another arithmetic than was declared.",
+            ["model"],
+            registry=self.registry,
+        )
+        self._probe_matched_at = Gauge(
+            "gate_probe_last_match_timestamp_seconds",
+            "When a probe last matched the active bundle, in Unix time; 0 for never.",
+            ["model"],
+            registry=self.registry,
+        )
         self._model_ready = Gauge(
             "gate_upstream_model_ready",
             "Whether the upstream says that the model is ready.",
@@ -173,6 +193,10 @@ class Metrics:
         self._revision.labels(model).set(bundle.revision)
         self._call_seconds.labels(model)
         self._gate_seconds.labels(model)
+        for result in ProbeResult:
+            self._probes.labels(model, result)
+        self._probe_mismatch.labels(model).set(0)
+        self._probe_matched_at.labels(model).set(0)
         for request_outcome in RequestOutcome:
             self._requests.labels(model, request_outcome)
         for row_outcome in RowOutcome:
@@ -242,6 +266,16 @@ class Metrics:
     def model_ready(self, model: str, ready: bool) -> None:
         """Note what the upstream says of a model."""
         self._model_ready.labels(model).set(ready)
+
+    def probed(self, bundle: ActiveBundle, result: ProbeResult) -> None:
+        """Count a probe."""
+        self._probes.labels(bundle.model_name, result).inc()
+
+    def upstream_matches(self, bundle: ActiveBundle, matches: bool) -> None:
+        """Note whether the upstream answers as the verified model does."""
+        self._probe_mismatch.labels(bundle.model_name).set(not matches)
+        if matches:
+            self._probe_matched_at.labels(bundle.model_name).set_to_current_time()
 
     def certificate_expires(self, side: str, at: datetime.datetime) -> None:
         """Note when a certificate of ours ends."""

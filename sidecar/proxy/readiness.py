@@ -1,5 +1,6 @@
 """Whether the sidecar may get traffic, and if not, why: every bundle is active, the upstream has its model and
-says that it is ready, and we are not stopping. The upstream is asked now and then; who wants to know reads the
+says that it is ready, and, where that is required, has answered as the verified model does; and we are not stopping.
+The upstream is asked now and then; who wants to know reads the
 last answer, from any thread.
 """
 
@@ -21,6 +22,11 @@ _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 _NOT_ASKED: Final = Obstacle(Cause.NOT_READY, "the upstream has not been asked yet")
 
+_UNMATCHED: Final = Obstacle(
+    Cause.UNMATCHED,
+    "the upstream has not been seen to serve the verified model, as probe: required asks; see probe in /status",
+)
+
 
 class Readiness:
     """Keeps asking the upstream."""
@@ -31,6 +37,8 @@ class Readiness:
         self._metrics = metrics
         self._interval_seconds = interval_seconds
         self._obstacles: Mapping[str, Obstacle | None] = {}
+        self._away: set[str] = set()
+        self._returns: dict[str, int] = {}
         self._draining = False
         self._asking_now = asyncio.Event()
         self._changed = asyncio.Event()
@@ -44,14 +52,15 @@ class Readiness:
     def drain(self) -> None:
         """Be not ready from now on."""
         self._draining = True
-        self._tell()
+        self.tell()
 
     @property
     def changed(self) -> asyncio.Event:
         """An event that is set when any answer here may be another one than now. For the loop's own thread."""
         return self._changed
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake who waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -60,12 +69,23 @@ class Readiness:
         return model_name in self._registry.current.bundles
 
     def obstacle(self, model_name: str) -> Obstacle | None:
-        """What stood between a guarded model and its bundle when the upstream was last asked."""
-        return self._obstacles.get(model_name, _NOT_ASKED)
+        """What stands between a guarded model and its bundle, as far as is known."""
+        current = self._registry.current
+        bundle = current.bundles.get(model_name)
+        unmatched = _UNMATCHED if bundle is not None and current.withheld(bundle) else None
+        return self._obstacles.get(model_name, _NOT_ASKED) or unmatched
 
     def model_ready(self, model_name: str) -> bool:
-        """Whether nothing did."""
+        """Whether nothing does."""
         return self.obstacle(model_name) is None
+
+    def served(self, model_name: str) -> bool:
+        """Whether the upstream, when it was last asked, had the model ready; whatever it computes."""
+        return self._obstacles.get(model_name, _NOT_ASKED) is None
+
+    def returns(self, model_name: str) -> int:
+        """How often a guarded model has appeared upstream: once at first, and again whenever it was away."""
+        return self._returns.get(model_name, 0)
 
     @property
     def ready(self) -> bool:
@@ -100,12 +120,12 @@ class Readiness:
 
     async def look_again(self, model_name: str) -> bool:
         """Whether a guarded model is ready, with a question sent after this call where it was before."""
-        if not self.model_ready(model_name):
+        if not self.served(model_name):
             return False
         if self._asking is not None:
             await asyncio.shield(self._asking)
         await self.ask()
-        return self.model_ready(model_name)
+        return self.served(model_name)
 
     async def ask(self) -> None:
         """Ask about every guarded model; who asks meanwhile shares the answers."""
@@ -125,8 +145,19 @@ class Readiness:
         before, self._obstacles = self._obstacles, dict(zip(bundles, found, strict=True))
         for name, now in self._obstacles.items():
             self._metrics.model_ready(name, now is None)
+            self._note_absence(bundles[name], now)
             _report(name, before.get(name, _NOT_ASKED), now)
-        self._tell()
+        self.tell()
+
+    def _note_absence(self, bundle: ActiveBundle, now: Obstacle | None) -> None:
+        """What comes back may be another model: what it has matched counts no more."""
+        name = bundle.model_name
+        if now is not None and now.cause.is_absence:
+            self._away.add(name)
+            self._registry.unmatched(bundle)
+        elif now is None and (name in self._away or name not in self._returns):
+            self._away.discard(name)
+            self._returns[name] = self._returns.get(name, 0) + 1
 
     async def _ask(self, bundle: ActiveBundle) -> Obstacle | None:
         name, timeout = bundle.model_name, max(self._interval_seconds, 1.0)

@@ -82,6 +82,7 @@ def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels)
     bundle = None
     try:
         bundle = _bundle_for(parsed.model_name, models)
+        _refuse_withheld(bundle, models)
         carried = travelling(metadata)
         forward, plan = _planned(parsed, parsed.content, bundle, models.limit_rows)
         return Admission(forward, carried, plan)
@@ -131,6 +132,13 @@ def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
             f"no gate bundle is active for model {model_name!r}; guarded models: {', '.join(sorted(models.bundles))}",
         )
     return models.bundles[model_name]
+
+
+def _refuse_withheld(bundle: ActiveBundle, models: ActiveModels) -> None:
+    if models.withheld(bundle):
+        raise CallerError(
+            Reason.UPSTREAM_UNMATCHED, f"the upstream has not matched the vectors of {bundle.model_name!r}; see /status"
+        )
 
 
 def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:

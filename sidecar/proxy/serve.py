@@ -15,13 +15,15 @@ import grpc
 
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
-from sidecar.proxy.activation import Activation
-from sidecar.proxy.active_bundle import Registry, active_models
+from sidecar.proxy.activation import Activation, Prober
+from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.probe import Probe
+from sidecar.proxy.probing import ProbeResult, Verdict
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.reflection import ReflectionHandler
@@ -83,10 +85,13 @@ def check_bundles(settings: ServeSettings) -> Collection[Failure]:
 class _Watch:
     """Looks at the bundles' sources again and again, in a thread of its own."""
 
-    def __init__(self, activation: Activation, readiness: Readiness, poll_seconds: float) -> None:
+    def __init__(self, activation: Activation, readiness: Readiness, probe: Probe, settings: ServeSettings) -> None:
         self._activation = activation
         self._readiness = readiness
-        self._poll_seconds = poll_seconds
+        self._probe = probe
+        self._poll_seconds = settings.bundle_poll_seconds
+        # A probe's last question may begin just before its time is over, and waits for another probe to end.
+        self._probe_seconds = 4.0 * settings.upstream_timeout_seconds
         self._now = asyncio.Event()
 
     def look_now(self) -> None:
@@ -107,9 +112,22 @@ class _Watch:
         finally:
             thread.shutdown(wait=False)
 
+    def _prober(self, loop: asyncio.AbstractEventLoop) -> Prober:
+        """Probes on the event loop, for the thread that looks."""
+
+        def probe(bundle: ActiveBundle) -> Verdict:
+            asking = asyncio.run_coroutine_threadsafe(self._probe.ask(bundle, is_to_be_active=True), loop)
+            try:
+                return asking.result(self._probe_seconds)
+            except (TimeoutError, concurrent.futures.CancelledError):
+                asking.cancel()
+                return Verdict(ProbeResult.UNASKED, "the upstream's answers took too long")
+
+        return probe
+
     async def _look(self, asked: bool, run: Callable[..., Awaitable[bool]]) -> None:
         try:
-            if await run(self._activation.look, asked):
+            if await run(self._activation.look, asked, self._prober(asyncio.get_running_loop())):
                 self._readiness.ask_now()
         except Exception:  # what is active stays active, and the next look may do better
             _LOGGER.exception("looking for new bundles failed")
@@ -136,7 +154,12 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         metrics.watch(load)
         receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
-        pages = admin_pages(metrics, readiness, lambda: describe(activation.state, readiness, settings.upstream))
+        probe = Probe(
+            registry, upstream, metrics, readiness, settings.probe_interval_seconds, settings.upstream_timeout_seconds
+        )
+        pages = admin_pages(
+            metrics, readiness, lambda: describe(activation.state, readiness, probe.reports, settings.upstream)
+        )
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
         workers = Workers()
@@ -152,8 +175,13 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
         )
         await readiness.ask()
-        watch = _Watch(activation, readiness, settings.bundle_poll_seconds)
-        for task in (readiness.keep_asking(), receipts.keep_sweeping(), watch.keep_looking()):
+        watch = _Watch(activation, readiness, probe, settings)
+        for task in (
+            readiness.keep_asking(),
+            receipts.keep_sweeping(),
+            watch.keep_looking(),
+            probe.keep_probing(),
+        ):
             stack.callback(asyncio.create_task(task).cancel)
         await server.start()
         stack.push_async_callback(server.stop, settings.drain_seconds)

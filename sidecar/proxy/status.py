@@ -4,14 +4,26 @@ from being ready.
 
 import datetime
 import importlib.metadata
+from collections.abc import Mapping
 
+from sidecar.config import Probing
 from sidecar.proxy.activation import ActivationState
+from sidecar.proxy.probe import Report
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.succession import Guard
 
 
-def describe(state: ActivationState, readiness: Readiness, upstream: str) -> dict[str, object]:
-    """The document, as JSON values."""
+def describe(
+    state: ActivationState, readiness: Readiness, reports: Mapping[str, Report], upstream: str
+) -> dict[str, object]:
+    """The document, as JSON values.
+
+    Args:
+        state: the bundles.
+        readiness: ours, and what the upstream says.
+        reports: the last probes, by model.
+        upstream: its address.
+    """
     why = readiness.why
     return {
         "version": importlib.metadata.version("gate-sidecar"),
@@ -20,7 +32,11 @@ def describe(state: ActivationState, readiness: Readiness, upstream: str) -> dic
         "draining": readiness.draining,
         "upstream": upstream,
         "models": [
-            {**_describe_guard(guard), "upstream_ready": readiness.model_ready(name)}
+            {
+                **_describe_guard(guard),
+                "upstream_ready": readiness.served(name),
+                "probe": _describe_probe(guard, reports.get(name)),
+            }
             for name, guard in sorted(state.guards.items())
         ],
         "not_active": [
@@ -34,6 +50,20 @@ def describe(state: ActivationState, readiness: Readiness, upstream: str) -> dic
 
 def _time(moment: datetime.datetime) -> str:
     return moment.isoformat(timespec="seconds")
+
+
+def _describe_probe(guard: Guard, report: Report | None) -> dict[str, object]:
+    bundle = guard.bundle
+    if bundle.policy.probe is Probing.OFF or report is None or report.digest != bundle.digest:
+        return {"policy": bundle.policy.probe, "result": None}
+    return {
+        "policy": bundle.policy.probe,
+        "result": report.verdict.result,
+        "detail": report.verdict.detail,
+        "rows": report.verdict.rows,
+        "at": _time(report.at),
+        "last_match": None if report.matched_at is None else _time(report.matched_at),
+    }
 
 
 def _describe_guard(guard: Guard) -> dict[str, object]:

@@ -113,6 +113,10 @@ class Upstream(Protocol):
     def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
         """Open a two-way stream; it ends after the timeout, where there is one."""
 
+    @property
+    def losses(self) -> int:
+        """How often a connection was lost. After each, it may be another server that answers."""
+
     async def close(self) -> None:
         """End all calls."""
 
@@ -195,6 +199,11 @@ class GrpcUpstream:
         self._look_at_credentials()
         line = self._lines.take()
         return _GrpcStream(self._lines, line, line.streams[method](metadata=metadata, timeout=timeout_seconds))
+
+    @property
+    def losses(self) -> int:
+        """How often a connection was lost."""
+        return self._lines.losses
 
     async def close(self) -> None:
         """Close the connections; calls in flight fail."""

@@ -26,6 +26,12 @@ class Cause(enum.Enum):
     UNKNOWN_MODEL = enum.auto()
     NOT_READY = enum.auto()
     OTHER_TENSORS = enum.auto()
+    UNMATCHED = enum.auto()
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether what comes after it may be another model than before. A server too busy to answer has not left."""
+        return self in (Cause.UNREACHABLE, Cause.UNKNOWN_MODEL, Cause.NOT_READY, Cause.OTHER_TENSORS)
 
 
 @dataclasses.dataclass(frozen=True)

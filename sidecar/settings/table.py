@@ -118,6 +118,7 @@ BUNDLE_SETTINGS: Final = (
 MODEL_SETTINGS: Final = (
     _part(ModelSettings, "name", kinds.NAME, "The served model."),
     _part(ModelSettings, "outside", kinds.OUTSIDE, "For this model.", unset="the sidecar's outside"),
+    _part(ModelSettings, "probe", kinds.PROBING, "For this model.", unset="the sidecar's probe"),
 )
 """The keys of an item of ``models``."""
 
@@ -148,6 +149,13 @@ SETTINGS: Final = (
         unset="each property's own",
     ),
     _setting("outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain."),
+    _setting(
+        "probe",
+        "probe",
+        kinds.PROBING,
+        "Whether the upstream is tried on inputs to which the bundle knows the verified model's answers. With required "
+        "a model whose upstream has not matched is not ready, and its requests get UNAVAILABLE.",
+    ),
     _setting(
         "models",
         "models",
@@ -205,6 +213,12 @@ SETTINGS: Final = (
         "readiness_interval_seconds",
         kinds.DURATION,
         "How often the upstream is asked whether the guarded models are ready.",
+    ),
+    _setting(
+        "probe_interval",
+        "probe_interval_seconds",
+        kinds.DURATION,
+        "How often an upstream that matched is probed again; one that is new, or did not match, sooner.",
     ),
     _setting(
         "trusted_keys",

@@ -148,7 +148,13 @@ def bundle(name: str = MODEL, signature: ModelSignature = SIGNATURE, gates=GATES
         gates=only_gates,
         coverage=tuple((tree,) for _, _, tree in gates),
         vectors=expected_decisions(
-            only_gates, signature, np.zeros((1, signature.input_size)), np.ones((1, signature.output_size))
+            only_gates,
+            signature,
+            np.zeros((1, signature.input_size)),
+            np.ones((1, signature.output_size)),
+            # Nothing is known of the verified model's answers: there is none, and so nothing to probe with.
+            np.full((1, signature.output_size), -np.inf),
+            np.full((1, signature.output_size), np.inf),
         ),
         sources=(PropertySource("by-hand", b"# built by hand\n"),),
     )

@@ -117,7 +117,7 @@ def test_the_poll_notices_a_change_by_itself(loop, upstream, tmp_path):
 def test_a_defect_in_a_look_does_not_end_the_watching(loop, upstream, tmp_path, monkeypatch, caplog):
     path, made = _watching(tmp_path, upstream, bundle_poll_seconds=0.05)
 
-    def defect(_):
+    def defect(*_):
         raise ZeroDivisionError("ours")
 
     with sidecar(loop, made) as running:

@@ -1,7 +1,6 @@
 """Law: what is proved over a box holds for each point in it, in float64, in exact arithmetic and in float32 however
 it is summed; and what lies between boxes is covered."""
 
-import itertools
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -18,33 +17,11 @@ from sidecar.compiler.linear_forms import clause_forms
 from sidecar.compiler.search import SearchLimits, outward, partition
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Box, Literal, Requirement, terms
-from sidecar.network.values import Affine, Layer, Network, Relu, forward
-from sidecar.tensors import Datatype, ModelSignature, TensorSpec
+from sidecar.network.values import forward
+from sidecar.tensors import Datatype
+from tests.laws.random_networks import exact_answer, random_network, served32
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-
-def _network(rng: np.random.Generator, datatype: Datatype, spread: float) -> Network:
-    """A random network; magnitudes vary over ``10 ** +-spread``, weights are sparse, runs of affine layers occur."""
-    precision = np.float32 if datatype is Datatype.FP32 else np.float64
-    sizes = [int(rng.integers(1, 4)), *(int(size) for size in rng.integers(1, 7, rng.integers(0, 4))), 3]
-    layers: list[Layer] = []
-    if rng.random() < 0.5:
-        layers.append(Affine(np.eye(sizes[0]), _numbers(rng, (sizes[0],), precision, 0.0), 2))
-    for inner, outer in itertools.pairwise(sizes):
-        weight = _numbers(rng, (outer, inner), precision, spread) * (rng.random((outer, inner)) < 0.8)
-        layers.append(Affine(weight, np.zeros(outer), inner))
-        layers.append(Affine(np.eye(outer), _numbers(rng, (outer,), precision, spread), 2))
-        layers.append(Relu())
-    if rng.random() < 0.8:
-        layers.pop()
-    signature = ModelSignature((TensorSpec("x", datatype, (sizes[0],)),), (TensorSpec("y", datatype, (3,)),), None)
-    return Network(signature, tuple(layers))
-
-
-def _numbers(rng: np.random.Generator, shape: tuple[int, ...], precision: type, spread: float) -> Floats:
-    scale = 10.0 ** rng.uniform(-spread, spread, shape)
-    return (rng.standard_normal(shape) * scale).astype(precision).astype(np.float64)
 
 
 def _requirement(rng: np.random.Generator, inputs: int) -> Requirement:
@@ -57,54 +34,6 @@ def _requirement(rng: np.random.Generator, inputs: int) -> Requirement:
         )
 
     return Requirement(tuple(tuple(literal() for _ in range(rng.integers(1, 4))) for _ in range(rng.integers(1, 4))))
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def _served(network: Network, points: Floats, rng: np.random.Generator) -> Floats:
-    """One evaluation in float32: each sum is built term by term in a random order, the bias anywhere, sometimes with a
-    fused multiply-add; neighbouring affine layers are sometimes fused by adding the later bias into the sum."""
-    hidden = points.astype(np.float32)
-    layers = list(network.layers)
-    while layers:
-        layer = layers.pop(0)
-        if isinstance(layer, Relu):
-            hidden = np.maximum(hidden, np.float32(0))
-            continue
-        weight, bias = layer.weight, layer.bias
-        following = layers[0] if layers else None
-        if isinstance(following, Affine) and np.array_equal(following.weight, np.eye(len(bias))) and not bias.any():
-            bias = following.bias
-            layers.pop(0)
-        hidden = np.stack([_affine32(weight, bias, row, rng) for row in hidden])
-    return hidden.astype(np.float64)
-
-
-def _affine32(
-    weight: Floats, bias: Floats, row: npt.NDArray[np.float32], rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    order, fused = rng.permutation(len(row) + 1), bool(rng.integers(2))
-    total = np.zeros(len(bias), dtype=np.float32)
-    for index in order:
-        if index == len(row):
-            total = total + bias.astype(np.float32)
-        elif fused:  # the product of two float32 values is exact in float64
-            total = (weight[:, index] * float(row[index]) + total.astype(np.float64)).astype(np.float32)
-        else:
-            total = total + weight[:, index].astype(np.float32) * row[index]
-    return total
-
-
-def _exact(network: Network, point: Floats) -> list[Fraction]:
-    hidden = [Fraction(value) for value in point]
-    for layer in network.layers:
-        if isinstance(layer, Relu):
-            hidden = [max(value, Fraction(0)) for value in hidden]
-        else:
-            hidden = [
-                sum((Fraction(w) * h for w, h in zip(row, hidden, strict=True)), Fraction(bias))
-                for row, bias in zip(layer.weight, layer.bias, strict=True)
-            ]
-    return hidden
 
 
 def _value(literal: Literal, point: Floats, outputs: list[Fraction]) -> Fraction:
@@ -135,7 +64,7 @@ def _points(rng: np.random.Generator, lower: Floats, upper: Floats, datatype: Da
 def test_bounds_contain_exact_and_float32_values(seed: int, spread: float, wide: bool) -> None:
     datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
     rng = np.random.default_rng(seed)
-    network = _network(rng, datatype, spread)
+    network = random_network(rng, datatype, spread)
     inputs = network.signature.input_size
     requirement = _requirement(rng, inputs)
     prepared = prepare(network, requirement, arithmetic)
@@ -146,11 +75,11 @@ def test_bounds_contain_exact_and_float32_values(seed: int, spread: float, wide:
     inner = bound(prepared, part_lower[None], part_upper[None], outer.phases)
     for bounds, low, high in ((outer, lower, upper), (inner, part_lower, part_upper)):
         points = _points(rng, low, high, datatype, 3)
-        served = [_served(network, points, rng) for _ in range(3)] if not wide else [forward(network, points)]
+        served = [served32(network, points, rng) for _ in range(3)] if not wide else [forward(network, points)]
         forms = clause_forms(prepared.rows, bounds, low[None], high[None], prepared.staged.slack)
         positive = forms.positive(low[None], high[None])[0]
         for index, point in enumerate(points):
-            answers = [_exact(network, point)]
+            answers = [exact_answer(network, point)]
             answers += [[Fraction(y) for y in each[index]] for each in served if np.isfinite(each[index]).all()]
             for answer in answers:
                 values = [_value(literal, point, answer) for literal in literals]
@@ -175,7 +104,7 @@ def _label(tree: CoverageTree, point: Floats) -> tuple[int, int]:
 @given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 0.5, 3.0]))
 def test_leaves_tell_the_truth_about_every_point(seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
-    network = _network(rng, Datatype.FP32, spread)
+    network = random_network(rng, Datatype.FP32, spread)
     inputs = network.signature.input_size
     requirement = _requirement(rng, inputs)
     lower, upper = _box(rng, inputs, Datatype.FP32)
@@ -189,10 +118,10 @@ def test_leaves_tell_the_truth_about_every_point(seed: int, spread: float) -> No
         : len(on_edges)
     ]
     points = np.concatenate([points, on_edges.clip(lower, upper)])
-    served = _served(network, points, rng)
+    served = served32(network, points, rng)
     for point, answer in zip(points, served, strict=True):
         label, _ = _label(found.tree, point)
-        for outputs in (_exact(network, point), [Fraction(value) for value in answer]):
+        for outputs in (exact_answer(network, point), [Fraction(value) for value in answer]):
             holds = all(
                 any(
                     _value(literal, point, outputs) > 0 or (not literal.strict and _value(literal, point, outputs) == 0)

@@ -126,6 +126,7 @@ def bundles(draw: st.DrawFn) -> Bundle:
     count = draw(st.integers(1, 3))
     inputs = rows(draw, count, signature.input_datatypes())
     outputs = rows(draw, count, signature.output_datatypes())
+    width = draw(st.sampled_from([0.0, 0.1, np.inf]))
     return Bundle(
         manifest=Manifest(
             name=draw(NAMES),
@@ -139,7 +140,7 @@ def bundles(draw: st.DrawFn) -> Bundle:
         ),
         gates=all_gates,
         coverage=tuple(tuple(draw(trees(region.box)) for region in gate.domain) for gate in all_gates),
-        vectors=expected_decisions(all_gates, signature, inputs, outputs),
+        vectors=expected_decisions(all_gates, signature, inputs, outputs, outputs - width, outputs + width),
         sources=tuple(draw(st.lists(st.builds(PropertySource, NAMES, st.binary(max_size=20)), max_size=2))),
     )
 

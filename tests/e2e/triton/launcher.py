@@ -112,19 +112,23 @@ def _lay_out_backends(backends: Path, server: Path) -> None:
 
 @contextlib.contextmanager
 def running_triton(
-    install: TritonInstall, models: Sequence[ServedModel | ServedFolder], folder: Path
+    install: TritonInstall,
+    models: Sequence[ServedModel | ServedFolder],
+    folder: Path,
+    ports: Sequence[int] | None = None,
 ) -> Iterator[RunningTriton]:
     """A ready server for these models, stopped when the block is left, whatever happens in it.
 
     Args:
         folder: an empty folder of the caller's, for the model repository and the log.
+        ports: for gRPC and HTTP, where it has to be these, as for a server that comes back.
 
     Raises:
         TritonUnavailable: the binary does not run here.
         TritonFailed: it ran and did not become ready.
     """
     _write_repository(folder / "models", models)
-    with running_server(_launch(install, folder), lambda: free_ports(2)) as server:
+    with running_server(_launch(install, folder), lambda: ports or free_ports(2)) as server:
         yield server
 
 

@@ -52,7 +52,10 @@ def _split_tree() -> CoverageTree:
 
 @pytest.fixture
 def bundle() -> Bundle:
-    """Accepted as it is, and passes its self-test. The golden file of version 1 holds just this: never change it."""
+    """Accepted as it is, and passes its self-test.
+
+    The golden file of version 1 holds just this: never change it once version 1 is released.
+    """
     manifest = Manifest(
         name="brake",
         revision=7,
@@ -114,6 +117,8 @@ def bundle() -> Bundle:
     vectors = SelfTestVectors(
         inputs=np.array([[10.0, 5.0], [20.0, 5.0], [500.0, 1.0], [-1.0, 0.0]]),
         outputs=outputs,
+        lower=np.array([outputs[0] - 2.0**-20, outputs[1], [0.75, -np.inf, -np.inf], [-np.inf] * 3]),
+        upper=np.array([outputs[0] + 2.0**-20, outputs[1], [1.25, np.inf, np.inf], [np.inf] * 3]),
         corrected=np.array([outputs[0], [0.5, 0.5, 0.25], [0.0, 1.0, 0.5], outputs[3]]),
         contained=np.array([[True, True], [True, True], [False, True], [False, False]]),
         fired=np.array([[False, False], [True, False], [False, True], [False, False]]),

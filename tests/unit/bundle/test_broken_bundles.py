@@ -344,9 +344,8 @@ def _cell(name: str, row: int, column: int, value: float) -> Callable[[SelfTestV
 
 
 def _no_rows(vectors: SelfTestVectors) -> SelfTestVectors:
-    return SelfTestVectors(
-        vectors.inputs[:0], vectors.outputs[:0], vectors.corrected[:0], vectors.contained[:0], vectors.fired[:0]
-    )
+    parts = (getattr(vectors, field.name) for field in dataclasses.fields(vectors))
+    return SelfTestVectors(*(part[:0] for part in parts))
 
 
 BROKEN_VECTORS: dict[str, tuple[Callable[[SelfTestVectors], SelfTestVectors], str]] = {
@@ -354,6 +353,12 @@ BROKEN_VECTORS: dict[str, tuple[Callable[[SelfTestVectors], SelfTestVectors], st
     "input not a number": (_cell("inputs", 1, 0, np.nan), "inputs that are not finite"),
     "input infinite": (_cell("inputs", 1, 0, np.inf), "inputs that are not finite"),
     "output not a number": (_cell("outputs", 1, 0, np.nan), "outputs that are not finite"),
+    "lower bound not a number": (_cell("lower", 1, 0, np.nan), "an output outside its bounds"),
+    "upper bound not a number": (_cell("upper", 1, 0, np.nan), "an output outside its bounds"),
+    "lower bound above the output": (_cell("lower", 1, 0, 1.25), "an output outside its bounds"),
+    "upper bound below the output": (_cell("upper", 1, 0, 0.75), "an output outside its bounds"),
+    "upper bound missing": (_cell("upper", 1, 0, np.inf), "a bound on one side only"),
+    "lower bound missing": (_cell("lower", 1, 0, -np.inf), "a bound on one side only"),
     "correction partly not a number": (_cell("corrected", 1, 0, np.nan), "corrected that are not finite"),
     "correction infinite": (_cell("corrected", 1, 0, np.inf), "corrected that are not finite"),
     "input off the wire": (

@@ -5,6 +5,7 @@ import json
 import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from sidecar.bundle.acceptance import digest
@@ -138,7 +139,7 @@ def test_the_description_is_json_with_exact_numbers(bundle: Bundle) -> None:
     assert described["manifest"]["properties"][0]["owner"] == "safety@example.org"
     assert described["gates"][1]["domain"][0]["lower"] == ["-1/3", "0"]
     assert described["gates"][0]["coverage"][0] == {"silent": 0.75, "violating": 0.1875, "open": 0.0625, "leaves": 3}
-    assert described["vectors"] == {"rows": 4, "fired": 2}
+    assert described["vectors"] == {"rows": 4, "fired": 2, "certified": 3, "widest": 0.5}
     assert described["sources"] == [{"origin": "brake.yaml", "bytes": 37}, {"origin": "empty.vnnlib", "bytes": 0}]
 
 
@@ -149,13 +150,14 @@ def test_the_text_shows_every_property_with_its_traceability_gate_and_coverage(b
         "guards          model brake, the first dimension counts rows",
         "revision        7",
         f"bundle          sha256 {digest(encode(bundle))}",
-        "                2,505 bytes, format version 1",
+        "                2,697 bytes, format version 1",
         "                served in IEEE float32, in any order of summation",
         "names           the tensors' own, in wire units; ~ marks a rounded number, --json has it exactly",
         "inputs          distance FP32 [1]",
         "                speed FP32 []",
         "option          max-regions = 3,1,1",
         "self-test       4 rows, a gate fires on 2 of them",
+        "probe           3 of these rows; the answers are proved to within intervals no wider than 0.5",
         "source          brake.yaml, 37 bytes",
         "property brake-when-near",
         "  hazard           H-1: collision",
@@ -183,7 +185,10 @@ def test_what_is_unusual_is_shown_too(bundle: Bundle) -> None:
     changed = dataclasses.replace(
         bundle, manifest=dataclasses.replace(bundle.manifest, signature=signature), gates=(bundle.gates[0], refusing)
     )
+    unknown = np.full_like(bundle.vectors.lower, -np.inf)
+    changed = dataclasses.replace(changed, vectors=dataclasses.replace(bundle.vectors, lower=unknown, upper=-unknown))
     text = render(changed)
+    assert "no upstream can be probed" in text
     assert "model brake, one row per message" in text
     assert "  require       nothing" in text
     assert "  on violation  refuse" in text

@@ -38,7 +38,9 @@ def test_a_good_bundle_passes(bundle: Bundle) -> None:
 
 def test_expected_decisions_are_what_the_bundle_says(bundle: Bundle) -> None:
     signature, vectors = bundle.manifest.signature, bundle.vectors
-    expected = expected_decisions(bundle.gates, signature, vectors.inputs, vectors.outputs)
+    expected = expected_decisions(
+        bundle.gates, signature, vectors.inputs, vectors.outputs, vectors.lower, vectors.upper
+    )
     for field in dataclasses.fields(expected):
         assert getattr(expected, field.name).tobytes() == getattr(vectors, field.name).tobytes()
 
@@ -46,7 +48,7 @@ def test_expected_decisions_are_what_the_bundle_says(bundle: Bundle) -> None:
 def test_a_row_to_be_refused_is_nan_and_passes(bundle: Bundle) -> None:
     gates = (dataclasses.replace(bundle.gates[0], action=Action.REFUSE), bundle.gates[1])
     signature, vectors = bundle.manifest.signature, bundle.vectors
-    expected = expected_decisions(gates, signature, vectors.inputs, vectors.outputs)
+    expected = expected_decisions(gates, signature, vectors.inputs, vectors.outputs, vectors.lower, vectors.upper)
     assert np.isnan(expected.corrected).tolist() == [[False] * 3, [True] * 3, [False] * 3, [False] * 3]
     refusing = dataclasses.replace(bundle, gates=gates, vectors=expected)
     _try(accept(encode(refusing)))
@@ -77,5 +79,6 @@ def test_vectors_that_a_faulty_evaluator_confirms_are_refused_by_rational_arithm
         ("corrected", 1, 0, 0.75, "vector 1: gate 'brake-when-near': the corrected output violates it"),
     ):
         wrong = _with_cell(bundle, name, row, column, value)
-        monkeypatch.setattr("sidecar.bundle.self_test._decided", lambda *_, wrong=wrong: wrong.vectors)
+        agreed = (wrong.vectors.corrected, wrong.vectors.contained, wrong.vectors.fired)
+        monkeypatch.setattr("sidecar.bundle.self_test._decided", lambda *_, agreed=agreed: agreed)
         _refused(wrong, says)

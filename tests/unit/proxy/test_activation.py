@@ -45,7 +45,7 @@ class Fixture:
 
     @property
     def status(self) -> dict:
-        return json.loads(json.dumps(describe(self.activation.state, self.readiness, "up")))
+        return json.loads(json.dumps(describe(self.activation.state, self.readiness, {}, "up")))
 
     def failures(self, reason: Reason) -> float | None:
         return self.metrics.value("gate_bundle_activation_failures_total", reason=reason)

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, ModelSettings, Outside, ServeSettings, UpstreamTls
+from sidecar.config import (
+    BundleSource,
+    HttpSource,
+    ListenTls,
+    ModelSettings,
+    Outside,
+    Probing,
+    ServeSettings,
+    UpstreamTls,
+)
 from sidecar.errors import InputError
 from sidecar.gates.values import Mode
 from sidecar.settings.file import MAX_FILE_BYTES
@@ -45,7 +54,9 @@ listen_tls: {certificate: c.pem, key: c.key, client_ca: ca.pem}
 upstream_tls: {ca: /etc/ca.pem, server_name: triton.internal}
 upstream_connections: 3
 keepalive: 10s
-models: [{name: planner, outside: pass}, {name: lane}]
+models: [{name: planner, outside: pass}, {name: lane, probe: off}]
+probe: required
+probe_interval: 1h
 """
 
 
@@ -87,7 +98,9 @@ def _complete(folder: Path) -> ServeSettings:
         upstream_tls=UpstreamTls(ca=Path("/etc/ca.pem"), server_name="triton.internal"),
         upstream_connections=3,
         keepalive_seconds=10.0,
-        models=(ModelSettings("planner", Outside.PASS), ModelSettings("lane")),
+        models=(ModelSettings("planner", Outside.PASS), ModelSettings("lane", probe=Probing.OFF)),
+        probe=Probing.REQUIRED,
+        probe_interval_seconds=3600.0,
     )
 
 
@@ -106,6 +119,8 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_ADMIN": "h:3",
         "GATE_MODE": "shadow",
         "GATE_OUTSIDE": "refuse",
+        "GATE_PROBE": "off",
+        "GATE_PROBE_INTERVAL": "8s",
         "GATE_MESSAGE_LIMIT": "1KiB",
         "GATE_ROW_LIMIT": "7",
         "GATE_UPSTREAM_TIMEOUT": "1s",
@@ -152,6 +167,8 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         upstream_tls=UpstreamTls(Path("ca.pem"), Path("u.pem"), Path("u.key"), "triton"),
         upstream_connections=9,
         keepalive_seconds=7.0,
+        probe=Probing.OFF,
+        probe_interval_seconds=8.0,
     )
     assert {given.place for given in resolved.given.values()} == {*environment, "default"}
     assert [name for name, given in resolved.given.items() if given.place == "default"] == ["models"]
@@ -298,8 +315,9 @@ def test_show_says_where_each_setting_comes_from(tmp_path: Path) -> None:
 
 def test_what_is_given_for_a_model_stands_over_what_is_given_for_all(tmp_path: Path) -> None:
     settings = _complete(tmp_path)
-    policies = [settings.policy(name).outside for name in ("planner", "lane", "another")]
-    assert policies == [Outside.PASS, Outside.REFUSE, Outside.REFUSE]
+    policies = [settings.policy(name) for name in ("planner", "lane", "another")]
+    assert [policy.outside for policy in policies] == [Outside.PASS, Outside.REFUSE, Outside.REFUSE]
+    assert [policy.probe for policy in policies] == [Probing.REQUIRED, Probing.OFF, Probing.REQUIRED]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""A bundle that has to match the upstream displaces a good one only when it does."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import BundleSource, Probing, ServeSettings
+from sidecar.errors import Reason
+from sidecar.proxy.activation import Activation
+from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
+from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.probing import ProbeResult, Verdict
+from tests.conformance.guarded_model import MODEL
+from tests.conformance.probed_model import certified_bundle
+
+
+class Fixture:
+    """An activation over one file, and a prober that says what it is told to."""
+
+    def __init__(self, path: Path, probing: Probing = Probing.REQUIRED, **settings) -> None:
+        self.path = path
+        self.registry, self.metrics = Registry(active_models([])), Metrics()
+        made = ServeSettings((BundleSource(path),), "127.0.0.1:1", probe=probing, **settings)
+        self.activation = Activation(made, self.registry, self.metrics)
+        self.result = ProbeResult.MATCH
+        self.probed: list[int] = []
+
+    def start(self, revision: int = 1) -> "Fixture":
+        self.path.write_bytes(certified_bundle(revision))
+        self.activation.start()
+        return self
+
+    def give(self, revision: int) -> None:
+        self.path.write_bytes(certified_bundle(revision))
+        self.look()
+
+    def look(self) -> None:
+        self.activation.look(again=True, probe=self.prober)
+
+    def prober(self, bundle: ActiveBundle) -> Verdict:
+        self.probed.append(bundle.revision)
+        return Verdict(self.result, "told so")
+
+    @property
+    def revision(self) -> int:
+        return self.registry.current.bundles[MODEL].revision
+
+    @property
+    def failing(self) -> list[Reason]:
+        return [failure.reason for failure in self.activation.state.failures]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "b.gates"
+
+
+def test_a_models_first_bundle_guards_at_once_and_is_withheld(path: Path) -> None:
+    fixture = Fixture(path).start()
+    current = fixture.registry.current
+    assert current.withheld(current.bundles[MODEL])
+    assert fixture.failing == []
+    fixture.look()
+    assert fixture.probed == []
+
+
+def test_a_bundle_that_matches_takes_over(path: Path) -> None:
+    fixture = Fixture(path).start()
+    fixture.give(2)
+    assert (fixture.revision, fixture.probed, fixture.failing) == (2, [2], [])
+
+
+@pytest.mark.parametrize("result", [ProbeResult.MISMATCH, ProbeResult.UNASKED])
+def test_a_bundle_that_does_not_match_leaves_the_old_one_and_is_tried_again(path: Path, result: ProbeResult) -> None:
+    fixture = Fixture(path).start()
+    fixture.result = result
+    fixture.give(2)
+    fixture.look()
+    assert (fixture.revision, fixture.failing) == (1, [Reason.BUNDLE_PROBE])
+    assert fixture.metrics.value("gate_bundle_activation_failures_total", reason=Reason.BUNDLE_PROBE) == 1
+    fixture.result = ProbeResult.MATCH
+    fixture.look()
+    assert (fixture.revision, fixture.failing, fixture.probed) == (2, [], [2, 2, 2])
+
+
+@pytest.mark.parametrize("probing", [Probing.OFF, Probing.REPORT])
+def test_where_no_match_is_required_a_bundle_takes_over_unprobed(path: Path, probing: Probing) -> None:
+    fixture = Fixture(path, probing).start()
+    fixture.result = ProbeResult.MISMATCH
+    fixture.give(2)
+    assert (fixture.revision, fixture.probed) == (2, [])
+
+
+def test_a_bundle_that_would_roll_back_is_not_even_probed(path: Path) -> None:
+    fixture = Fixture(path).start(revision=5)
+    fixture.give(4)
+    assert (fixture.revision, fixture.failing, fixture.probed) == (5, [Reason.BUNDLE_ROLLBACK], [])
+
+
+def test_at_a_start_the_last_good_one_guards_until_the_new_one_has_matched(path: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    Fixture(path, state_folder=state).start()
+    again = Fixture(path, state_folder=state).start(revision=2)
+    assert (again.revision, again.failing) == (1, [Reason.BUNDLE_PROBE])
+    again.look()
+    assert (again.revision, again.failing, again.probed) == (2, [], [2])
