@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, Outside, UpstreamTls
+from sidecar.config import (
+    BundleSource,
+    FailureMode,
+    HttpSource,
+    ListenTls,
+    OnUpstreamFailure,
+    Outside,
+    Unguarded,
+    UpstreamTls,
+)
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
 
@@ -237,3 +246,6 @@ LISTEN_TLS: Final = Kind("PEM files", "certificate=C,key=K[,client_ca=CA]", list
 UPSTREAM_TLS: Final = Kind("PEM files", "[ca=CA][,certificate=C,key=K]", upstream_tls, _TEXT)
 MODE: Final = _choices(Mode)
 OUTSIDE: Final = _choices(Outside)
+UNGUARDED: Final = _choices(Unguarded)
+FAILURE_MODE: Final = _choices(FailureMode)
+ON_UPSTREAM_FAILURE: Final = _choices(OnUpstreamFailure)
