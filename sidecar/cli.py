@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     compile_.add_argument(
         "--revision", type=_positive, default=1, metavar="N", help="of the bundle, for logs and metrics (default 1)"
     )
+    compile_.add_argument(
+        "--model-version",
+        action="append",
+        default=[],
+        type=argument(kinds.name),
+        metavar="V",
+        help="the served model's version that this is; repeatable; answers of other versions are reported as unproved",
+    )
     compile_.add_argument("--action", choices=("project", "refuse"), help="instead of every property's own action")
     compile_.add_argument(
         "--time-limit",
@@ -196,6 +204,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         time_limit_seconds=arguments.time_limit,
         max_regions=arguments.max_regions,
         minimum_volume=arguments.minimum_volume,
+        model_versions=tuple(arguments.model_version),
     )
     with Reporter(sys.stderr) as reporter:
         compiled = compile_bundle(model, files, options, reporter.show)

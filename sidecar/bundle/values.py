@@ -72,6 +72,7 @@ class Manifest:
         properties: one record per gate, same order; ids distinct.
         compiler_version: of this package.
         options: the options that determined the result, by name, as strings; region count included.
+        versions: of the served model, for which the bundle was made, ascending; none makes no distinction.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Manifest:
     properties: tuple[PropertyRecord, ...]
     compiler_version: str
     options: tuple[tuple[str, str], ...]
+    versions: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,11 +6,12 @@ import datetime
 import importlib.metadata
 
 from sidecar.proxy.activation import ActivationState
+from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.succession import Guard
 
 
-def describe(state: ActivationState, readiness: Readiness, upstream: str) -> dict[str, object]:
+def describe(state: ActivationState, readiness: Readiness, upstream: str, first_seen: FirstSeen) -> dict[str, object]:
     """The document, as JSON values."""
     why = readiness.why
     return {
@@ -20,9 +21,14 @@ def describe(state: ActivationState, readiness: Readiness, upstream: str) -> dic
         "draining": readiness.draining,
         "upstream": upstream,
         "models": [
-            {**_describe_guard(guard), "upstream_ready": readiness.model_ready(name)}
+            {
+                **_describe_guard(guard),
+                "unproved_versions": list(first_seen.unproved_versions(name)),
+                "upstream_ready": readiness.model_ready(name),
+            }
             for name, guard in sorted(state.guards.items())
         ],
+        "unguarded_models": list(first_seen.unguarded_models),
         "not_active": [
             {"place": failure.place, "reason": failure.reason, "message": failure.message, "since": _time(since)}
             for failure, since in sorted(state.failures.items(), key=lambda each: each[0].place)
@@ -48,7 +54,10 @@ def _describe_guard(guard: Guard) -> dict[str, object]:
         "is_last_good": guard.is_last_good,
         "model_digest": manifest.model_digest,
         "arithmetic": manifest.arithmetic,
+        "versions": list(manifest.versions),
         "outside": bundle.policy.outside,
+        "failure_mode": bundle.policy.failure_mode,
+        "on_upstream_failure": bundle.policy.on_upstream_failure,
         "properties": [
             {
                 "id": gate.property_id,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
 from sidecar.proxy.request_path import Plan
+from sidecar.proxy.unguarded import Passage
 
 MAX_ROWS_ON_THE_LOOP: Final = 16
 """Larger batches are judged in a thread: a correction takes up to about a millisecond, and the loop serves everyone."""
@@ -33,9 +34,11 @@ class Workers:
             return compute(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large_requests, compute, *arguments)
 
-    async def judge(self, plan: Plan, compute: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
+    async def judge(
+        self, plan: Plan | Passage, compute: Callable[[*_Arguments], _Result], *arguments: *_Arguments
+    ) -> _Result:
         """Call what judges an answer."""
-        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
+        if isinstance(plan, Passage) or len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
             return compute(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large_batches, compute, *arguments)
 
