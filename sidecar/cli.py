@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(show)
     _command(actions, "schema", "the JSON schema of the settings file", _config_schema)
     _command(actions, "reference", "the reference page of the settings, in Markdown", _config_reference)
+    _command(actions, "failures", "the reference page of what can go wrong with a request", _config_failures)
 
     server = _command(commands, "model-server", "serve any ONNX model over the Open Inference Protocol", _model_server)
     server.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="any model that onnxruntime runs")
@@ -317,6 +318,13 @@ def _config_schema(_: argparse.Namespace) -> int:
 
 def _config_reference(_: argparse.Namespace) -> int:
     from sidecar.settings.reference import reference
+
+    print(reference(), end="")
+    return 0
+
+
+def _config_failures(_: argparse.Namespace) -> int:
+    from sidecar.proxy.failure_reference import reference
 
     print(reference(), end="")
     return 0

@@ -101,7 +101,8 @@ class Activation:
                 watched.reader.forget()
         before = self._registry.current
         self._look(self.state.guards)
-        return self._registry.current is not before
+        after = self._registry.current
+        return (after.bundles, after.awaited) != (before.bundles, before.awaited)
 
     def _look(self, guards: Mapping[str, Guard]) -> None:
         now = datetime.datetime.now(datetime.UTC)

@@ -92,7 +92,11 @@ _ROWS: Final = (
     _caller(Reason.INPUT_SHAPE, _INVALID, "A guarded input has another shape, or too many rows (`row_limit`)."),
     _caller(Reason.INPUT_CONTENTS, _INVALID, "A guarded input's contents do not fit its shape."),
     _caller(Reason.INPUT_NOT_FINITE, _INVALID, "A guarded input holds NaN or infinity."),
-    _caller(Reason.OUTPUT_UNKNOWN, _INVALID, "An output is asked for that the model does not have."),
+    _caller(
+        Reason.OUTPUT_UNKNOWN,
+        _INVALID,
+        "An output is asked for that the model does not have (`sidecar model-server` alone).",
+    ),
     _caller(Reason.SHARED_MEMORY, _INVALID, "A tensor is in shared memory, where it cannot be judged."),
     _caller(Reason.CLASSIFICATION, _INVALID, "A guarded output is asked for as classification."),
     _caller(Reason.OUTSIDE_DOMAIN, _PRECONDITION, "A row lies in no property's domain, and `outside` is `refuse`."),

@@ -18,6 +18,7 @@ from sidecar.errors import OperationError
 from sidecar.proxy.activation import Activation
 from sidecar.proxy.active_bundle import Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
+from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
@@ -125,7 +126,8 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         OperationError: an address cannot be bound.
     """
     registry = Registry(active_models([]))
-    metrics = Metrics()
+    metrics, first_seen = Metrics(), FirstSeen()
+    metrics.open_models(settings.open_models)
     activation = Activation(settings, registry, metrics)
     activation.start()
     async with contextlib.AsyncExitStack() as stack:
@@ -135,14 +137,36 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         metrics.watch(load)
         receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
-        pages = admin_pages(metrics, readiness, lambda: describe(activation.state, readiness, settings.upstream))
+        pages = admin_pages(
+            metrics, readiness, lambda: describe(activation.state, readiness, settings.upstream, first_seen)
+        )
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
         workers = Workers()
         stack.callback(workers.close)
         counted, timeout_seconds = CountedUpstream(upstream), settings.upstream_timeout_seconds
-        infer = ModelInfer(registry, counted, metrics, workers, readiness.look_again)
-        stream_infer = ModelStreamInfer(registry, counted, metrics, workers, load, timeout_seconds)
+        reserve_seconds, is_served = settings.fallback_reserve_seconds, readiness.look_again
+        infer = ModelInfer(
+            registry,
+            counted,
+            metrics,
+            workers,
+            is_served,
+            reserve_seconds=reserve_seconds,
+            first_seen=first_seen,
+        )
+        stream_infer = ModelStreamInfer(
+            registry,
+            counted,
+            metrics,
+            workers,
+            load,
+            timeout_seconds,
+            is_served,
+            reserve_seconds=reserve_seconds,
+            idle_seconds=settings.stream_idle_seconds,
+            first_seen=first_seen,
+        )
         handler = ProxyHandler(infer, stream_infer, counted, readiness, metrics, load, receipts, timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)

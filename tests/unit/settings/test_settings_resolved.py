@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, ModelSettings, Outside, ServeSettings, UpstreamTls
+from sidecar.config import (
+    BundleSource,
+    FailureMode,
+    HttpSource,
+    ListenTls,
+    ModelSettings,
+    OnUpstreamFailure,
+    Outside,
+    ServeSettings,
+    Unguarded,
+    UpstreamTls,
+)
 from sidecar.errors import InputError
 from sidecar.gates.values import Mode
 from sidecar.settings.file import MAX_FILE_BYTES
@@ -45,7 +56,13 @@ listen_tls: {certificate: c.pem, key: c.key, client_ca: ca.pem}
 upstream_tls: {ca: /etc/ca.pem, server_name: triton.internal}
 upstream_connections: 3
 keepalive: 10s
-models: [{name: planner, outside: pass}, {name: lane}]
+stream_idle: 5m
+unguarded_models: pass
+on_upstream_failure: fallback
+fallback_reserve: 5ms
+models:
+  - {name: planner, outside: pass, failure_mode: open, on_upstream_failure: error, upstream_timeout: 80ms}
+  - {name: lane}
 """
 
 
@@ -87,7 +104,14 @@ def _complete(folder: Path) -> ServeSettings:
         upstream_tls=UpstreamTls(ca=Path("/etc/ca.pem"), server_name="triton.internal"),
         upstream_connections=3,
         keepalive_seconds=10.0,
-        models=(ModelSettings("planner", Outside.PASS), ModelSettings("lane")),
+        stream_idle_seconds=300.0,
+        unguarded_models=Unguarded.PASS,
+        on_upstream_failure=OnUpstreamFailure.FALLBACK,
+        fallback_reserve_seconds=0.005,
+        models=(
+            ModelSettings("planner", Outside.PASS, FailureMode.OPEN, OnUpstreamFailure.ERROR, 0.08),
+            ModelSettings("lane"),
+        ),
     )
 
 
@@ -124,6 +148,10 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_UPSTREAM_TLS": "ca=ca.pem,certificate=u.pem,key=u.key,server_name=triton",
         "GATE_UPSTREAM_CONNECTIONS": "9",
         "GATE_KEEPALIVE": "7s",
+        "GATE_STREAM_IDLE": "60s",
+        "GATE_UNGUARDED_MODELS": "pass",
+        "GATE_ON_UPSTREAM_FAILURE": "fallback",
+        "GATE_FALLBACK_RESERVE": "0s",
     }
     resolved = resolve(None, environment, {})
     sources = (BundleSource(Path("a.gates")), HttpSource("http://h/b.gates", "m"))
@@ -152,6 +180,10 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         upstream_tls=UpstreamTls(Path("ca.pem"), Path("u.pem"), Path("u.key"), "triton"),
         upstream_connections=9,
         keepalive_seconds=7.0,
+        stream_idle_seconds=60.0,
+        unguarded_models=Unguarded.PASS,
+        on_upstream_failure=OnUpstreamFailure.FALLBACK,
+        fallback_reserve_seconds=0.0,
     )
     assert {given.place for given in resolved.given.values()} == {*environment, "default"}
     assert [name for name, given in resolved.given.items() if given.place == "default"] == ["models"]
