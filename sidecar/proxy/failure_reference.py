@@ -12,15 +12,15 @@ _HEAD: Final = """\
 
 The default is to fail closed: the client gets the status below, its details begin with the reason, and the trailer
 `gate-reason` has it alone (on a stream it is an error within the stream). Each is counted in
-`gate_refusals_total{model,reason}`; denied methods in `gate_denied_calls_total{rule}`. Two settings change that, each only where its
-column says so.
+`gate_refusals_total{model,reason}`; denied methods in `gate_denied_calls_total{rule}`. Two settings change that, each
+only where its column says so.
 
 **`failure_mode: open`** (for single models, under `models:`) lets the upstream's answer through where nobody can judge
 it: `gate-outcome: bypassed`, counted in `gate_bypassed_total{model,reason}`, with a line in the audit log;
-`gate_failure_mode_open{model}` is 1 for as long as it is set, so that it can be alerted on. A violation that can be seen
-never passes: where a guarded output is missing, the properties are still judged as far as the others tell. What a
-client can bring about is not open to it, nor is what a gate decided, an answer that two readers may read differently, or
-a defect of the sidecar's.
+`gate_failure_mode_open{model}` is 1 for as long as it is set, so that it can be alerted on. A violation that can be
+seen never passes: where a guarded output is missing, the properties are still judged as far as the others tell. What a
+client can bring about is not open to it, nor is what a gate decided, an answer that two readers may read differently,
+or a defect of the sidecar's.
 
 **`on_upstream_failure: fallback`** (for all models, or for single ones) answers with the properties' fallbacks:
 `gate-outcome: fallback`, counted in `gate_fallbacks_total{model,reason}`, with a line in the audit log. Only where that
@@ -28,8 +28,8 @@ is right: every row lies in the domain of an enforced property with a fallback t
 of the row, and the client asked for guarded outputs only (one that names none gets those of the verified model);
 otherwise the error stays. The upstream's time ends `fallback_reserve` before the client's deadline, and after the
 model's `upstream_timeout` where that is sooner. On a stream each request that has no response by then is answered;
-where the upstream's stream breaks off, those without a response are, and then the stream ends with the error. Where both
-settings apply, the fallback comes first.
+where the upstream's stream breaks off, those without a response are, and then the stream ends with the error. Where
+both settings apply, the fallback comes first.
 """
 
 _NOTES: Final = """\
