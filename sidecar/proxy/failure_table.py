@@ -4,7 +4,8 @@ Two columns say where the default, which is to fail closed with an error, can be
 
 - ``passes_open``: with ``failure_mode: open`` the upstream's answer goes to the client. Only where nobody can judge and
   the fault is not the caller's: a client that could bring it about could walk around the gates. Never what a gate
-  decided, nor a defect of ours, nor an answer that two readers may read differently (malformed).
+  decided, nor a defect of ours, nor an answer that two readers may read differently (malformed, or with contents in two
+  forms or of another length than the shape says): there a client might see a violation that we do not.
 - ``falls_back``: with ``on_upstream_failure: fallback`` the properties' fallbacks are the answer, where they are right.
   Only where the upstream is at fault: it is the model that is missing, and a caller's mistake stays an error.
 """
@@ -159,9 +160,8 @@ _ROWS: Final = (
     _upstream(
         Reason.UPSTREAM_OUTPUT_CONTENTS,
         _INTERNAL,
-        "A guarded output's contents do not fit its shape.",
+        "The contents do not fit a guarded output's shape or datatype, or come in two forms.",
         "a guarded output's contents do not fit its shape",
-        passes_open=True,
     ),
     FailureRow(
         Reason.NOT_READY,

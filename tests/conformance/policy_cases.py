@@ -12,7 +12,7 @@ from sidecar.errors import Reason
 from sidecar.gates.values import Mode
 from sidecar.proxy.upstream import UpstreamFailure
 from tests.conformance.cases import Error, VeryBytes, edited
-from tests.conformance.guarded_model import raw, request, response
+from tests.conformance.guarded_model import raw, request, response, typed_response
 
 OPEN = ModelPolicy(failure_mode=FailureMode.OPEN)
 FALLBACK = ModelPolicy(on_upstream_failure=OnUpstreamFailure.FALLBACK)
@@ -190,7 +190,13 @@ OPEN_CASES = [
     _case(
         "an output of another datatype, open",
         NO_FALLBACK,
-        edited(response([[0.5, 0, 0]]), lambda m: setattr(m.outputs[0], "datatype", "FP16")),
+        edited(
+            response([[0.5, 0, 0]]),
+            lambda m: (
+                setattr(m.outputs[0], "datatype", "FP16"),
+                m.raw_output_contents.__setitem__(0, raw([1, 0, 0], "<f2")),
+            ),
+        ),
         Passed("bypassed", Reason.UPSTREAM_OUTPUT_DATATYPE),
         policy=OPEN,
     ),
@@ -205,7 +211,65 @@ OPEN_CASES = [
         "torn contents, open",
         NO_FALLBACK,
         edited(response([[0.5, 0, 0]]), lambda m: m.raw_output_contents.__setitem__(0, raw([0.5]))),
-        Passed("bypassed", Reason.UPSTREAM_OUTPUT_CONTENTS),
+        Error(Reason.UPSTREAM_OUTPUT_CONTENTS, True),
+        policy=OPEN,
+    ),
+    _case(
+        "torn contents beside a missing output, open",
+        NO_FALLBACK,
+        edited(
+            response([[0.5, 0, 0]]),
+            lambda m: (m.raw_output_contents.__setitem__(0, b"abc"), setattr(m.outputs[2], "name", "w")),
+        ),
+        Error(Reason.UPSTREAM_OUTPUT_MISSING, True),
+        policy=OPEN,
+    ),
+    _case(
+        "contents in two forms, open",
+        NO_FALLBACK,
+        edited(typed_response([[0.5, 0, 0]]), lambda m: m.outputs[0].contents.int_contents.append(1)),
+        Error(Reason.UPSTREAM_OUTPUT_CONTENTS, True),
+        policy=OPEN,
+    ),
+    _case(
+        "a violation in another datatype, open",
+        NO_FALLBACK,
+        edited(
+            response([[0.5, 0, 0]]),
+            lambda m: (
+                setattr(m.outputs[0], "datatype", "FP16"),
+                m.raw_output_contents.__setitem__(0, raw([3, 0, 0], "<f2")),
+            ),
+        ),
+        Error(Reason.UPSTREAM_OUTPUT_DATATYPE, True),
+        policy=OPEN,
+    ),
+    _case(
+        "a violation in another shape, open",
+        NO_FALLBACK,
+        edited(response([[3, 0, 0]]), lambda m: m.outputs[0].shape.append(1)),
+        Error(Reason.UPSTREAM_OUTPUT_SHAPE, True),
+        policy=OPEN,
+    ),
+    _case(
+        "another number of rows, open",
+        NO_FALLBACK,
+        response([[0.5, 0, 0], [0.5, 0, 0]]),
+        Passed("bypassed", Reason.UPSTREAM_OUTPUT_SHAPE),
+        policy=OPEN,
+    ),
+    _case(
+        "a datatype that is no number, open",
+        NO_FALLBACK,
+        edited(response([[0.5, 0, 0]]), lambda m: setattr(m.outputs[0], "datatype", "BYTES")),
+        Passed("bypassed", Reason.UPSTREAM_OUTPUT_DATATYPE),
+        policy=OPEN,
+    ),
+    _case(
+        "a hundred dimensions, open",
+        NO_FALLBACK,
+        edited(response([[3, 0, 0]]), lambda m: m.outputs[0].shape.extend([1] * 100)),
+        Passed("bypassed", Reason.UPSTREAM_OUTPUT_SHAPE),
         policy=OPEN,
     ),
     _case(

@@ -8,6 +8,7 @@ Source: Open Inference Protocol v2, "ModelInfer".
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,7 +29,7 @@ from sidecar.protocols.open_inference.contents import (
 )
 from sidecar.protocols.open_inference.request import Asked
 from sidecar.protocols.wire import splice
-from sidecar.tensors import ModelSignature, Rows, TensorSpec, encode_raw
+from sidecar.tensors import FLOATING_DATATYPES, Datatype, ModelSignature, Rows, TensorSpec, encode_raw
 
 _REASON: Final[dict[Defect, Reason]] = {
     Defect.MISSING: Reason.UPSTREAM_OUTPUT_MISSING,
@@ -37,6 +38,9 @@ _REASON: Final[dict[Defect, Reason]] = {
     Defect.SHAPE: Reason.UPSTREAM_OUTPUT_SHAPE,
     Defect.CONTENTS: Reason.UPSTREAM_OUTPUT_CONTENTS,
 }
+
+MAX_DIMENSIONS: Final = 64
+"""Of a tensor that is read although it has another shape than was verified."""
 
 _OUTPUTS: Final = pb.ModelInferResponse.OUTPUTS_FIELD_NUMBER
 _RAW_OUTPUT_CONTENTS: Final = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
@@ -88,14 +92,21 @@ def read_response(content: bytes, signature: ModelSignature, count: int) -> Gate
 def read_what_can_be(content: bytes, signature: ModelSignature, count: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
     """The gated outputs of a response that :func:`read_response` refuses, as far as they can be read.
 
+    A client may make something of a tensor of another floating datatype, or of another shape with as many values; so
+    these are read, too. What two readers may read differently is not.
+
     Returns:
         float64 (row, output), NaN in tensors that cannot be read; bool (output,), whether it can be.
 
     Raises:
-        UpstreamError: the bytes are no ModelInferResponse.
+        UpstreamError: the bytes are no ModelInferResponse, or contents are ambiguous or do not fit their shape.
     """
     message = _parse(content)
-    tensors = [_tensor_or_none(message, spec, signature.batch_axis, count) for spec in signature.outputs]
+    try:
+        reader = TensorReader(message.outputs, message.raw_output_contents, empty_beside_raw=True)
+        tensors = [_tensor_or_none(reader, message, spec, count) for spec in signature.outputs]
+    except TensorDefect as defect:
+        raise UpstreamError(_REASON[defect.defect], f"upstream's output {defect.message}") from defect
     rows = [
         np.full((count, spec.row_size), np.nan) if tensor is None else tensor
         for spec, tensor in zip(signature.outputs, tensors, strict=True)
@@ -104,15 +115,19 @@ def read_what_can_be(content: bytes, signature: ModelSignature, count: int) -> t
     return side_by_side(rows), np.repeat(readable, [spec.row_size for spec in signature.outputs])
 
 
-def _tensor_or_none(
-    message: pb.ModelInferResponse, spec: TensorSpec, batch_axis: int | None, count: int
-) -> Rows | None:
+def _tensor_or_none(reader: TensorReader, message: pb.ModelInferResponse, spec: TensorSpec, count: int) -> Rows | None:
     try:
-        reader = TensorReader(message.outputs, message.raw_output_contents, empty_beside_raw=True)
         (position,) = reader.positions((spec,))
-        return reader.rows(position, spec, count) if reader.row_count(position, spec, batch_axis) == count else None
-    except TensorDefect:
+    except TensorDefect as defect:
+        if defect.defect is Defect.MISSING:
+            return None
+        raise
+    tensor = message.outputs[position]
+    if tensor.datatype not in FLOATING_DATATYPES or len(tensor.shape) > MAX_DIMENSIONS:
         return None
+    size = math.prod(tensor.shape)
+    values = reader.rows(position, TensorSpec(spec.name, Datatype(tensor.datatype), ()), size)
+    return values.reshape(count, spec.row_size) if size == count * spec.row_size else None
 
 
 def encode_response(asked: Asked, outputs: Rows, signature: ModelSignature) -> bytes:

@@ -28,10 +28,11 @@ PRODUCED_ELSEWHERE = {
     Reason.MEMORY_EXHAUSTED: "integration/test_limits_over_sockets.py",
     Reason.STREAM_IDLE: "integration/test_policies_over_sockets.py",
     Reason.CORRECTION_FAILED: "laws/test_decisions.py",
+    Reason.UPSTREAM_DEADLINE: "integration/test_proxy_over_sockets.py",
     Reason.UPSTREAM_UNCORRELATED: "integration/test_streams_over_sockets.py",
     Reason.STOPPING: "integration/test_streams_over_sockets.py",
     Reason.INTERNAL: "integration/test_proxy_over_sockets.py",
-    Reason.OUTPUT_UNKNOWN: "integration/test_model_server_over_grpc.py",
+    Reason.OUTPUT_UNKNOWN: "unit/model_server/test_served_model.py",
 }
 """Where no case with one request and one answer produces a reason: which tests do, by code that names it."""
 
