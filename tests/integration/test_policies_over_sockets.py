@@ -23,7 +23,7 @@ from sidecar.config import (
 )
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
-from tests.conformance.guarded_model import bundle, request, response, values
+from tests.conformance.guarded_model import bundle, raw, request, response, values
 from tests.integration.proxy_harness import Loop, SocketUpstream, call, http, settings, sidecar
 from tests.integration.stream_harness import FINAL, StreamUpstream, stream, streamed
 
@@ -122,7 +122,7 @@ class TestOpenFailureMode:
     def test_passes_what_nobody_can_judge_counted_and_recorded(self, loop, upstream, tmp_path, caplog):
         caplog.set_level(logging.INFO, "sidecar.audit")
         unreadable = response([[0.5, 0, 0]])
-        unreadable.outputs[2].datatype = "FP32"
+        unreadable.outputs[2].datatype, unreadable.raw_output_contents[2] = "FP32", raw([0])
         upstream.answer(unreadable.SerializeToString())
         models = (dataclasses.replace(GUARDED, failure_mode=FailureMode.OPEN),)
         with sidecar(loop, settings(tmp_path, upstream.port, models=models)) as running:
