@@ -18,6 +18,7 @@ or was never there belongs to nothing.
 
 import dataclasses
 import enum
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 MAX_REQUESTS_IN_FLIGHT: Final = 128
@@ -72,6 +73,10 @@ class Correlation(Generic[_Request]):
     def unanswered(self) -> tuple[_Request, ...]:
         """The requests that have got no response yet."""
         return tuple(self._in_flight[upstream_id] for upstream_id in self._in_flight if upstream_id in self._waiting)
+
+    def waited_for(self) -> Iterator[_Request]:
+        """The requests in flight."""
+        return iter(self._in_flight.values())
 
     def phase(self, upstream_id: str) -> Phase | None:
         """The phase of the request with an id of ours; None where there is none."""

@@ -256,8 +256,7 @@ class _Call:
             self._opened.set_result(None)
         elif (stream := self._opened.result()) is not None:
             await stream.half_close()
-            if not self._requests.in_flight:
-                self._expect()
+            self._expect_more()
 
     async def _take(self, message: bytes) -> None:
         exchange = Exchange()
@@ -275,9 +274,8 @@ class _Call:
             request = StreamedRequest(exchange.started, bundle, seconds, plan=admission.plan, side=side, lease=lease)
             upstream_id = self._requests.add(request)
             stack.pop_all()  # from here on it is the request's
-        if self._requests.in_flight == 1:  # others have been waited for before: one more is no sign of life
-            self._expect()
         self._give_up_in_time(request, upstream_id)
+        self._expect_more()
         await self._open(admission.metadata).send(with_own_id(admission.forward, upstream_id))
 
     async def _turn_away(self, exchange: Exchange, refusal: Refusal, side: ClientSide) -> None:
@@ -325,10 +323,10 @@ class _Call:
                 self._finish(self._requests.give_up(upstream_id))
                 self._over.set()
                 self._gave_up = True
-                if not self._requests.in_flight:
-                    self._expect()
         except Exception:  # the request stays in flight, and ends with the stream
             _LOGGER.exception("giving up a request of stream %s failed", self._call_id)
+        request.giving_up = None  # what is in flight still shares the stream's time from here on
+        self._expect_more()
 
     async def _answer_one(self, request: StreamedRequest, why: Refusal, *, or_error: bool) -> bool:
         """Answer a request that has got no response yet without the upstream; whether that could be done."""
@@ -390,13 +388,19 @@ class _Call:
                 self._silence = None
 
     def _expect(self) -> None:
-        """From now on the upstream may be silent for its time, or for ever where nothing is waited for. Where the
-        client is through, and a request was given up, that is the stream's end.
+        """From now on the upstream may be silent for its time, or for ever where nothing is waited for: requests with a
+        time of their own are not. Where the client is through, and one was given up, that is the stream's end.
         """
         if self._silence is not None:
             now = asyncio.get_running_loop().time()
-            waiting = self._requests.in_flight or (self._half_closed and self._gave_up)
+            shared = any(request.giving_up is None for request in self._requests.waited_for())
+            waiting = shared or (self._half_closed and self._gave_up)
             self._silence.reschedule(now + self._limits.silence_seconds if waiting else None)
+
+    def _expect_more(self) -> None:
+        """The same, where nothing has been waited for; else one more is no sign of life."""
+        if self._silence is not None and self._silence.when() is None:
+            self._expect()
 
     async def _give(self, message: bytes) -> None:
         self._active_at = asyncio.get_running_loop().time()
