@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     compile_.add_argument(
         "--revision", type=_positive, default=1, metavar="N", help="of the bundle, for logs and metrics (default 1)"
     )
+    compile_.add_argument(
+        "--model-version",
+        action="append",
+        default=[],
+        type=argument(kinds.name),
+        metavar="V",
+        help="the served model's version that this is; repeatable; answers of other versions are reported as unproved",
+    )
     compile_.add_argument("--action", choices=("project", "refuse"), help="instead of every property's own action")
     compile_.add_argument(
         "--time-limit",
@@ -153,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(show)
     _command(actions, "schema", "the JSON schema of the settings file", _config_schema)
     _command(actions, "reference", "the reference page of the settings, in Markdown", _config_reference)
+    _command(actions, "failures", "the reference page of what can go wrong with a request", _config_failures)
 
     server = _command(commands, "model-server", "serve any ONNX model over the Open Inference Protocol", _model_server)
     server.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="any model that onnxruntime runs")
@@ -202,6 +211,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         time_limit_seconds=arguments.time_limit,
         max_regions=arguments.max_regions,
         minimum_volume=arguments.minimum_volume,
+        model_versions=tuple(arguments.model_version),
     )
     with Reporter(sys.stderr) as reporter:
         compiled = compile_bundle(model, files, options, reporter.show)
@@ -314,6 +324,13 @@ def _config_schema(_: argparse.Namespace) -> int:
 
 def _config_reference(_: argparse.Namespace) -> int:
     from sidecar.settings.reference import reference
+
+    print(reference(), end="")
+    return 0
+
+
+def _config_failures(_: argparse.Namespace) -> int:
+    from sidecar.proxy.failure_reference import reference
 
     print(reference(), end="")
     return 0

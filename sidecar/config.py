@@ -42,6 +42,13 @@ DEFAULT_BUNDLE_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_PROBE_INTERVAL_SECONDS: Final = 300.0
 """How often a matching upstream is probed again: some dozens of requests, every five minutes."""
 
+DEFAULT_FALLBACK_RESERVE_SECONDS: Final = 0.02
+"""How much of a client's time is kept for answering with a fallback; making one takes well under a millisecond, the
+way back to the client takes the rest."""
+
+DEFAULT_STREAM_IDLE_SECONDS: Final = 600.0
+"""How long a stream may be open without a message; each takes a call's place."""
+
 DEFAULT_KEEPALIVE_SECONDS: Final = 30.0
 """Below the time after which load balancers and address translators forget a silent connection."""
 
@@ -61,6 +68,27 @@ class Probing(enum.StrEnum):
     REQUIRED = "required"
 
 
+class Unguarded(enum.StrEnum):
+    """What happens to a request for a model that no bundle guards, and none is awaited for."""
+
+    DENY = "deny"
+    PASS = "pass"  # noqa: S105 (no password)
+
+
+class FailureMode(enum.StrEnum):
+    """What happens where nobody can judge: no answer, or the upstream's as it is."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class OnUpstreamFailure(enum.StrEnum):
+    """What a client gets where the upstream gives no answer that can be judged."""
+
+    ERROR = "error"
+    FALLBACK = "fallback"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelPolicy:
     """What holds for one model, whatever its bundle is.
@@ -68,10 +96,17 @@ class ModelPolicy:
     Args:
         outside: see :class:`Outside`.
         probe: see :class:`Probing`.
+        failure_mode: see :class:`FailureMode`.
+        on_upstream_failure: see :class:`OnUpstreamFailure`.
+        upstream_timeout_seconds: how long the upstream may take, also where the client would wait longer; None for
+            what the client's deadline leaves, or the sidecar's own for calls without one.
     """
 
     outside: Outside = Outside.PASS
     probe: Probing = Probing.REPORT
+    failure_mode: FailureMode = FailureMode.CLOSED
+    on_upstream_failure: OnUpstreamFailure = OnUpstreamFailure.ERROR
+    upstream_timeout_seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +115,21 @@ class ModelSettings:
 
     Args:
         name: the served model.
-        outside, probe: where not None, stand in for the sidecar's.
+        outside, probe, on_upstream_failure: where not None, stand in for the sidecar's.
+        failure_mode: of this model alone: there is none for all.
+        upstream_timeout_seconds: see :class:`ModelPolicy`.
     """
 
     name: str
     outside: Outside | None = None
     probe: Probing | None = None
+    failure_mode: FailureMode = FailureMode.CLOSED
+    on_upstream_failure: OnUpstreamFailure | None = None
+    upstream_timeout_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.upstream_timeout_seconds is not None and self.upstream_timeout_seconds <= 0:
+            raise ValueError(f"upstream_timeout_seconds is {self.upstream_timeout_seconds}; it must be positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +229,10 @@ class ServeSettings:
             none itself.
         outside: see :class:`Outside`.
         probe: see :class:`Probing`.
+        unguarded_models: see :class:`Unguarded`.
+        on_upstream_failure: see :class:`OnUpstreamFailure`.
+        fallback_reserve_seconds: how much earlier than the client's deadline the upstream's time ends where a fallback
+            would stand in; never more than half of it.
         models: what differs for single models; each is named once.
         limit_bytes, limit_rows: larger messages and batches are refused.
         limit_held_bytes, limit_calls: of all calls in flight, in this process; beyond them calls are refused.
@@ -202,6 +250,7 @@ class ServeSettings:
         listen_tls, upstream_tls: None for plaintext.
         upstream_connections: over which calls are spread.
         keepalive_seconds: after that long without a word, clients and the upstream are asked whether they are there.
+        stream_idle_seconds: a stream without a message and without a request in flight ends after that long.
     """
 
     bundles: tuple[BundleSource | HttpSource, ...]
@@ -211,6 +260,9 @@ class ServeSettings:
     mode: Mode | None = None
     outside: Outside = Outside.PASS
     probe: Probing = Probing.REPORT
+    unguarded_models: Unguarded = Unguarded.DENY
+    on_upstream_failure: OnUpstreamFailure = OnUpstreamFailure.ERROR
+    fallback_reserve_seconds: float = DEFAULT_FALLBACK_RESERVE_SECONDS
     models: tuple[ModelSettings, ...] = ()
     limit_bytes: int = DEFAULT_LIMIT_BYTES
     limit_rows: int = DEFAULT_LIMIT_ROWS
@@ -231,6 +283,7 @@ class ServeSettings:
     upstream_tls: UpstreamTls | None = None
     upstream_connections: int = 1
     keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS
+    stream_idle_seconds: float = DEFAULT_STREAM_IDLE_SECONDS
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -246,6 +299,7 @@ class ServeSettings:
             ("probe_interval_seconds", self.probe_interval_seconds),
             ("bundle_poll_seconds", self.bundle_poll_seconds),
             ("bundle_timeout_seconds", self.bundle_timeout_seconds),
+            ("stream_idle_seconds", self.stream_idle_seconds),
         ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
@@ -257,6 +311,7 @@ class ServeSettings:
         for name, value in (
             ("drain_seconds", self.drain_seconds),
             ("drain_delay_seconds", self.drain_delay_seconds),
+            ("fallback_reserve_seconds", self.fallback_reserve_seconds),
         ):
             if value < 0:
                 raise ValueError(f"{name} is {value}; it must not be negative")
@@ -278,6 +333,14 @@ class ServeSettings:
         """What holds for a model."""
         given = next((model for model in self.models if model.name == model_name), ModelSettings(model_name))
         return ModelPolicy(
-            outside=self.outside if given.outside is None else given.outside,
-            probe=self.probe if given.probe is None else given.probe,
+            outside=given.outside or self.outside,
+            probe=given.probe or self.probe,
+            failure_mode=given.failure_mode,
+            on_upstream_failure=given.on_upstream_failure or self.on_upstream_failure,
+            upstream_timeout_seconds=given.upstream_timeout_seconds,
         )
+
+    @property
+    def open_models(self) -> frozenset[str]:
+        """The models whose failure mode is open."""
+        return frozenset(model.name for model in self.models if model.failure_mode is FailureMode.OPEN)

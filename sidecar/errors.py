@@ -24,6 +24,7 @@ class Reason(enum.StrEnum):
     TOO_MANY_CALLS = "too_many_calls"
     MEMORY_EXHAUSTED = "memory_exhausted"
     TOO_MANY_CORRECTIONS = "too_many_corrections"
+    STREAM_IDLE = "stream_idle"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"
     INPUT_DATATYPE = "input_datatype"

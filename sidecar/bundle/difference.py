@@ -90,6 +90,7 @@ def _bundle_facts(bundle: Bundle) -> dict[str, Fact]:
     return {
         "name": _plain(manifest.name),
         "revision": Fact(manifest.revision, str(manifest.revision)),
+        "versions": Fact(list(manifest.versions), ", ".join(manifest.versions)),
         "verified model": Fact(manifest.model_digest, f"sha256 {manifest.model_digest}"),
         "tensors": Fact(signature, _tensors(bundle)),
         "arithmetic": _plain(manifest.arithmetic),

@@ -11,6 +11,7 @@ from sidecar.bundle.limits import (
     MAX_OPTIONS,
     MAX_ROW_VALUES,
     MAX_TENSORS,
+    MAX_VERSIONS,
 )
 from sidecar.bundle.strict_json import Node, parse
 from sidecar.bundle.values import Arithmetic, Manifest, PropertyRecord
@@ -45,6 +46,8 @@ def manifest_document(manifest: Manifest) -> dict[str, object]:
         "properties": [_property(record) for record in manifest.properties],
         "compiler_version": manifest.compiler_version,
         "options": dict(manifest.options),
+        # Left out where there are none: bundles from before it was thought of stay as they are.
+        **({"versions": list(manifest.versions)} if manifest.versions else {}),
     }
 
 
@@ -68,8 +71,17 @@ def _property(record: PropertyRecord) -> dict[str, object]:
 def decode_manifest(payload: bytes) -> Manifest:
     """The manifest, every field checked by itself. Raises BUNDLE_MANIFEST."""
     document = parse(payload, "manifest", Reason.BUNDLE_MANIFEST, MAX_MANIFEST_BYTES)
-    name, revision, model_digest, signature, arithmetic, properties, compiler_version, options = document.fields(
-        "name", "revision", "model_digest", "signature", "arithmetic", "properties", "compiler_version", "options"
+    optional = ("versions",) if document.has("versions") else ()
+    name, revision, model_digest, signature, arithmetic, properties, compiler_version, options, *rest = document.fields(
+        "name",
+        "revision",
+        "model_digest",
+        "signature",
+        "arithmetic",
+        "properties",
+        "compiler_version",
+        "options",
+        *optional,
     )
     if not _SHA256.fullmatch(model_digest.name()):
         model_digest.refuse("a SHA-256 digest, 64 lower-case hex digits")
@@ -82,7 +94,15 @@ def decode_manifest(payload: bytes) -> Manifest:
         properties=_read_properties(properties),
         compiler_version=compiler_version.name(),
         options=tuple((key, value.text()) for key, value in options.pairs(MAX_OPTIONS)),
+        versions=_read_versions(rest[0]) if rest else (),
     )
+
+
+def _read_versions(node: Node) -> tuple[str, ...]:
+    versions = tuple(version.name() for version in node.elements(MAX_VERSIONS))
+    if not versions or list(versions) != sorted(set(versions)):
+        node.refuse("at least one version, ascending and distinct")
+    return versions
 
 
 def _read_signature(node: Node) -> ModelSignature:

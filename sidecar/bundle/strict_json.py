@@ -44,6 +44,10 @@ class Node:
             Node(sorted(self.value), self.where, self.reason).refuse(f"exactly the fields {', '.join(names)}")
         return tuple(Node(self.value[name], f"{self.where}.{name}", self.reason) for name in names)
 
+    def has(self, name: str) -> bool:
+        """Whether an object has a field that it need not have."""
+        return isinstance(self.value, dict) and name in self.value
+
     def pairs(self, at_most: int) -> list[tuple[str, "Node"]]:
         """Names and values of an object used as a map."""
         if not isinstance(self.value, dict) or len(self.value) > at_most:

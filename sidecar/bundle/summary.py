@@ -108,6 +108,7 @@ def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[s
     names = "the tensors' own, in wire units" if naming.origin is None else f"as in {naming.origin}, in its units"
     facts = [
         ("guards", f"model {manifest.name}, {rows}"),
+        *([("versions", ", ".join(manifest.versions))] if manifest.versions else []),
         ("revision", str(manifest.revision)),
         ("bundle", f"sha256 {digest(content)}\n{len(content):,} bytes, format version {FORMAT_VERSION}"),
         ("signed", "no" if signed_by is None else f"by key {signed_by}\nnot verified here; sidecar serve --trust does"),

@@ -84,6 +84,7 @@ class Manifest:
         properties: one record per gate, same order; ids distinct.
         compiler_version: of this package.
         options: the options that determined the result, by name, as strings; region count included.
+        versions: of the served model, for which the bundle was made, ascending; none makes no distinction.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Manifest:
     properties: tuple[PropertyRecord, ...]
     compiler_version: str
     options: tuple[tuple[str, str], ...]
+    versions: tuple[str, ...] = ()
 
     @property
     def is_proved(self) -> bool:

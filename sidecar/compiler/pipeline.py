@@ -54,6 +54,7 @@ class CompileOptions:
         time_limit_seconds: for all searches together; None for no limit.
         max_regions: boxes bounded at most, per search in order (one number serves all); None for no limit.
         minimum_volume: share of a region's box below which an undecided leaf stays open.
+        model_versions: of the served model, that are this one; none makes no distinction.
     """
 
     name: str | None = None
@@ -62,6 +63,7 @@ class CompileOptions:
     time_limit_seconds: float | None = 60.0
     max_regions: tuple[int, ...] | None = None
     minimum_volume: float = 1e-6
+    model_versions: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +146,7 @@ def compile_bundle(
         properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
         compiler_version=importlib.metadata.version("gate-sidecar"),
         options=WITHOUT_PROOF if isinstance(model, OpaqueModel) else _recorded(options, partitions),
+        versions=tuple(sorted(set(options.model_versions))),
     )
     bundle = Bundle(
         manifest=manifest,

@@ -4,9 +4,10 @@ Steps are a generator: it stops before each piece of work that may take long, sa
 and returns the result in the end. What is computed does not depend on who drives it, nor when.
 """
 
-from collections.abc import Generator
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Generator
+from typing import TypeAlias, TypeVar, TypeVarTuple
 
+_Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
 
 Steps: TypeAlias = Generator[int, None, _Result]
@@ -21,3 +22,9 @@ def finish(steps: Steps[_Result]) -> _Result:
         except StopIteration as end:
             result: _Result = end.value
             return result
+
+
+def one_step(compute: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> Steps[_Result]:
+    """Computing that cannot be interrupted, as steps without a stop."""
+    yield from ()
+    return compute(*arguments)

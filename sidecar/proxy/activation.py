@@ -21,7 +21,7 @@ from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, pl
 from sidecar.proxy.last_good import LastGood, read_kept
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.probing import ProbeResult, Verdict
-from sidecar.proxy.succession import Failure, Guard, Offer, Succession, succeed
+from sidecar.proxy.succession import Failure, Guard, Offer, Succession, may_guard_more, succeed
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -120,7 +120,8 @@ class Activation:
                 watched.reader.forget()
         before = self._registry.current
         self._look(self.state.guards, probe)
-        return self._registry.current is not before
+        after = self._registry.current
+        return (after.bundles, after.awaited) != (before.bundles, before.awaited)
 
     def _look(self, guards: Mapping[str, Guard], probe: Prober) -> None:
         now = datetime.datetime.now(datetime.UTC)
@@ -129,7 +130,7 @@ class Activation:
         after = require_matches(guards, after, probe)
         failures += after.failures
         failures += _gone(after.guards.values(), offers, failures)
-        self._publish(after.guards)
+        self._publish(after.guards, may_guard_more(failures, after.guards))
         error = self._keep(after.guards.values())
         before, since = self.state, {failure: self.state.failures.get(failure, now) for failure in failures}
         self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now)
@@ -145,7 +146,7 @@ class Activation:
                     seen.add(place)
                     self._read_place(place, offers, failures)
             except BundleError as error:
-                failures.append(Failure(source_name(source), error.reason, error.message))
+                failures.append(Failure(source_name(source), error.reason, error.message, source.model_name))
         self._watched = {place: watched for place, watched in self._watched.items() if place in seen}
         return offers, failures
 
@@ -154,7 +155,7 @@ class Activation:
             self._watched[place] = _Watched(self._reader(place))
         found = self._examine(place, self._watched[place])
         if isinstance(found, BundleError):
-            failures.append(Failure(place.name, found.reason, found.message))
+            failures.append(Failure(place.name, found.reason, found.message, place.source.model_name))
         else:
             offers.append(Offer(found, place.name, source_name(place.source)))
 
@@ -211,18 +212,27 @@ class Activation:
 
     # -- making it so --------------------------------------------------------------------------------------
 
-    def _publish(self, guards: Mapping[str, Guard]) -> None:
+    def _publish(self, guards: Mapping[str, Guard], failing: tuple[str, ...]) -> None:
         before = {model: guard.bundle for model, guard in self.state.guards.items()}
         after = {model: guard.bundle for model, guard in guards.items()}
         given = {guard.source for guard in guards.values()}
         awaited = tuple(name for name in map(source_name, self._settings.bundles) if name not in given)
-        if after == before and awaited == self._registry.current.awaited:
+        current = self._registry.current
+        if after == before and (awaited, failing) == (current.awaited, current.failing):
             return
         for model, bundle in after.items():
             if bundle is not before.get(model):  # its series exist before its first request is counted
                 self._metrics.bundle_activated(bundle, before.get(model))
         models = active_models(after.values(), self._settings.limit_rows)
-        self._registry.activate(dataclasses.replace(models, awaited=awaited))
+        self._registry.activate(
+            dataclasses.replace(
+                models,
+                awaited=awaited,
+                failing=failing,
+                unguarded=self._settings.unguarded_models,
+                open_models=self._settings.open_models,
+            )
+        )
 
     def _keep(self, guards: Iterable[Guard]) -> str | None:
         """Keep what became active as the last good; a failure is tried again at the next look."""
@@ -272,6 +282,7 @@ def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[F
             Reason.BUNDLE_UNREADABLE,
             f"no bundle for model {guard.bundle.model_name!r} is there; the last one stays active; put one there, "
             "or restart the sidecar to leave the model unguarded",
+            guard.bundle.model_name,
         )
         for guard in guards
         if guard.place not in failed and guard.bundle.model_name not in offered
@@ -293,7 +304,7 @@ def require_matches(guards: Mapping[str, Guard], after: Succession, probe: Probe
         verdict = probe(guard.bundle)
         if verdict.result is not ProbeResult.MATCH:
             kept[model] = active
-            failures.append(Failure(guard.place, Reason.BUNDLE_PROBE, _NOT_MATCHED[verdict.result]))
+            failures.append(Failure(guard.place, Reason.BUNDLE_PROBE, _NOT_MATCHED[verdict.result], model))
     return Succession(kept, tuple(failures))
 
 

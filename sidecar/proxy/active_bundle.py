@@ -18,7 +18,7 @@ from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
 from sidecar.bundle.signature import Trust
 from sidecar.bundle.values import Bundle
-from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside, Probing
+from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside, Probing, Unguarded
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.prepare import PreparedGates, prepare
 from sidecar.gates.values import Mode
@@ -58,6 +58,11 @@ class ActiveBundle:
     def signature(self) -> ModelSignature:
         """The tensors that are judged."""
         return self.bundle.manifest.signature
+
+    def is_proved(self, version: str) -> bool:
+        """Whether what is proved is proved of a version of the model: where the bundle names none, of any."""
+        versions = self.bundle.manifest.versions
+        return not versions or version in versions
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -135,11 +140,17 @@ class ActiveModels:
         awaited: the sources that have not given any bundle yet.
         matched: model and digest of those bundles whose vectors the upstream answered as the verified model does, when
             it was last probed, and it has not been away since.
+        failing: places whose bundle is not active, and may guard a model that no bundle guards.
+        unguarded: what happens to requests for models without a bundle, where none is awaited.
+        open_models: whose failure mode is open.
     """
 
     bundles: Mapping[str, ActiveBundle]
     limit_rows: int = DEFAULT_LIMIT_ROWS
     awaited: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    unguarded: Unguarded = Unguarded.DENY
+    open_models: frozenset[str] = frozenset()
     matched: frozenset[tuple[str, str]] = frozenset()
 
     def withheld(self, bundle: ActiveBundle) -> bool:

@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 from sidecar.proxy.active_bundle import ActiveBundle
-from sidecar.proxy.events import Events, Refusal, RowEvent
+from sidecar.proxy.events import Events, Refusal, RowEvent, RowOutcome
 
 _LOGGER: Final = logging.getLogger("sidecar.audit")
 
@@ -18,12 +18,17 @@ _LOGGER: Final = logging.getLogger("sidecar.audit")
 def record_events(bundle: ActiveBundle, decision: str, events: Events) -> None:
     """Write down what happened to the rows of an answer, or that it went to the client without being judged."""
     for event in events.fired:
-        _record_row(bundle, decision, event)
-    if events.unjudged is not None:
-        _write_request(decision, "unjudged", events.unjudged)
+        _record_row(bundle, decision, event, events.unproved_version)
+    for outcome, why in (
+        (RowOutcome.UNJUDGED, events.unjudged),
+        (RowOutcome.BYPASSED, events.bypassed),
+        (RowOutcome.FALLBACK, events.fell_back),
+    ):
+        if why is not None:
+            _write_request(decision, outcome, why)
 
 
-def _record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
+def _record_row(bundle: ActiveBundle, decision: str, event: RowEvent, unproved_version: str | None) -> None:
     _write(
         {
             "decision": decision,
@@ -36,9 +41,10 @@ def _record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
             "largest_change": _number(event.largest_change),
             "breach": any(violation.is_breach for violation in event.violations),
             "gates": [
-                {"property": violation.property_id, "mode": violation.mode, "label": violation.label.name.lower()}
+                {"property": violation.property_id, "mode": violation.mode, "label": violation.region}
                 for violation in event.violations
             ],
+            **({} if unproved_version is None else {"unproved_version": unproved_version}),
         }
     )
 
@@ -46,6 +52,20 @@ def _record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
 def record_refusal(decision: str, refusal: Refusal) -> None:
     """Write down that a request got an error."""
     _write_request(decision, "error", refusal)
+
+
+def record_bypass(model_name: str, decision: str, why: Refusal) -> None:
+    """Write down that an answer of a model without an active bundle went to the client."""
+    _write(
+        {
+            "decision": decision,
+            "model": model_name,
+            "revision": None,
+            "outcome": "bypassed",
+            "reason": why.reason,
+            "message": why.text,
+        }
+    )
 
 
 def _write_request(decision: str, outcome: str, refusal: Refusal) -> None:

@@ -8,6 +8,8 @@ of these phases; what happens to it is in the column of what its next response s
     STREAMING     STREAMING         OPEN_ENDED      gone
     OPEN_ENDED    OPEN_ENDED        OPEN_ENDED      gone
 
+A request that is given up becomes OPEN_ENDED: its client has an answer, and what the upstream still says is for nobody.
+
 WAITING and STREAMING requests are in flight, and limited in number. Some servers never say which response is the
 last one; nobody can wait for it, so OPEN_ENDED requests take no place. As many as may be in flight are
 remembered, the one that was silent for longest is forgotten first. A response to a request that is gone, forgotten
@@ -16,6 +18,7 @@ or was never there belongs to nothing.
 
 import dataclasses
 import enum
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 MAX_REQUESTS_IN_FLIGHT: Final = 128
@@ -66,6 +69,15 @@ class Correlation(Generic[_Request]):
         """Whether one more request may be added."""
         return len(self._in_flight) < self._limit
 
+    @property
+    def unanswered(self) -> tuple[_Request, ...]:
+        """The requests that have got no response yet."""
+        return tuple(self._in_flight[upstream_id] for upstream_id in self._in_flight if upstream_id in self._waiting)
+
+    def waited_for(self) -> Iterator[_Request]:
+        """The requests in flight."""
+        return iter(self._in_flight.values())
+
     def phase(self, upstream_id: str) -> Phase | None:
         """The phase of the request with an id of ours; None where there is none."""
         if upstream_id in self._open_ended:
@@ -101,6 +113,14 @@ class Correlation(Generic[_Request]):
             return Match(request, (request,))
         self._open_ended[upstream_id] = request
         return Match(request, self._forget())
+
+    def give_up(self, upstream_id: str) -> tuple[_Request, ...]:
+        """Wait no more for a request; gives those that nothing more is expected of."""
+        if self.phase(upstream_id) in (None, Phase.OPEN_ENDED):
+            return ()
+        self._waiting.discard(upstream_id)
+        self._open_ended[upstream_id] = self._take(upstream_id)
+        return self._forget()
 
     def end(self) -> tuple[tuple[_Request, ...], tuple[_Request, ...]]:
         """The stream is over: the requests that were still waited for, and the open-ended ones. All are gone."""

@@ -40,6 +40,9 @@ class RequestOutcome(enum.StrEnum):
     UNTOUCHED = "untouched"  # all rows satisfied their properties: the upstream's bytes
     CORRECTED = "corrected"
     UNJUDGED = "unjudged"  # only shadow properties watched, and could not read it: the upstream's bytes
+    BYPASSED = "bypassed"  # nobody could judge, and the model's failure mode is open: the upstream's bytes
+    UNGUARDED = "unguarded"  # no bundle guards the model, and such models pass: the upstream's bytes
+    FALLBACK = "fallback"  # the upstream failed: the properties' fallbacks
     REFUSED = "refused"  # by a check of the request, or by a gate
     FAILED = "failed"  # the upstream's fault, or ours
     CANCELLED = "cancelled"  # the client gave up, or its deadline passed
@@ -52,21 +55,36 @@ class RowOutcome(enum.StrEnum):
     UNTOUCHED = "untouched"
     CORRECTED = "corrected"
     UNJUDGED = "unjudged"
+    BYPASSED = "bypassed"
+    FALLBACK = "fallback"
     REFUSED = "refused"  # this row, or another one of its request
+
+
+UNPROVED: Final = "unproved"
+"""What is proved of answers of a model version that the bundle does not name."""
+
+REGIONS: Final = (*(label.name.lower() for label in (Label.SILENT, Label.VIOLATING, Label.OPEN)), UNPROVED)
+"""What may be proved where a row lies; a metric label."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Violation:
-    """A gate fired on a row, enforced or in shadow."""
+    """A gate fired on a row, enforced or in shadow; ``is_proved``: the label speaks of the version that answered."""
 
     property_id: str
     mode: Mode
     label: Label
+    is_proved: bool = True
+
+    @property
+    def region(self) -> str:
+        """What is proved there, one of ``REGIONS``."""
+        return self.label.name.lower() if self.is_proved else UNPROVED
 
     @property
     def is_breach(self) -> bool:
         """The coverage map calls the place silent: the upstream computes another function than was verified."""
-        return self.label is Label.SILENT
+        return self.is_proved and self.label is Label.SILENT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +110,17 @@ class RowEvent:
 
 @dataclasses.dataclass(frozen=True)
 class DomainRows:
-    """How many rows lay in a property's domain, by what is proved there."""
+    """How many rows lay in a property's domain, by what is proved there; ``is_proved`` as for :class:`Violation`."""
 
     property_id: str
     label: Label
     count: int
+    is_proved: bool = True
+
+    @property
+    def region(self) -> str:
+        """What is proved there, one of ``REGIONS``."""
+        return self.label.name.lower() if self.is_proved else UNPROVED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +131,28 @@ class Events:
         rows: how many rows had which outcome.
         fired: in the order of rows.
         in_domain: for every property that is not off.
-        unjudged: why the answer could not be judged, where it went to the client all the same.
+        unjudged: why the answer could not be judged, where only shadow properties watch it, and it went to the client.
+        bypassed: why it could not be, where it went to the client because the failure mode is open.
+        fell_back: what the upstream failed in, where the client got the properties' fallbacks.
+        unproved_version: of the model that answered, where the bundle names versions and not this one.
     """
 
     rows: tuple[tuple[RowOutcome, int], ...]
     fired: tuple[RowEvent, ...] = ()
     in_domain: tuple[DomainRows, ...] = ()
     unjudged: Refusal | None = None
+    bypassed: Refusal | None = None
+    fell_back: Refusal | None = None
+    unproved_version: str | None = None
+
+
+def as_unproved(events: Events, version: str) -> Events:
+    """The events of an answer of a version that the bundle does not name: what is proved is not proved of it."""
+    fired = tuple(
+        dataclasses.replace(
+            row, violations=tuple(dataclasses.replace(each, is_proved=False) for each in row.violations)
+        )
+        for row in events.fired
+    )
+    in_domain = tuple(dataclasses.replace(rows, is_proved=False) for rows in events.in_domain)
+    return dataclasses.replace(events, fired=fired, in_domain=in_domain, unproved_version=version)

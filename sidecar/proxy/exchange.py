@@ -12,8 +12,10 @@ from sidecar.gates.steps import Steps
 from sidecar.proxy import audit
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
+from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.request_path import Plan
+from sidecar.proxy.unguarded import Passage
 
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
@@ -49,13 +51,26 @@ class Exchange:
 class Bookkeeping:
     """Counts what happens to requests, and writes it down."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, first_seen: FirstSeen | None = None) -> None:
         self._metrics = metrics
+        self._first_seen = first_seen or FirstSeen()
 
-    def judged(self, plan: Plan, decision: str, events: Events) -> None:
-        """An answer was judged."""
+    def judged(self, plan: Plan | Passage, decision: str, events: Events) -> None:
+        """An answer was judged, or passed without it."""
+        if isinstance(plan, Passage):
+            self._passed(plan, decision)
+            return
         self._metrics.judged(plan.bundle.model_name, events)
         audit.record_events(plan.bundle, decision, events)
+        if events.unproved_version is not None:
+            self._first_seen.unproved(plan.bundle.model_name, events.unproved_version)
+
+    def _passed(self, passage: Passage, decision: str) -> None:
+        if passage.outcome is RequestOutcome.UNGUARDED:
+            self._first_seen.unguarded(passage.model_name)
+        else:
+            self._metrics.bypassed(passage.model_name, passage.why.reason)
+            audit.record_bypass(passage.model_name, decision, passage.why)
 
     def refused(self, decision: str, refusal: Refusal) -> None:
         """The client gets an error."""

@@ -7,31 +7,45 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+import time
 from typing import Final
 
-import grpc
-
+from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS
 from sidecar.errors import Reason
 from sidecar.gates.steps import Steps
-from sidecar.proxy.active_bundle import ActiveBundle, Registry
+from sidecar.proxy.active_bundle import Registry
 from sidecar.proxy.answer import Answer
+from sidecar.proxy.deadlines import upstream_seconds
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.exchange import Bookkeeping, Exchange
-from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_of_failure, status_of_refusal
+from sidecar.proxy.failure_policy import (
+    REASON_KEY,
+    Status,
+    calls_for_fallback,
+    is_failure,
+    status_of_failure,
+    status_of_refusal,
+)
+from sidecar.proxy.first_seen import FirstSeen
+from sidecar.proxy.going_away import IsServed, understood
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Judgement, Plan, admit, judge_in_steps
+from sidecar.proxy.request_path import (
+    Judgement,
+    Plan,
+    admit,
+    bundle_of,
+    fall_back,
+    judge_in_steps,
+    may_fall_back,
+)
+from sidecar.proxy.unguarded import Passage
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 from sidecar.proxy.workers import Workers
 
 OUTCOME_KEY: Final = "gate-outcome"
-
-_SAID_WHEN_STOPPING: Final = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
-"""Of models that they have served, by servers that are stopping; a client would not try again. (Triton, for about
-three seconds.)"""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -47,7 +61,8 @@ class _Exchange(Exchange):
 class ModelInfer:
     """Answers ModelInfer calls by the bundles that are active when a call starts.
 
-    ``is_served``, where given, asks whether the upstream has a guarded model at the moment.
+    ``is_served``, where given, asks whether the upstream has a guarded model at the moment; ``reserve_seconds`` of the
+    time for a request are kept for an answer without the upstream, where there may be one.
     """
 
     def __init__(
@@ -56,19 +71,23 @@ class ModelInfer:
         upstream: Upstream,
         metrics: Metrics,
         workers: Workers,
-        is_served: Callable[[str], Awaitable[bool]] | None = None,
+        is_served: IsServed | None = None,
+        *,
+        reserve_seconds: float = DEFAULT_FALLBACK_RESERVE_SECONDS,
+        first_seen: FirstSeen | None = None,
     ) -> None:
         self._registry = registry
         self._upstream = upstream
         self._workers = workers
-        self._books = Bookkeeping(metrics)
+        self._books = Bookkeeping(metrics, first_seen)
         self._is_served = is_served
+        self._reserve_seconds = reserve_seconds
 
     async def answer(
         self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float, client: str | None = None
     ) -> Answer:
-        """Answer one request; the upstream gets ``timeout_seconds``. Corrections for one ``client`` take turns with
-        others'; None stands for one of which nothing is known.
+        """Answer one request within ``timeout_seconds``, which is the upstream's time too. Corrections for one
+        ``client`` take turns with others'; None stands for one of which nothing is known.
         """
         exchange = _Exchange(decision=decision_id(call_id, 1), client=client or call_id)
         try:
@@ -86,37 +105,60 @@ class ModelInfer:
         if isinstance(admission, Refusal):
             exchange.bundle = admission.bundle
             return self._refuse(exchange, admission)
-        exchange.bundle = admission.plan.bundle
-        reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
+        plan = admission.plan
+        exchange.bundle = bundle_of(plan)
+        seconds = self._upstream_seconds(exchange, plan, timeout_seconds)
+        reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, seconds)
         if isinstance(reply, UpstreamFailure):
-            return self._fail(exchange, await self._understood(admission.plan.bundle, reply))
-        steps = self._judge_and_record(exchange, admission.plan, reply.body)
-        judgement = await self._workers.judge(admission.plan, exchange.client, steps)
+            return await self._without_answer(exchange, plan, reply)
+        steps = self._judge_and_record(exchange, plan, reply.body)
+        judgement = await self._workers.judge(plan, exchange.client, steps)
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
 
-    async def _understood(self, bundle: ActiveBundle, failure: UpstreamFailure) -> UpstreamFailure:
-        """What a failure means. Where the model is gone by now, the upstream's way of saying so is UNAVAILABLE."""
-        if failure.code not in _SAID_WHEN_STOPPING or self._is_served is None:
-            return failure
-        if await self._is_served(bundle.model_name):
-            return failure
-        details = f"{failure.code.name}: {failure.details}"
-        return UpstreamFailure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, details, answered=False)
+    def _upstream_seconds(self, exchange: _Exchange, plan: Plan | Passage, timeout_seconds: float) -> float:
+        left_seconds = timeout_seconds - (time.perf_counter() - exchange.started)
+        policy = None if exchange.bundle is None else exchange.bundle.policy
+        return upstream_seconds(policy, left_seconds, self._reserve_seconds if may_fall_back(plan) else 0.0)
 
-    def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
+    async def _without_answer(self, exchange: _Exchange, plan: Plan | Passage, failure: UpstreamFailure) -> Answer:
+        """Where the upstream gave none: an error, or the properties' fallbacks."""
+        names = () if exchange.bundle is None else (exchange.bundle.model_name,)
+        failure = await understood(failure, names, self._is_served)
+        if may_fall_back(plan) and calls_for_fallback(failure):
+            why = Refusal(failure.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
+            judgement = await self._workers.compute(
+                plan, exchange.client, self._fall_back_and_record, exchange, plan, why
+            )
+            if judgement is not None:
+                return self._conclude(exchange, judgement, None)
+        return self._fail(exchange, failure)
+
+    def _fall_back_and_record(self, exchange: _Exchange, plan: Plan | Passage, why: Refusal) -> Judgement | None:
+        judgement = exchange.timed(fall_back, plan, why)
+        if judgement is not None:
+            self._books.judged(plan, exchange.decision, judgement.events)
+        return judgement
+
+    def _judge_and_record(
+        self, exchange: _Exchange, plan: Plan | Passage, response: bytes
+    ) -> Steps[Judgement | Refusal]:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
         judgement = yield from exchange.timed_steps(judge_in_steps(plan, response))
         if isinstance(judgement, Judgement):
             self._books.judged(plan, exchange.decision, judgement.events)
         return judgement
 
-    def _conclude(self, exchange: _Exchange, judgement: Judgement, reply: UpstreamReply) -> Answer:
+    def _conclude(self, exchange: _Exchange, judgement: Judgement, reply: UpstreamReply | None) -> Answer:
         if isinstance(judgement.answer, Refusal):
             return self._refuse(exchange, judgement.answer)
         self._books.finished(exchange, judgement.outcome)
-        own = ((DECISION_KEY, exchange.decision), (OUTCOME_KEY, judgement.outcome))
+        own: Metadata = ((DECISION_KEY, exchange.decision), (OUTCOME_KEY, judgement.outcome))
+        if judgement.reason is not None:
+            own = (*own, (REASON_KEY, judgement.reason))
+        if reply is None or judgement.outcome is RequestOutcome.FALLBACK:
+            return Answer(judgement.answer, (), own)
         return Answer(judgement.answer, reply.initial, reply.trailing + own)
 
     def _refuse(self, exchange: _Exchange, refusal: Refusal) -> Answer:

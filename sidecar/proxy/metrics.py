@@ -6,6 +6,7 @@ moved is zero rather than absent.
 """
 
 import datetime
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 from prometheus_client import (
@@ -17,11 +18,12 @@ from prometheus_client import (
     generate_latest,
 )
 
-from sidecar.bundle.coverage import Label
+from sidecar.config import FailureMode
 from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
-from sidecar.proxy.events import Events, RequestOutcome, RowOutcome
+from sidecar.proxy.events import REGIONS, Events, RequestOutcome, RowOutcome
+from sidecar.proxy.failure_table import FAILURES
 from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
 from sidecar.proxy.probing import ProbeResult
@@ -36,7 +38,15 @@ NO_MODEL: Final = ""
 _CALL_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _GATE_BUCKETS: Final = (0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
-_PROVED: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
+_WITHOUT_BUNDLE: Final = (
+    RequestOutcome.REFUSED,
+    RequestOutcome.FAILED,
+    RequestOutcome.CANCELLED,
+    RequestOutcome.UNGUARDED,
+    RequestOutcome.BYPASSED,
+)
+_BYPASS_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.passes_open)
+_FALLBACK_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.falls_back)
 _REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith("bundle_"))
 _ACTIVATION_REASONS: Final = (*(reason for reason in Reason if reason.startswith("bundle_")), Reason.INTERNAL)
 
@@ -73,6 +83,18 @@ class Metrics:
         )
         self._domain_rows = self._counter(
             "gate_in_domain_rows", "Rows in a property's domain, by what is proved there.", "property", "region"
+        )
+        self._bypasses = self._counter(
+            "gate_bypassed", "Answers that nobody could judge and that reached the client: failure_mode open.", "reason"
+        )
+        self._fallbacks = self._counter(
+            "gate_fallbacks", "Answers made of the properties' fallbacks, for an upstream that failed.", "reason"
+        )
+        self._failure_mode_open = Gauge(
+            "gate_failure_mode_open",
+            "1 for a model whose answers go to the client where nobody can judge them.",
+            ["model"],
+            registry=self.registry,
         )
         self._denials = Counter(
             "gate_denied_calls", "Calls of methods that are not let through.", ["rule"], registry=self.registry
@@ -173,7 +195,7 @@ class Metrics:
     def _initialise_closed_labels(self) -> None:
         for rule in (*DENIED, *UNSUPPORTED):
             self._denials.labels(rule)
-        for outcome in (RequestOutcome.REFUSED, RequestOutcome.FAILED, RequestOutcome.CANCELLED):
+        for outcome in _WITHOUT_BUNDLE:
             self._requests.labels(NO_MODEL, outcome)
         for reason in _REQUEST_REASONS:
             self._refusals.labels(NO_MODEL, reason)
@@ -203,6 +225,11 @@ class Metrics:
             self._rows.labels(model, row_outcome)
         for action in Action:
             self._corrections.labels(model, action)
+        self._failure_mode_open.labels(model).set(bundle.policy.failure_mode is FailureMode.OPEN)
+        for reason in _BYPASS_REASONS:
+            self._bypasses.labels(model, reason)
+        for reason in _FALLBACK_REASONS:
+            self._fallbacks.labels(model, reason)
         for reason in _REQUEST_REASONS:
             self._refusals.labels(model, reason)
         for property_id in bundle.property_ids:
@@ -219,10 +246,10 @@ class Metrics:
 
     def _initialise_property(self, model: str, property_id: str) -> None:
         self._breaches.labels(model, property_id)
-        for label in _PROVED:
-            self._domain_rows.labels(model, property_id, _region(label))
+        for region in REGIONS:
+            self._domain_rows.labels(model, property_id, region)
             for mode in (Mode.ENFORCE, Mode.SHADOW):
-                self._violations.labels(model, property_id, mode, _region(label))
+                self._violations.labels(model, property_id, mode, region)
 
     def request_finished(
         self, bundle: ActiveBundle | None, outcome: RequestOutcome, total_seconds: float, gate_seconds: float
@@ -242,14 +269,29 @@ class Metrics:
         for outcome, count in events.rows:
             self._child(self._rows, model, outcome).inc(count)
         for domain in events.in_domain:
-            self._child(self._domain_rows, model, domain.property_id, _region(domain.label)).inc(domain.count)
+            self._child(self._domain_rows, model, domain.property_id, domain.region).inc(domain.count)
+        if events.bypassed is not None:
+            self.bypassed(model, events.bypassed.reason)
+        if events.fell_back is not None:
+            self._fallbacks.labels(model, events.fell_back.reason).inc()
         for row in events.fired:
             if row.outcome is RowOutcome.CORRECTED and row.action is not None:
                 self._corrections.labels(model, row.action).inc()
             for violation in row.violations:
-                self._violations.labels(model, violation.property_id, violation.mode, _region(violation.label)).inc()
+                self._violations.labels(model, violation.property_id, violation.mode, violation.region).inc()
                 if violation.is_breach:
                     self._breaches.labels(model, violation.property_id).inc()
+
+    def bypassed(self, model: str, reason: Reason) -> None:
+        """Count an answer that nobody could judge and that went to the client; ``model`` is one that settings name."""
+        self._bypasses.labels(model, reason).inc()
+
+    def open_models(self, models: Iterable[str]) -> None:
+        """Note whose failure mode is open, also before there is a bundle."""
+        for model in models:
+            self._failure_mode_open.labels(model).set(1)
+            for reason in _BYPASS_REASONS:
+                self._bypasses.labels(model, reason)
 
     def _child(self, metric: _Metric, *labels: str) -> _Metric:
         """One series of a metric. Asked for with every request, and the library's own way to it takes its time."""
@@ -302,7 +344,3 @@ class Metrics:
 
 def _model(bundle: ActiveBundle | None) -> str:
     return NO_MODEL if bundle is None else bundle.model_name
-
-
-def _region(label: Label) -> str:
-    return label.name.lower()

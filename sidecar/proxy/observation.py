@@ -20,8 +20,22 @@ def all_outside(count: int) -> Events:
 
 def not_judged(contained: npt.NDArray[np.bool_], why: Refusal) -> Events:
     """The events of an answer that goes to the client although it could not be judged."""
+    return Events(_counts_inside(contained, RowOutcome.UNJUDGED), unjudged=why)
+
+
+def bypassed(contained: npt.NDArray[np.bool_], why: Refusal) -> Events:
+    """The same, where it could have been refused and the failure mode is open."""
+    return Events(_counts_inside(contained, RowOutcome.BYPASSED), bypassed=why)
+
+
+def fell_back(contained: npt.NDArray[np.bool_], why: Refusal) -> Events:
+    """The events of an answer made of fallbacks; every row lies in some domain."""
+    return Events(((RowOutcome.FALLBACK, len(contained)),), fell_back=why)
+
+
+def _counts_inside(contained: npt.NDArray[np.bool_], outcome: RowOutcome) -> tuple[tuple[RowOutcome, int], ...]:
     inside = int(contained.any(axis=1).sum())
-    return Events(((RowOutcome.UNJUDGED, inside), (RowOutcome.OUTSIDE, len(contained) - inside)), unjudged=why)
+    return (outcome, inside), (RowOutcome.OUTSIDE, len(contained) - inside)
 
 
 def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_], decisions: Decisions) -> Events:

@@ -11,18 +11,28 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.config import Outside
+from sidecar.config import FailureMode, OnUpstreamFailure, Outside
 from sidecar.errors import CallerError, Reason, UpstreamError
 from sidecar.gates.decide import Decisions, Outcome, decide_in_steps
 from sidecar.gates.membership import contains
+from sidecar.gates.partial import surely_violated
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Mode
-from sidecar.protocols.open_inference.request import InferRequest, parse_request, read_request
-from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
+from sidecar.protocols.open_inference.request import Asked, InferRequest, asked_of, parse_request, read_request
+from sidecar.protocols.open_inference.response import (
+    GatedResponse,
+    drop_outputs,
+    read_response,
+    read_what_can_be,
+    replace_outputs,
+)
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
-from sidecar.proxy.events import Events, Refusal, RequestOutcome
+from sidecar.proxy.events import Events, Refusal, RequestOutcome, as_unproved
+from sidecar.proxy.failure_table import FAILURES
+from sidecar.proxy.fallback import all_have_fallbacks, fallback_answer
 from sidecar.proxy.metadata import Metadata, travelling
-from sidecar.proxy.observation import all_outside, not_judged, observe
+from sidecar.proxy.observation import all_outside, bypassed, fell_back, not_judged, observe
+from sidecar.proxy.unguarded import Passage, without_bundle
 from sidecar.tensors import Rows
 
 _NO_ROWS: Final[Rows] = np.zeros((0, 0))
@@ -38,6 +48,8 @@ class Plan:
         contained: bool (row, gate); gates in mode off contain nothing.
         is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
+        asked: what an answer without the upstream has to repeat of the request, or to have.
+        may_fall_back: whether there may be such an answer: an error is no safe state, and every row has a fallback.
         unreadable: why the request cannot be judged, and passes all the same because nothing is enforced; then
             there are no rows.
     """
@@ -47,6 +59,8 @@ class Plan:
     contained: npt.NDArray[np.bool_]
     is_watched: bool
     added_outputs: frozenset[str]
+    asked: Asked
+    may_fall_back: bool = False
     unreadable: Refusal | None = None
 
 
@@ -56,16 +70,20 @@ class Admission:
 
     forward: bytes
     metadata: Metadata
-    plan: Plan
+    plan: Plan | Passage
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judgement:
-    """What the client gets: a response message or an error; and what was seen."""
+    """What the client gets: a response message or an error; and what was seen.
+
+    ``reason`` is for what was not judged, or is not the upstream's: why.
+    """
 
     answer: bytes | Refusal
     outcome: RequestOutcome
     events: Events
+    reason: Reason | None = None
 
 
 def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
@@ -79,24 +97,28 @@ def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission
 
 def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
     """Check a request that is known to be one."""
-    bundle = None
+    carried = travelling(metadata)
+    bundle = models.bundles.get(parsed.model_name)
+    if bundle is None:
+        passage = without_bundle(parsed.model_name, models)
+        return passage if isinstance(passage, Refusal) else Admission(parsed.content, carried, passage)
     try:
-        bundle = _bundle_for(parsed.model_name, models)
         _refuse_withheld(bundle, models)
-        carried = travelling(metadata)
         forward, plan = _planned(parsed, parsed.content, bundle, models.limit_rows)
         return Admission(forward, carried, plan)
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)
 
 
-def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
+def judge(plan: Plan | Passage, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
     return finish(judge_in_steps(plan, response))
 
 
-def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
+def judge_in_steps(plan: Plan | Passage, response: bytes) -> Steps[Judgement | Refusal]:
     """As :func:`judge`, with a stop before each row that must be corrected or refused."""
+    if isinstance(plan, Passage):
+        return _passed(plan, response)
     if plan.unreadable is not None:
         return Judgement(response, RequestOutcome.UNJUDGED, not_judged(plan.contained, plan.unreadable))
     if not plan.is_watched:
@@ -108,7 +130,7 @@ def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
             bundle.gates, bundle.modes, plan.contained, plan.inputs, received.outputs
         )
         outcome = _outcome(decisions)
-        events = observe(bundle, plan.inputs, plan.contained, decisions)
+        events = _of_version(plan, received, observe(bundle, plan.inputs, plan.contained, decisions))
         if outcome is RequestOutcome.REFUSED:
             return Judgement(_refusal(plan, decisions), outcome, events)
         body = response
@@ -119,19 +141,36 @@ def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
         return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))
 
 
-def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
-    if not models.bundles:
-        raise CallerError(Reason.NOT_READY, "no gate bundle is active")
-    if model_name not in models.bundles:
-        if models.awaited:
-            raise CallerError(
-                Reason.NOT_READY, f"model {model_name!r} may be guarded once there is a bundle at {models.awaited}"
-            )
-        raise CallerError(
-            Reason.MODEL_NOT_GUARDED,
-            f"no gate bundle is active for model {model_name!r}; guarded models: {', '.join(sorted(models.bundles))}",
-        )
-    return models.bundles[model_name]
+def bundle_of(plan: Plan | Passage) -> ActiveBundle | None:
+    """The bundle by which answers are judged, where they are."""
+    return None if isinstance(plan, Passage) else plan.bundle
+
+
+def may_fall_back(plan: Plan | Passage) -> bool:
+    """Whether there may be an answer without the upstream."""
+    return not isinstance(plan, Passage) and plan.may_fall_back
+
+
+def fall_back(plan: Plan | Passage, why: Refusal) -> Judgement | None:
+    """The answer where the upstream gives none that can be judged; None where that is an error."""
+    if isinstance(plan, Passage) or not plan.may_fall_back or not FAILURES[why.reason].falls_back:
+        return None
+    answer = fallback_answer(plan.bundle, plan.inputs, plan.contained, plan.asked, plan.added_outputs)
+    if answer is None:
+        return None
+    return Judgement(answer, RequestOutcome.FALLBACK, fell_back(plan.contained, why), why.reason)
+
+
+def _passed(passage: Passage, response: bytes) -> Judgement:
+    is_bypass = passage.outcome is RequestOutcome.BYPASSED
+    events = Events((), bypassed=passage.why if is_bypass else None)
+    return Judgement(response, passage.outcome, events, passage.why.reason if is_bypass else None)
+
+
+def _of_version(plan: Plan, received: GatedResponse, events: Events) -> Events:
+    """What the upstream says counts; where it says nothing, what the client asked for."""
+    version = received.model_version or plan.asked.model_version
+    return events if plan.bundle.is_proved(version) else as_unproved(events, version)
 
 
 def _refuse_withheld(bundle: ActiveBundle, models: ActiveModels) -> None:
@@ -151,12 +190,16 @@ def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_r
         if bundle.enforces:
             raise
         why = Refusal(error.reason, error.message, bundle)
-        return request, Plan(bundle, _NO_ROWS, np.zeros((0, len(bundle.modes)), np.bool_), False, frozenset(), why)
+        nothing = np.zeros((0, len(bundle.modes)), np.bool_)
+        return request, Plan(bundle, _NO_ROWS, nothing, False, frozenset(), asked_of(parsed), unreadable=why)
     contained = contains(bundle.gates, gated.inputs) & bundle.watched
     _refuse_outside(bundle, contained)
     if not contained.any():
-        return request, Plan(bundle, gated.inputs, contained, False, frozenset())
-    return gated.forward, Plan(bundle, gated.inputs, contained, True, gated.added_outputs)
+        return request, Plan(bundle, gated.inputs, contained, False, frozenset(), asked_of(parsed))
+    fallback = bundle.policy.on_upstream_failure is OnUpstreamFailure.FALLBACK and all_have_fallbacks(bundle, contained)
+    return gated.forward, Plan(
+        bundle, gated.inputs, contained, True, gated.added_outputs, asked_of(parsed), may_fall_back=fallback
+    )
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:
@@ -178,15 +221,29 @@ def _as_asked(plan: Plan, response: bytes) -> bytes:
 
 def _unreadable(plan: Plan, response: bytes, why: Refusal) -> Judgement | Refusal:
     """An answer that cannot be judged is none, unless nothing but shadow properties, which never influence what
-    the client gets, watches it.
+    the client gets, watches it; or the model's failure mode is open and no violation can be seen.
     """
-    enforced = [mode is Mode.ENFORCE for mode in plan.bundle.modes]
-    if plan.contained[:, enforced].any():
-        return why
+    enforced = plan.contained & [mode is Mode.ENFORCE for mode in plan.bundle.modes]
     try:
-        return Judgement(_as_asked(plan, response), RequestOutcome.UNJUDGED, not_judged(plan.contained, why))
+        if not enforced.any():
+            body = _as_asked(plan, response)
+            return Judgement(body, RequestOutcome.UNJUDGED, not_judged(plan.contained, why))
+        if (fallback := fall_back(plan, why)) is not None:
+            return fallback
+        if not _may_bypass(plan, response, why, enforced):
+            return why
+        body = _as_asked(plan, response)
+        return Judgement(body, RequestOutcome.BYPASSED, bypassed(plan.contained, why), why.reason)
     except UpstreamError:
         return why
+
+
+def _may_bypass(plan: Plan, response: bytes, why: Refusal, enforced: npt.NDArray[np.bool_]) -> bool:
+    bundle = plan.bundle
+    if bundle.policy.failure_mode is not FailureMode.OPEN or not FAILURES[why.reason].passes_open:
+        return False
+    outputs, readable = read_what_can_be(response, bundle.signature, len(plan.inputs))
+    return not surely_violated(bundle.gates, plan.inputs, outputs, readable, enforced).any()
 
 
 def _outcome(decisions: Decisions) -> RequestOutcome:

@@ -18,6 +18,7 @@ from sidecar.errors import OperationError
 from sidecar.proxy.activation import Activation, Prober
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
+from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
@@ -144,7 +145,8 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         OperationError: an address cannot be bound.
     """
     registry = Registry(active_models([]))
-    metrics = Metrics()
+    metrics, first_seen = Metrics(), FirstSeen()
+    metrics.open_models(settings.open_models)
     activation = Activation(settings, registry, metrics)
     activation.start()
     async with contextlib.AsyncExitStack() as stack:
@@ -158,15 +160,37 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             registry, upstream, metrics, readiness, settings.probe_interval_seconds, settings.upstream_timeout_seconds
         )
         pages = admin_pages(
-            metrics, readiness, lambda: describe(activation.state, readiness, probe.reports, settings.upstream)
+            metrics,
+            readiness,
+            lambda: describe(activation.state, readiness, probe.reports, settings.upstream, first_seen),
         )
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
         workers = Workers()
         stack.callback(workers.close)
         counted, timeout_seconds = CountedUpstream(upstream), settings.upstream_timeout_seconds
-        infer = ModelInfer(registry, counted, metrics, workers, readiness.look_again)
-        stream_infer = ModelStreamInfer(registry, counted, metrics, workers, load, timeout_seconds)
+        reserve_seconds, is_served = settings.fallback_reserve_seconds, readiness.look_again
+        infer = ModelInfer(
+            registry,
+            counted,
+            metrics,
+            workers,
+            is_served,
+            reserve_seconds=reserve_seconds,
+            first_seen=first_seen,
+        )
+        stream_infer = ModelStreamInfer(
+            registry,
+            counted,
+            metrics,
+            workers,
+            load,
+            timeout_seconds,
+            is_served,
+            reserve_seconds=reserve_seconds,
+            idle_seconds=settings.stream_idle_seconds,
+            first_seen=first_seen,
+        )
         handler = ProxyHandler(infer, stream_infer, counted, readiness, metrics, load, receipts, timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)

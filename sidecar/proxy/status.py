@@ -8,13 +8,18 @@ from collections.abc import Mapping
 
 from sidecar.config import Probing
 from sidecar.proxy.activation import ActivationState
+from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.probe import Report
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.succession import Guard
 
 
 def describe(
-    state: ActivationState, readiness: Readiness, reports: Mapping[str, Report], upstream: str
+    state: ActivationState,
+    readiness: Readiness,
+    reports: Mapping[str, Report],
+    upstream: str,
+    first_seen: FirstSeen,
 ) -> dict[str, object]:
     """The document, as JSON values.
 
@@ -23,6 +28,7 @@ def describe(
         readiness: ours, and what the upstream says.
         reports: the last probes, by model.
         upstream: its address.
+        first_seen: models without a bundle and versions without a proof, that requests were for.
     """
     why = readiness.why
     return {
@@ -34,11 +40,13 @@ def describe(
         "models": [
             {
                 **_describe_guard(guard),
+                "unproved_versions": list(first_seen.unproved_versions(name)),
                 "upstream_ready": readiness.served(name),
                 "probe": _describe_probe(guard, reports.get(name)),
             }
             for name, guard in sorted(state.guards.items())
         ],
+        "unguarded_models": list(first_seen.unguarded_models),
         "not_active": [
             {"place": failure.place, "reason": failure.reason, "message": failure.message, "since": _time(since)}
             for failure, since in sorted(state.failures.items(), key=lambda each: each[0].place)
@@ -78,7 +86,10 @@ def _describe_guard(guard: Guard) -> dict[str, object]:
         "is_last_good": guard.is_last_good,
         "model_digest": manifest.model_digest,
         "arithmetic": manifest.arithmetic,
+        "versions": list(manifest.versions),
         "outside": bundle.policy.outside,
+        "failure_mode": bundle.policy.failure_mode,
+        "on_upstream_failure": bundle.policy.on_upstream_failure,
         "properties": [
             {
                 "id": gate.property_id,

@@ -15,6 +15,7 @@ from sidecar.protocols.open_inference.stream import (
     asks_for_final,
     cleaned_error,
     encode_error,
+    encode_streamed,
     id_of,
     parse_streamed,
     with_body,
@@ -23,7 +24,8 @@ from sidecar.proxy.active_bundle import ActiveModels
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import is_failure, status_of_refusal
 from sidecar.proxy.metadata import Metadata
-from sidecar.proxy.request_path import Admission, Plan, admit_parsed, judge_in_steps
+from sidecar.proxy.request_path import Admission, Plan, admit_parsed, bundle_of, fall_back, judge_in_steps
+from sidecar.proxy.unguarded import Passage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +85,15 @@ def read_streamed(response: bytes) -> StreamedResponse | Refusal:
         return Refusal(error.reason, error.message)
 
 
-def judge_streamed(plan: Plan, side: ClientSide, response: StreamedResponse) -> Steps[StreamedAnswer]:
-    """Judge one response to an admitted request before it is answered, in the steps of :func:`judge_in_steps`."""
+def judge_streamed(
+    plan: Plan | Passage, side: ClientSide, response: StreamedResponse, *, going_away: bool = False
+) -> Steps[StreamedAnswer]:
+    """Judge one response to an admitted request before it is answered, in the steps of :func:`judge_in_steps`.
+
+    ``going_away``: the response is an error that means that the upstream is stopping.
+    """
     if response.error:
-        why = Refusal(Reason.UPSTREAM_ERROR, response.error, plan.bundle)
-        return StreamedAnswer(cleaned_error(response, side.id), RequestOutcome.FAILED, refusal=why)
+        return _judge_error(plan, side, response, going_away)
     if response.is_final and not response.has_tensors:
         return StreamedAnswer(with_body(response, response.body, side.id) if side.wants_final else None)
     judgement = yield from judge_in_steps(plan, response.body)
@@ -96,7 +102,30 @@ def judge_streamed(plan: Plan, side: ClientSide, response: StreamedResponse) -> 
     if isinstance(judgement.answer, Refusal):
         answer = refused(judgement.answer, side, response.is_final)
         return dataclasses.replace(answer, events=judgement.events)
+    if judgement.outcome is RequestOutcome.FALLBACK:
+        return StreamedAnswer(encode_streamed(judgement.answer, response.is_final), judgement.outcome, judgement.events)
     return StreamedAnswer(with_body(response, judgement.answer, side.id), judgement.outcome, judgement.events)
+
+
+def _judge_error(
+    plan: Plan | Passage, side: ClientSide, response: StreamedResponse, going_away: bool
+) -> StreamedAnswer:
+    """Nothing in an error within a stream tells whose fault it is: in doubt it is a failure of the upstream's."""
+    reason = Reason.UPSTREAM_UNAVAILABLE if going_away else Reason.UPSTREAM_ERROR
+    why = Refusal(reason, response.error, bundle_of(plan))
+    if (answer := fall_back_streamed(plan, why, response.is_final)) is not None:
+        return answer
+    if going_away:
+        return refused(why, side, response.is_final)
+    return StreamedAnswer(cleaned_error(response, side.id), RequestOutcome.FAILED, refusal=why)
+
+
+def fall_back_streamed(plan: Plan | Passage, why: Refusal, is_final: bool | None) -> StreamedAnswer | None:
+    """The answer to a request where the upstream gives none; None where that is an error."""
+    judgement = fall_back(plan, why)
+    if judgement is None or isinstance(judgement.answer, Refusal):
+        return None
+    return StreamedAnswer(encode_streamed(judgement.answer, is_final), judgement.outcome, judgement.events)
 
 
 def refused(refusal: Refusal, side: ClientSide, is_final: bool | None = None) -> StreamedAnswer:

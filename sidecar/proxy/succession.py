@@ -42,11 +42,12 @@ class Guard:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Why what stands at a place is not active."""
+    """Why what stands at a place is not active; ``model_name`` is the model that it would guard, where known."""
 
     place: str
     reason: Reason
     message: str
+    model_name: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def _conflict(model: str, rivals: Sequence[Offer], active: Guard | None) -> list
         "one bundle, or name the models with --bundle NAME=FILE"
     )
     return [
-        Failure(rival.place, Reason.BUNDLE_CONFLICT, message)
+        Failure(rival.place, Reason.BUNDLE_CONFLICT, message, model)
         for rival in rivals
         if active is None or (active.place, active.bundle.digest) != (rival.place, rival.bundle.digest)
     ]
@@ -104,4 +105,19 @@ def _rollback(offer: Offer, active: Guard) -> Failure:
         Reason.BUNDLE_ROLLBACK,
         f"its revision {offer.bundle.revision} is lower than the active one's, {active.bundle.revision}, for model "
         f"{offer.bundle.model_name!r}; compile it with a higher --revision, or allow rollback",
+        offer.bundle.model_name,
+    )
+
+
+def may_guard_more(failures: Sequence[Failure], guards: Mapping[str, Guard]) -> tuple[str, ...]:
+    """The places whose bundle is not active, and may be for a model that no bundle guards.
+
+    What cannot be read at all, where a guard comes from, counts as no new bundle.
+    """
+    known = {name for guard in guards.values() for name in (guard.place, guard.source)}
+    return tuple(
+        failure.place
+        for failure in failures
+        if failure.model_name not in guards
+        and not (failure.reason is Reason.BUNDLE_UNREADABLE and failure.place in known)
     )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
 from sidecar.errors import Reason
-from sidecar.gates.steps import Steps
+from sidecar.gates.steps import Steps, one_step
 from sidecar.proxy.events import Refusal
-from sidecar.proxy.request_path import Plan
+from sidecar.proxy.request_path import Plan, bundle_of
 from sidecar.proxy.turns import TooMuchWaiting, Turns
+from sidecar.proxy.unguarded import Passage
 
 MAX_ROWS_ON_THE_LOOP: Final = 16
 """Larger batches are judged in a thread from the start; of smaller ones, what is left once a gate has fired: a
@@ -38,10 +39,10 @@ class Workers:
             return compute(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large_requests, compute, *arguments)
 
-    async def judge(self, plan: Plan, client: str, steps: Steps[_Result]) -> _Result | Refusal:
+    async def judge(self, plan: Plan | Passage, client: str, steps: Steps[_Result]) -> _Result | Refusal:
         """Take the steps that judge an answer for a client; a refusal where too many corrections are waiting."""
         left = 0
-        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
+        if _is_short(plan):
             try:
                 left = next(steps)
             except StopIteration as end:
@@ -51,10 +52,27 @@ class Workers:
             judged = await asyncio.wrap_future(self._turns.take(client, steps, left))
         except TooMuchWaiting:
             text = "as many rows wait to be corrected as may; retry later, or send smaller batches"
-            return Refusal(Reason.TOO_MANY_CORRECTIONS, text, plan.bundle)
+            return Refusal(Reason.TOO_MANY_CORRECTIONS, text, bundle_of(plan))
         return judged
+
+    async def compute(
+        self,
+        plan: Plan | Passage,
+        client: str,
+        compute: Callable[[*_Arguments], _Result],
+        *arguments: *_Arguments,
+    ) -> _Result:
+        """Call what answers a request without the upstream; for a large batch, when it is the client's turn."""
+        if _is_short(plan):
+            return compute(*arguments)
+        computed: _Result = await asyncio.wrap_future(self._turns.take(client, one_step(compute, *arguments), 0))
+        return computed
 
     def close(self) -> None:
         """End the threads; nothing is in flight any more."""
         self._large_requests.shutdown()
         self._turns.close()
+
+
+def _is_short(plan: Plan | Passage) -> bool:
+    return isinstance(plan, Passage) or len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP

@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, Outside, Probing, UpstreamTls
+from sidecar.config import (
+    BundleSource,
+    FailureMode,
+    HttpSource,
+    ListenTls,
+    OnUpstreamFailure,
+    Outside,
+    Probing,
+    Unguarded,
+    UpstreamTls,
+)
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
 
@@ -238,3 +248,6 @@ UPSTREAM_TLS: Final = Kind("PEM files", "[ca=CA][,certificate=C,key=K]", upstrea
 MODE: Final = _choices(Mode)
 OUTSIDE: Final = _choices(Outside)
 PROBING: Final = _choices(Probing)
+UNGUARDED: Final = _choices(Unguarded)
+FAILURE_MODE: Final = _choices(FailureMode)
+ON_UPSTREAM_FAILURE: Final = _choices(OnUpstreamFailure)

@@ -119,6 +119,28 @@ MODEL_SETTINGS: Final = (
     _part(ModelSettings, "name", kinds.NAME, "The served model."),
     _part(ModelSettings, "outside", kinds.OUTSIDE, "For this model.", unset="the sidecar's outside"),
     _part(ModelSettings, "probe", kinds.PROBING, "For this model.", unset="the sidecar's probe"),
+    _part(
+        ModelSettings,
+        "failure_mode",
+        kinds.FAILURE_MODE,
+        "open: where nobody can judge (the bundle is not active; a guarded output is missing or of another form), the "
+        "upstream's answer goes to the client as it is. A violation that can be seen never does. See failures.md.",
+    ),
+    _part(
+        ModelSettings,
+        "on_upstream_failure",
+        kinds.ON_UPSTREAM_FAILURE,
+        "For this model.",
+        unset="the sidecar's on_upstream_failure",
+    ),
+    Setting(
+        "upstream_timeout",
+        "upstream_timeout_seconds",
+        kinds.DURATION,
+        "How long the upstream may take for this model, also where the client would wait longer.",
+        None,
+        unset="what the client's deadline leaves, else the sidecar's upstream_timeout",
+    ),
 )
 """The keys of an item of ``models``."""
 
@@ -155,6 +177,26 @@ SETTINGS: Final = (
         kinds.PROBING,
         "Whether the upstream is tried on inputs to which the bundle knows the verified model's answers. With required "
         "a model whose upstream has not matched is not ready, and its requests get UNAVAILABLE.",
+    ),
+    _setting(
+        "unguarded_models",
+        "unguarded_models",
+        kinds.UNGUARDED,
+        "What happens to a request for a model that no bundle guards. Passing lets clients walk around the gates where "
+        "the upstream serves a guarded model under a second name, or in an ensemble.",
+    ),
+    _setting(
+        "on_upstream_failure",
+        "on_upstream_failure",
+        kinds.ON_UPSTREAM_FAILURE,
+        "fallback: where the upstream fails or is too slow and every row of the request has a property with a fallback "
+        "that satisfies all its properties, the client gets that instead of an error. See failures.md.",
+    ),
+    _setting(
+        "fallback_reserve",
+        "fallback_reserve_seconds",
+        kinds.DURATION_OR_NONE,
+        "How much of the client's deadline the upstream does not get, so that a fallback comes in time; at most half.",
     ),
     _setting(
         "models",
@@ -286,6 +328,12 @@ SETTINGS: Final = (
         "keepalive_seconds",
         kinds.DURATION,
         "After how long a silence clients and the upstream are asked whether they are still there.",
+    ),
+    _setting(
+        "stream_idle",
+        "stream_idle_seconds",
+        kinds.DURATION,
+        "How long a stream may stay open without a message and without a request in flight.",
     ),
 )
 """In the order in which they are shown."""

@@ -109,8 +109,10 @@ def test_the_same_inputs_and_region_counts_give_the_same_bytes(run: Run, tmp_pat
 def test_name_revision_and_action_can_be_given(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "b.gates"
     arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--max-regions", 50)
-    assert run("compile", *arguments, "--name", "other", "--revision", 7, "--action", "refuse")[0] == 0
+    versions = ("--model-version", "2", "--model-version", "1", "--model-version", "2")
+    assert run("compile", *arguments, "--name", "other", "--revision", 7, "--action", "refuse", *versions)[0] == 0
     _, out, _ = run("inspect", target)
+    assert "versions        1, 2" in out
     assert "model other" in out
     assert "revision        7" in out
     assert "refuse" in out
@@ -496,6 +498,7 @@ def test_config_show_tells_what_holds_and_why(
 def test_config_schema_and_reference_are_printed(run: Run) -> None:
     assert json.loads(run("config", "schema")[1])["additionalProperties"] is False
     assert run("config", "reference")[1].startswith("# Settings of `sidecar serve`")
+    assert run("config", "failures")[1].startswith("# What can go wrong with a request")
 
 
 def test_only_bundles_of_trusted_signers_are_served(run: Run, tmp_path: Path, compiled: Path) -> None:

@@ -433,7 +433,7 @@ class TestMethods:
     )
     def test_that_are_unknown_are_unimplemented_and_counted(self, running, upstream, method):
         reply = call(running.listen_port, method, b"")
-        assert reply.code is grpc.StatusCode.UNIMPLEMENTED
+        assert (reply.code, reply.trailing["gate-reason"]) == (grpc.StatusCode.UNIMPLEMENTED, "method_unsupported")
         assert running.metrics.value("gate_denied_calls_total", rule=Rule.UNSUPPORTED_UNKNOWN) == 1
         assert upstream.asked == []
 

@@ -137,6 +137,7 @@ def bundles(draw: st.DrawFn) -> Bundle:
             properties=tuple(PropertyRecord(trace, draw(st.sampled_from(Mode))) for trace in traces),
             compiler_version=draw(NAMES),
             options=tuple(draw(st.dictionaries(NAMES, TEXTS, max_size=2)).items()),
+            versions=tuple(sorted(draw(st.sets(NAMES, max_size=2)))),
         ),
         gates=all_gates,
         coverage=tuple(tuple(draw(trees(region.box)) for region in gate.domain) for gate in all_gates),

@@ -67,6 +67,20 @@ class Streams(RuleBasedStateMachine):
         del self.phases[forgotten]
         return [forgotten]
 
+    @precondition(lambda self: self.ids)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        request = data.draw(st.integers(0, len(self.ids) - 1))
+        expected: list[int] = []
+        if self.phases.get(request, Phase.OPEN_ENDED) is not Phase.OPEN_ENDED:
+            expected = self._step(request, None)
+        assert list(self.subject.give_up(self.ids[request])) == expected
+        self.over += expected
+
+    @invariant()
+    def the_unanswered_ones_wait(self) -> None:
+        assert list(self.subject.unanswered) == [n for n, phase in self.phases.items() if phase is Phase.WAITING]
+
     @rule(upstream_id=st.text(max_size=8))
     def respond_to_nothing(self, upstream_id: str) -> None:
         assert self.subject.match(upstream_id, True) is None

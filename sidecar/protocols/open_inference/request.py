@@ -54,6 +54,21 @@ class InferRequest:
     message: pb.ModelInferRequest
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What an answer has to repeat of its request, or to have.
+
+    Args:
+        model_name, model_version, id: as in the request; empty where it has none.
+        outputs: by name; empty for all that there are.
+    """
+
+    model_name: str = ""
+    model_version: str = ""
+    id: str = ""
+    outputs: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class GatedRequest:
     """What the gates and the upstream get.
@@ -81,6 +96,13 @@ def parse_request(content: bytes) -> InferRequest:
     except DecodeError as error:
         raise CallerError(Reason.MALFORMED_REQUEST, "the message is no ModelInferRequest: resend it whole") from error
     return InferRequest(content, message.model_name, message)
+
+
+def asked_of(request: InferRequest) -> Asked:
+    """What an answer to a request has to repeat, or to have."""
+    message = request.message
+    names = tuple(output.name for output in message.outputs)
+    return Asked(message.model_name, message.model_version, message.id, names)
 
 
 def read_request(request: InferRequest, signature: ModelSignature, limit_rows: int) -> GatedRequest:

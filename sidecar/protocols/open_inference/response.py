@@ -8,10 +8,12 @@ Source: Open Inference Protocol v2, "ModelInfer".
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from sidecar.errors import InternalError, Reason, UpstreamError
@@ -25,8 +27,9 @@ from sidecar.protocols.open_inference.contents import (
     replace_typed,
     side_by_side,
 )
+from sidecar.protocols.open_inference.request import Asked
 from sidecar.protocols.wire import splice
-from sidecar.tensors import ModelSignature, Rows
+from sidecar.tensors import GATED_DATATYPES, Datatype, ModelSignature, Rows, TensorSpec, encode_raw
 
 _REASON: Final[dict[Defect, Reason]] = {
     Defect.MISSING: Reason.UPSTREAM_OUTPUT_MISSING,
@@ -35,6 +38,9 @@ _REASON: Final[dict[Defect, Reason]] = {
     Defect.SHAPE: Reason.UPSTREAM_OUTPUT_SHAPE,
     Defect.CONTENTS: Reason.UPSTREAM_OUTPUT_CONTENTS,
 }
+
+MAX_DIMENSIONS: Final = 64
+"""Of a tensor that is read although it has another shape than was verified."""
 
 _OUTPUTS: Final = pb.ModelInferResponse.OUTPUTS_FIELD_NUMBER
 _RAW_OUTPUT_CONTENTS: Final = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
@@ -56,6 +62,11 @@ class GatedResponse:
     message: pb.ModelInferResponse
     positions: tuple[int, ...]
 
+    @property
+    def model_version(self) -> str:
+        """The version that answered, as the upstream says; empty where it does not."""
+        return self.message.model_version
+
 
 def read_response(content: bytes, signature: ModelSignature, count: int) -> GatedResponse:
     """Parse a response to a request of ``count`` rows, and read the gated outputs.
@@ -76,6 +87,63 @@ def read_response(content: bytes, signature: ModelSignature, count: int) -> Gate
     except TensorDefect as defect:
         raise UpstreamError(_REASON[defect.defect], f"upstream's output {defect.message}") from defect
     return GatedResponse(content, side_by_side(tensors), message, positions)
+
+
+def read_what_can_be(content: bytes, signature: ModelSignature, count: int) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """The gated outputs of a response that :func:`read_response` refuses, as far as they can be read.
+
+    A client may make something of a tensor of another numeric datatype, or of another shape with as many values; so
+    these are read, too. What two readers may read differently is not.
+
+    Returns:
+        float64 (row, output), NaN in tensors that cannot be read; bool (output,), whether it can be.
+
+    Raises:
+        UpstreamError: the bytes are no ModelInferResponse, or contents are ambiguous or do not fit their shape.
+    """
+    message = _parse(content)
+    try:
+        reader = TensorReader(message.outputs, message.raw_output_contents, empty_beside_raw=True)
+        tensors = [_tensor_or_none(reader, message, spec, count) for spec in signature.outputs]
+    except TensorDefect as defect:
+        raise UpstreamError(_REASON[defect.defect], f"upstream's output {defect.message}") from defect
+    rows = [
+        np.full((count, spec.row_size), np.nan) if tensor is None else tensor
+        for spec, tensor in zip(signature.outputs, tensors, strict=True)
+    ]
+    readable = [tensor is not None for tensor in tensors]
+    return side_by_side(rows), np.repeat(readable, [spec.row_size for spec in signature.outputs])
+
+
+def _tensor_or_none(reader: TensorReader, message: pb.ModelInferResponse, spec: TensorSpec, count: int) -> Rows | None:
+    try:
+        (position,) = reader.positions((spec,))
+    except TensorDefect as defect:
+        if defect.defect is Defect.MISSING:
+            return None
+        raise
+    tensor = message.outputs[position]
+    if tensor.datatype not in GATED_DATATYPES or len(tensor.shape) > MAX_DIMENSIONS:
+        return None
+    size = math.prod(tensor.shape)
+    values = reader.rows(position, TensorSpec(spec.name, Datatype(tensor.datatype), ()), size)
+    return values.reshape(count, spec.row_size) if size == count * spec.row_size else None
+
+
+def encode_response(asked: Asked, outputs: Rows, signature: ModelSignature) -> bytes:
+    """A response of our own to a request, with all gated outputs, raw.
+
+    ``outputs`` is float64 (row, output); its values are representable in their datatype.
+    """
+    message = pb.ModelInferResponse(model_name=asked.model_name, model_version=asked.model_version, id=asked.id)
+    start = 0
+    for spec in signature.outputs:
+        rows = outputs[:, start : start + spec.row_size]
+        start += spec.row_size
+        shape = spec.row_shape if signature.batch_axis is None else (len(rows), *spec.row_shape)
+        message.outputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
+        message.raw_output_contents.append(encode_raw(rows.reshape(-1), spec.datatype))
+    return message.SerializeToString()
 
 
 def replace_outputs(response: GatedResponse, outputs: Rows, signature: ModelSignature) -> bytes:

@@ -126,6 +126,14 @@ def cleaned_error(received: StreamedResponse, client_id: str) -> bytes:
     return with_body(dataclasses.replace(received, content=content, error=text), body, client_id)
 
 
+def encode_streamed(body: bytes, is_final: bool | None) -> bytes:
+    """A ModelInferResponse of ours as a message of a stream, with the finality of the response it stands for."""
+    message = pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse.FromString(body))
+    if is_final is not None:
+        message.infer_response.parameters[IS_FINAL].bool_param = is_final
+    return message.SerializeToString()
+
+
 def encode_error(text: str, client_id: str, is_final: bool | None) -> bytes:
     """An error of ours in the form in which servers send theirs, with the finality of the response it stands for."""
     message = pb.ModelStreamInferResponse(error_message=text)

@@ -65,6 +65,7 @@ def _vectors(bundle: Bundle) -> Bundle:
 CHANGES = {
     "name": lambda b: _manifest(b, name="other"),
     "revision": lambda b: _manifest(b, revision=8),
+    "versions": lambda b: _manifest(b, versions=("1", "2")),
     "verified model": lambda b: _manifest(b, model_digest="f" * 64),
     "tensors": lambda b: _manifest(b, signature=dataclasses.replace(b.manifest.signature, batch_axis=None)),
     "arithmetic": lambda b: _manifest(b, arithmetic=Arithmetic.IEEE64),

@@ -13,6 +13,7 @@ from sidecar.errors import InputError, Reason
 from sidecar.gates.values import Mode
 from sidecar.proxy.activation import Activation
 from sidecar.proxy.active_bundle import Registry, active_models
+from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
@@ -45,7 +46,7 @@ class Fixture:
 
     @property
     def status(self) -> dict:
-        return json.loads(json.dumps(describe(self.activation.state, self.readiness, {}, "up")))
+        return json.loads(json.dumps(describe(self.activation.state, self.readiness, {}, "up", FirstSeen())))
 
     def failures(self, reason: Reason) -> float | None:
         return self.metrics.value("gate_bundle_activation_failures_total", reason=reason)
@@ -84,7 +85,7 @@ class TestFile:
         before = watched.registry.current
         path.write_bytes(path.read_bytes())
         assert [watched.activation.look(), watched.activation.look(again=True)] == [False, False]
-        assert watched.registry.current is before
+        assert watched.registry.current.bundles == before.bundles
         assert watched.metrics.value("gate_bundle_activations_total", model="guarded") == 1
 
     @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ class TestFile:
         before = watched.registry.current
         path.write_bytes(content)
         assert not watched.activation.look()
-        assert watched.registry.current is before
+        assert watched.registry.current.bundles == before.bundles
         assert (watched.failing, watched.failures(reason)) == ([("b.gates", reason)], 1)
         assert watched.metrics.value("gate_bundle_failing_places") == 1
 
@@ -151,7 +152,7 @@ class TestFile:
 
         monkeypatch.setattr("sidecar.proxy.activation.activate", defect)
         watched.activation.look()
-        assert watched.registry.current is before
+        assert watched.registry.current.bundles == before.bundles
         assert watched.failing == [("b.gates", Reason.INTERNAL)]
         assert "ZeroDivisionError" in caplog.text
 
@@ -395,7 +396,7 @@ class TestTrust:
         ):
             (folder / "a.gates").write_bytes(content)
             assert not watched.activation.look()
-            assert watched.registry.current is before
+            assert watched.registry.current.bundles == before.bundles
             assert watched.failing == [("a.gates", reason)]
         (folder / "a.gates").write_bytes(signed)
         watched.activation.look()

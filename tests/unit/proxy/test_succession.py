@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.errors import Reason
 from sidecar.proxy.active_bundle import ActiveBundle, activate
-from sidecar.proxy.succession import Guard, Offer, succeed
+from sidecar.proxy.succession import Failure, Guard, Offer, may_guard_more, succeed
 from tests.conformance.bundle_variants import variant
 
 BEFORE = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -101,3 +101,26 @@ def test_with_a_rival_there_an_update_is_refused_too():
     before = _guards(_bundle(1))
     guards, failures = _succeed(before, _offer(_bundle(1, 4)), _offer(_bundle(2, 4), "b"))
     assert (guards, len(failures)) == (before, 2)
+
+
+@pytest.mark.parametrize(
+    ("place", "reason", "model_name", "may"),
+    [
+        ("b", Reason.BUNDLE_SIGNATURE, None, True),
+        ("b", Reason.BUNDLE_SIGNATURE, "other", True),
+        ("b", Reason.BUNDLE_SIGNATURE, "guarded", False),
+        ("a", Reason.BUNDLE_SIGNATURE, None, True),  # what stands there now may be for another model
+        ("b", Reason.BUNDLE_UNREADABLE, None, True),
+        ("a", Reason.BUNDLE_UNREADABLE, None, False),
+        ("s", Reason.BUNDLE_UNREADABLE, None, False),
+    ],
+)
+def test_what_is_not_active_may_be_for_a_model_that_nobody_guards(place, reason, model_name, may):
+    failure = Failure(place, reason, "", model_name)
+    assert may_guard_more([failure], _guards(_bundle(1))) == ((place,) if may else ())
+
+
+def test_refused_bundles_say_for_which_model_they_are():
+    rollback = succeed(_guards(_bundle(1)), [_offer(_bundle(2, 2))], NOW, False)
+    conflict = succeed({}, [_offer(_bundle(1)), _offer(_bundle(2), "b")], NOW, False)
+    assert {failure.model_name for failure in (*rollback.failures, *conflict.failures)} == {"guarded"}

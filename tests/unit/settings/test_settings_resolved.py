@@ -6,12 +6,15 @@ import pytest
 
 from sidecar.config import (
     BundleSource,
+    FailureMode,
     HttpSource,
     ListenTls,
     ModelSettings,
+    OnUpstreamFailure,
     Outside,
     Probing,
     ServeSettings,
+    Unguarded,
     UpstreamTls,
 )
 from sidecar.errors import InputError
@@ -54,9 +57,15 @@ listen_tls: {certificate: c.pem, key: c.key, client_ca: ca.pem}
 upstream_tls: {ca: /etc/ca.pem, server_name: triton.internal}
 upstream_connections: 3
 keepalive: 10s
-models: [{name: planner, outside: pass}, {name: lane, probe: off}]
 probe: required
 probe_interval: 1h
+stream_idle: 5m
+unguarded_models: pass
+on_upstream_failure: fallback
+fallback_reserve: 5ms
+models:
+  - {name: planner, outside: pass, failure_mode: open, on_upstream_failure: error, upstream_timeout: 80ms}
+  - {name: lane, probe: off}
 """
 
 
@@ -98,9 +107,22 @@ def _complete(folder: Path) -> ServeSettings:
         upstream_tls=UpstreamTls(ca=Path("/etc/ca.pem"), server_name="triton.internal"),
         upstream_connections=3,
         keepalive_seconds=10.0,
-        models=(ModelSettings("planner", Outside.PASS), ModelSettings("lane", probe=Probing.OFF)),
         probe=Probing.REQUIRED,
         probe_interval_seconds=3600.0,
+        stream_idle_seconds=300.0,
+        unguarded_models=Unguarded.PASS,
+        on_upstream_failure=OnUpstreamFailure.FALLBACK,
+        fallback_reserve_seconds=0.005,
+        models=(
+            ModelSettings(
+                "planner",
+                Outside.PASS,
+                failure_mode=FailureMode.OPEN,
+                on_upstream_failure=OnUpstreamFailure.ERROR,
+                upstream_timeout_seconds=0.08,
+            ),
+            ModelSettings("lane", probe=Probing.OFF),
+        ),
     )
 
 
@@ -139,6 +161,10 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_UPSTREAM_TLS": "ca=ca.pem,certificate=u.pem,key=u.key,server_name=triton",
         "GATE_UPSTREAM_CONNECTIONS": "9",
         "GATE_KEEPALIVE": "7s",
+        "GATE_STREAM_IDLE": "60s",
+        "GATE_UNGUARDED_MODELS": "pass",
+        "GATE_ON_UPSTREAM_FAILURE": "fallback",
+        "GATE_FALLBACK_RESERVE": "0s",
     }
     resolved = resolve(None, environment, {})
     sources = (BundleSource(Path("a.gates")), HttpSource("http://h/b.gates", "m"))
@@ -169,6 +195,10 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         keepalive_seconds=7.0,
         probe=Probing.OFF,
         probe_interval_seconds=8.0,
+        stream_idle_seconds=60.0,
+        unguarded_models=Unguarded.PASS,
+        on_upstream_failure=OnUpstreamFailure.FALLBACK,
+        fallback_reserve_seconds=0.0,
     )
     assert {given.place for given in resolved.given.values()} == {*environment, "default"}
     assert [name for name, given in resolved.given.items() if given.place == "default"] == ["models"]
