@@ -4,9 +4,10 @@ import dataclasses
 import enum
 import urllib.parse
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.gates.values import Mode
+from sidecar.tensors import Datatype
 
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Largest message that is received from a client or from the upstream."""
@@ -51,15 +52,62 @@ class Outside(enum.StrEnum):
     REFUSE = "refuse"
 
 
+class PredictionFormat(enum.StrEnum):
+    """What a model's messages carry where TorchServe serves it."""
+
+    JSON = "json"
+    NPY = "npy"
+    RAW = "raw"
+    OPEN_INFERENCE = "open_inference"
+
+
+TensorPlaces: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Tensor name -> where it stands in a JSON document: one place, or one for each value of a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchServeSettings:
+    """How TorchServe serves a model.
+
+    Args:
+        format: of its payloads.
+        client_datatype: as what clients read the answer's numbers; None for the verified model's own.
+        key: under which a request carries its rows.
+        other_keys: what else a request may carry.
+        inputs, outputs: of JSON documents.
+    """
+
+    format: PredictionFormat
+    client_datatype: Datatype | None = None
+    key: str = "data"
+    other_keys: tuple[str, ...] = ()
+    inputs: TensorPlaces = ()
+    outputs: TensorPlaces = ()
+
+    def __post_init__(self) -> None:
+        is_json = self.format is PredictionFormat.JSON
+        if is_json and not (self.inputs and self.outputs and self.client_datatype):
+            raise ValueError(
+                "format json needs inputs and outputs, where the tensors stand in the documents, and client_datatype: "
+                "JSON does not say as what clients read its numbers"
+            )
+        if not is_json and (self.inputs or self.outputs):
+            raise ValueError(f"inputs and outputs are places in JSON documents; format {self.format} has none")
+        if self.format is PredictionFormat.OPEN_INFERENCE and self != TorchServeSettings(self.format):
+            raise ValueError("format open_inference has no further settings: its messages say all that is needed")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelPolicy:
     """What holds for one model, whatever its bundle is.
 
     Args:
         outside: see :class:`Outside`.
+        torchserve: None where another server serves it.
     """
 
     outside: Outside = Outside.PASS
+    torchserve: TorchServeSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +117,12 @@ class ModelSettings:
     Args:
         name: the served model.
         outside: where not None, stands in for the sidecar's.
+        torchserve: None where another server serves it.
     """
 
     name: str
     outside: Outside | None = None
+    torchserve: TorchServeSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,4 +309,4 @@ class ServeSettings:
     def policy(self, model_name: str) -> ModelPolicy:
         """What holds for a model."""
         given = next((model for model in self.models if model.name == model_name), ModelSettings(model_name))
-        return ModelPolicy(outside=self.outside if given.outside is None else given.outside)
+        return ModelPolicy(self.outside if given.outside is None else given.outside, given.torchserve)

@@ -1,4 +1,4 @@
-"""Journey two of DESIGN section 4: from a ModelInfer request to what the client gets, as two pure functions.
+"""Journey two of DESIGN section 4: from a request for rows to what the client gets, as two pure functions.
 
 ``admit`` decides before anything is forwarded, ``judge`` before anything is answered. Neither knows the
 transport, the clock or the counters; what was seen is returned as events. Any exception that leaves them is
@@ -6,7 +6,8 @@ a defect of ours, and the caller fails closed.
 """
 
 import dataclasses
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,9 @@ from sidecar.errors import CallerError, Reason, UpstreamError
 from sidecar.gates.decide import Decisions, Outcome, decide
 from sidecar.gates.membership import contains
 from sidecar.gates.values import Mode
-from sidecar.protocols.open_inference.request import InferRequest, parse_request, read_request
-from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
+from sidecar.protocols.open_inference.response import drop_outputs
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
+from sidecar.proxy.dialects import OPEN_INFERENCE, Dialect, Request
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.metadata import Metadata, travelling
 from sidecar.proxy.observation import all_outside, not_judged, observe
@@ -37,6 +38,8 @@ class Plan:
         contained: bool (row, gate); gates in mode off contain nothing.
         is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
+        dialect: how request and response carry their rows.
+        restore: what makes of the response the one to what the client sent, where the upstream got something else.
         unreadable: why the request cannot be judged, and passes all the same because nothing is enforced; then
             there are no rows.
     """
@@ -46,6 +49,8 @@ class Plan:
     contained: npt.NDArray[np.bool_]
     is_watched: bool
     added_outputs: frozenset[str]
+    dialect: Dialect[Any, Any] = OPEN_INFERENCE
+    restore: Callable[[bytes], bytes] | None = None
     unreadable: Refusal | None = None
 
 
@@ -67,22 +72,26 @@ class Judgement:
     events: Events
 
 
-def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
+def admit(
+    request: bytes, metadata: Metadata, models: ActiveModels, dialect: Dialect[Any, Any] = OPEN_INFERENCE
+) -> Admission | Refusal:
     """Check a request before anything is forwarded."""
     try:
-        parsed = parse_request(request)
+        parsed = dialect.parse(request)
     except CallerError as error:
         return Refusal(error.reason, error.message)
-    return admit_parsed(parsed, metadata, models)
+    return admit_parsed(parsed, metadata, models, dialect)
 
 
-def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
-    """Check a request that is known to be one."""
+def admit_parsed(
+    parsed: Request, metadata: Metadata, models: ActiveModels, dialect: Dialect[Any, Any] = OPEN_INFERENCE
+) -> Admission | Refusal:
+    """Check a request that the dialect has parsed."""
     bundle = None
     try:
         bundle = _bundle_for(parsed.model_name, models)
         carried = travelling(metadata)
-        forward, plan = _planned(parsed, parsed.content, bundle, models.limit_rows)
+        forward, plan = _planned(parsed, dialect, bundle, models.limit_rows)
         return Admission(forward, carried, plan)
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)
@@ -90,12 +99,17 @@ def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels)
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
+    if plan.restore is not None:
+        try:
+            response = plan.restore(response)
+        except UpstreamError as error:
+            return Refusal(error.reason, error.message, plan.bundle)
     if plan.unreadable is not None:
         return Judgement(response, RequestOutcome.UNJUDGED, not_judged(plan.contained, plan.unreadable))
     if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
-        received = read_response(response, plan.bundle.signature, len(plan.inputs))
+        received = plan.dialect.read_response(response, plan.bundle, len(plan.inputs))
         decisions = decide(plan.bundle.gates, plan.bundle.modes, plan.inputs, received.outputs)
         outcome = _outcome(decisions)
         events = observe(plan.bundle, plan.inputs, plan.contained, decisions)
@@ -103,7 +117,7 @@ def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
             return Judgement(_refusal(plan, decisions), outcome, events)
         body = response
         if outcome is RequestOutcome.CORRECTED:
-            body = replace_outputs(received, _corrected(received.outputs, decisions), plan.bundle.signature)
+            body = plan.dialect.replace_outputs(received, _corrected(received.outputs, decisions), plan.bundle)
         return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
         return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))
@@ -124,22 +138,23 @@ def _bundle_for(model_name: str, models: ActiveModels) -> ActiveBundle:
     return models.bundles[model_name]
 
 
-def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
+def _planned(parsed: Request, dialect: Dialect[Any, Any], bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
     """What to forward, and the plan. Shadow properties never influence what the client gets, so what only they would
     have watched, and cannot, goes its way unjudged.
     """
+    request, how = parsed.content, (dialect, dialect.restore(parsed))
     try:
-        gated = read_request(parsed, bundle.signature, limit_rows)
+        gated = dialect.read_request(parsed, bundle, limit_rows)
     except CallerError as error:
         if bundle.enforces:
             raise
-        why = Refusal(error.reason, error.message, bundle)
-        return request, Plan(bundle, _NO_ROWS, np.zeros((0, len(bundle.modes)), np.bool_), False, frozenset(), why)
+        why, no_gates = Refusal(error.reason, error.message, bundle), np.zeros((0, len(bundle.modes)), np.bool_)
+        return request, Plan(bundle, _NO_ROWS, no_gates, False, frozenset(), *how, why)
     contained = contains(bundle.gates, gated.inputs) & bundle.watched
     _refuse_outside(bundle, contained)
     if not contained.any():
-        return request, Plan(bundle, gated.inputs, contained, False, frozenset())
-    return gated.forward, Plan(bundle, gated.inputs, contained, True, gated.added_outputs)
+        return request, Plan(bundle, gated.inputs, contained, False, frozenset(), *how)
+    return gated.forward, Plan(bundle, gated.inputs, contained, True, gated.added_outputs, *how)
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:

@@ -7,7 +7,7 @@ what a stream of them gets in :mod:`sidecar.proxy.stream_infer`.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -15,15 +15,17 @@ import grpc.aio
 
 from sidecar.errors import OperationError, Reason
 from sidecar.protocols.open_inference.readiness import encode_server_ready
+from sidecar.protocols.torchserve.messages import encode_ping_response
 from sidecar.proxy import audit
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import CALL_ID_KEY, DECISION_KEY, decision_id, new_call_id
+from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
-from sidecar.proxy.methods import Rule, rule_of
+from sidecar.proxy.methods import PING, SERVER_READY, TORCHSERVE_SERVER_READY, Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
@@ -42,6 +44,13 @@ KEEPALIVE_TIMEOUT_MS: Final = 10_000
 
 MIN_CLIENT_PING_MS: Final = 5_000
 """A client that asks *us* more often loses its connection."""
+
+_READINESS: Final[Mapping[str, Callable[[bool], bytes]]] = {
+    SERVER_READY: encode_server_ready,
+    TORCHSERVE_SERVER_READY: encode_server_ready,
+    PING: encode_ping_response,
+}
+"""How each method that asks for it is told whether we are ready."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -125,14 +134,20 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _answer(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         match rule:
             case Rule.GATED:
-                return await self._model_infer.answer(call_id, request, _metadata(context), self._timeout(context))
+                told = _metadata(context), self._timeout(context)
+                return await self._model_infer.answer(call_id, request, *told, DIALECTS[method])
             case Rule.GATED_STREAM:
                 raise AssertionError("a stream has no single answer")
             case Rule.PASSED:
                 return await self._pass(method, request, context)
             case Rule.ANSWERED:
-                return Answer(encode_server_ready(self._readiness.ready))
-            case Rule.DENIED_REPOSITORY_CONTROL | Rule.DENIED_SHARED_MEMORY | Rule.DENIED_SERVER_SETTINGS:
+                return Answer(_READINESS[method](self._readiness.ready))
+            case (
+                Rule.DENIED_REPOSITORY_CONTROL
+                | Rule.DENIED_SHARED_MEMORY
+                | Rule.DENIED_SERVER_SETTINGS
+                | Rule.DENIED_PREDICTION_STREAM
+            ):
                 self._metrics.denied(rule)
                 text = f"{method} could change what the gates guard, or hide tensors from them"
                 return _refuse(call_id, Refusal(Reason.METHOD_DENIED, text))
