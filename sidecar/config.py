@@ -61,6 +61,9 @@ class PredictionFormat(enum.StrEnum):
     OPEN_INFERENCE = "open_inference"
 
 
+DEFAULT_KEY: Final = "data"
+"""Of the map that a prediction's request carries: where TorchServe's own handlers look first."""
+
 TensorPlaces: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 """Tensor name -> where it stands in a JSON document: one place, or one for each value of a row."""
 
@@ -79,7 +82,7 @@ class TorchServeSettings:
 
     format: PredictionFormat
     client_datatype: Datatype | None = None
-    key: str = "data"
+    key: str = DEFAULT_KEY
     other_keys: tuple[str, ...] = ()
     inputs: TensorPlaces = ()
     outputs: TensorPlaces = ()
@@ -93,7 +96,8 @@ class TorchServeSettings:
             )
         if not is_json and (self.inputs or self.outputs):
             raise ValueError(f"inputs and outputs are places in JSON documents; format {self.format} has none")
-        if self.format is PredictionFormat.OPEN_INFERENCE and self != TorchServeSettings(self.format):
+        others = self.client_datatype, self.key, self.other_keys
+        if self.format is PredictionFormat.OPEN_INFERENCE and others != (None, DEFAULT_KEY, ()):
             raise ValueError("format open_inference has no further settings: its messages say all that is needed")
 
 

@@ -149,7 +149,7 @@ class Readiness:
         return obstacle(name, bundle.signature, ready, metadata)
 
     async def _try(self, bundle: ActiveBundle) -> Obstacle | None:
-        """Ask for a row: TorchServe says that it is healthy while a model hangs. What worked is believed for a while."""
+        """Ask for a row: TorchServe says "healthy" while a model hangs. A row that came is believed for a while."""
         now = time.monotonic()
         tried, holds_until = self._trials.get(bundle.model_name, (None, 0.0))
         if tried is bundle and now < holds_until:
