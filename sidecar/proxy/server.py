@@ -31,6 +31,7 @@ from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.stream_client import StreamEnd
 from sidecar.proxy.stream_infer import ModelStreamInfer
+from sidecar.proxy.torchserve_failures import is_torchserves, retold
 from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
@@ -160,6 +161,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _pass(self, method: str, request: bytes, context: _Context) -> Answer:
         outcome = await self._upstream.call(method, request, travelling(_metadata(context)), self._timeout(context))
         if isinstance(outcome, UpstreamFailure):
+            outcome = retold(outcome, len(request)) if is_torchserves(method) else outcome
             status = status_of_failure(outcome)
             self._metrics.refused(None, status.reason)
             return Answer(status, outcome.initial, (*outcome.trailing, (REASON_KEY, status.reason)))

@@ -175,7 +175,7 @@ FORMS = {
         PREDICTIONS,
         _prediction("raw", lambda rows: rows.astype("<f4").tobytes()),
         lambda answer: np.frombuffer(predictions.prediction(answer), "<f4"),
-        lambda answer: len(answer),
+        len,
     ),
     "open_inference": Form(
         OPEN_INFERENCE + "ModelInfer", lambda rows: _open_inference(rows, "mine"), _scores, _without_numbers

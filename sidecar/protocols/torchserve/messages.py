@@ -87,4 +87,4 @@ def with_prediction(content: bytes, prediction: bytes) -> bytes:
 def encode_ping_response(healthy: bool) -> bytes:
     """The answer to a ping, in TorchServe's words and layout."""
     text = json.dumps({"status": "Healthy" if healthy else "Unhealthy"}, indent=2)
-    return pb.TorchServeHealthResponse(health=f"{text}\n").SerializeToString()
+    return pb.TorchServeHealthResponse(health=text).SerializeToString()
