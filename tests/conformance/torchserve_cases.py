@@ -96,7 +96,6 @@ CASES = (
         "spaces, order and escapes", "[[0.5, 0]]", ' { "predictions":[{"z":0, "y":[5e-1 ,0,\t-0.0]}],"\\u00e9":1}'
     ),
     _untouched("a value that is fine once it is rounded", "[[0.5, 0]]", FINE.replace("0.5", "1.00000001")),
-    _untouched("a value of any kind that no gate mentions", "[[0.5, 0]]", FINE.replace("0, 0]", "0, NaN]")),
     _corrected(
         "a value too large, and nothing else moves",
         "[[0.5, 0]]",
@@ -134,9 +133,7 @@ CASES = (
         '{"predictions": [{"y": [1.0, 0.0, 0], "z": 0.0}]}',
     ),
     _refused("no input under the key", {}, Reason.INPUT_MISSING),
-    _refused(
-        "an input under a key that the handler might prefer", _json("[[0, 0]]") | {"body": b""}, Reason.INPUT_CONTENTS
-    ),
+    _refused("an input that the handler might prefer", _json("[[0, 0]]") | {"body": b""}, Reason.INPUT_CONTENTS),
     _refused("no JSON", {"data": b"\x93NUMPY"}, Reason.INPUT_CONTENTS),
     _refused("rows elsewhere", {"data": b'{"inputs": [[0, 0]]}'}, Reason.INPUT_MISSING),
     _refused("rows twice", {"data": b'{"instances": [[20, 0]], "instances": [[0.5, 0]]}'}, Reason.INPUT_CONTENTS),
@@ -164,6 +161,12 @@ CASES = (
         request_bytes(_json("[[4.5, 0]]")),
         answer_bytes('{"predictions": [{"y": [0, 0, 0], "z": 0}]}'),
         Error(Reason.GATE_REFUSED, forwarded=True, code=grpc.StatusCode.FAILED_PRECONDITION),
+    ),
+    Case(
+        "an answer that is no number",
+        request_bytes(_json("[[0.5, 0]]")),
+        answer_bytes(FINE.replace("0.5", "NaN")),
+        Error(Reason.OUTPUT_NOT_FINITE, forwarded=True, code=grpc.StatusCode.FAILED_PRECONDITION),
     ),
     Case(
         "another key beside the rows that the settings name",
