@@ -78,6 +78,7 @@ class TorchServeSettings:
         key: under which a request carries its rows.
         other_keys: what else a request may carry.
         inputs, outputs: of JSON documents.
+        stream: whether the handler is made for StreamPredictions.
     """
 
     format: PredictionFormat
@@ -86,6 +87,7 @@ class TorchServeSettings:
     other_keys: tuple[str, ...] = ()
     inputs: TensorPlaces = ()
     outputs: TensorPlaces = ()
+    stream: bool = False
 
     def __post_init__(self) -> None:
         is_json = self.format is PredictionFormat.JSON
@@ -96,8 +98,8 @@ class TorchServeSettings:
             )
         if not is_json and (self.inputs or self.outputs):
             raise ValueError(f"inputs and outputs are places in JSON documents; format {self.format} has none")
-        others = self.client_datatype, self.key, self.other_keys
-        if self.format is PredictionFormat.OPEN_INFERENCE and others != (None, DEFAULT_KEY, ()):
+        others = self.client_datatype, self.key, self.other_keys, self.stream
+        if self.format is PredictionFormat.OPEN_INFERENCE and others != (None, DEFAULT_KEY, (), False):
             raise ValueError("format open_inference has no further settings: its messages say all that is needed")
 
 

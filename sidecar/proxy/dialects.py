@@ -19,7 +19,7 @@ from sidecar.protocols.torchserve import open_inference as torchserve_open_infer
 from sidecar.protocols.torchserve.codec import GatedPrediction, PredictionCodec
 from sidecar.protocols.torchserve.messages import PredictionsRequest, parse_predictions_request
 from sidecar.proxy.active_bundle import ActiveBundle
-from sidecar.proxy.methods import MODEL_INFER, PREDICTIONS, TORCHSERVE_MODEL_INFER
+from sidecar.proxy.methods import MODEL_INFER, PREDICTIONS, STREAM_PREDICTIONS, TORCHSERVE_MODEL_INFER
 from sidecar.tensors import Rows
 
 
@@ -154,6 +154,9 @@ TORCHSERVE: Final = Dialect(
     _as_it_is,
     tells_errors=False,
 )
+
+STREAMED_TORCHSERVE: Final = dataclasses.replace(TORCHSERVE, method=STREAM_PREDICTIONS)
+"""Each message of the answer carries all of the request's rows."""
 
 DIALECTS: Final = MappingProxyType[str, Dialect[Any, Any]](
     {dialect.method: dialect for dialect in (OPEN_INFERENCE, TORCHSERVE_OPEN_INFERENCE, TORCHSERVE)}

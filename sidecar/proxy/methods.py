@@ -21,6 +21,7 @@ class Rule(enum.StrEnum):
 
     GATED = "gated"
     GATED_STREAM = "gated_stream"
+    GATED_PREDICTION_STREAM = "gated_prediction_stream"
     PASSED = "passed"
     ANSWERED = "answered"
     DENIED_REPOSITORY_CONTROL = "denied_repository_control"
@@ -36,6 +37,7 @@ DENIED: Final = (
     Rule.DENIED_SERVER_SETTINGS,
     Rule.DENIED_PREDICTION_STREAM,
 )
+STREAMED: Final = (Rule.GATED_STREAM, Rule.GATED_PREDICTION_STREAM)
 UNSUPPORTED: Final = (Rule.UNSUPPORTED_UNKNOWN,)
 
 MODEL_INFER: Final = SERVICE + "ModelInfer"
@@ -45,6 +47,7 @@ MODEL_METADATA: Final = SERVICE + "ModelMetadata"
 SERVER_READY: Final = SERVICE + "ServerReady"
 
 PREDICTIONS: Final = TORCHSERVE + "Predictions"
+STREAM_PREDICTIONS: Final = TORCHSERVE + "StreamPredictions"
 PING: Final = TORCHSERVE + "Ping"
 TORCHSERVE_MODEL_INFER: Final = TORCHSERVE_OPEN_INFERENCE + "ModelInfer"
 TORCHSERVE_SERVER_READY: Final = TORCHSERVE_OPEN_INFERENCE + "ServerReady"
@@ -85,8 +88,8 @@ RULES: Final[dict[str, Rule]] = {
     PREDICTIONS: Rule.GATED,
     # TorchServe says "Healthy" while a model hangs for ever.
     PING: Rule.ANSWERED,
-    # Each ends or hangs workers whose handlers are not made for streams, and neither says which rows an answer is for.
-    TORCHSERVE + "StreamPredictions": Rule.DENIED_PREDICTION_STREAM,
+    # Both end or hang workers whose handlers are not made for streams: the first is for models that allow it only.
+    STREAM_PREDICTIONS: Rule.GATED_PREDICTION_STREAM,
     TORCHSERVE + "StreamPredictions2": Rule.DENIED_PREDICTION_STREAM,
     TORCHSERVE_MODEL_INFER: Rule.GATED,
     TORCHSERVE_SERVER_READY: Rule.ANSWERED,

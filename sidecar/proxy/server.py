@@ -27,6 +27,7 @@ from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import PING, SERVER_READY, TORCHSERVE_SERVER_READY, Rule, rule_of
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.stream_client import StreamEnd
@@ -63,6 +64,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self,
         model_infer: ModelInfer,
         model_stream_infer: ModelStreamInfer,
+        prediction_stream: PredictionStream,
         upstream: Upstream,
         readiness: Readiness,
         metrics: Metrics,
@@ -72,6 +74,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     ) -> None:
         self._model_infer = model_infer
         self._model_stream_infer = model_stream_infer
+        self._prediction_stream = prediction_stream
         self._upstream = upstream
         self._readiness = readiness
         self._metrics = metrics
@@ -95,7 +98,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
             await self._answer_stream(call_id, context)
             return
         request = b""
-        if rule in (Rule.GATED, Rule.PASSED):
+        if rule in (Rule.GATED, Rule.PASSED, Rule.GATED_PREDICTION_STREAM):
             # A second message is not looked at, as gRPC servers do for unary methods.
             message = await self._receipts.read(context)
             if message is None:
@@ -105,6 +108,9 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 await _send(context, call_id, self._turn_away(rule, call_id, message))
                 return
             request = message
+        if rule is Rule.GATED_PREDICTION_STREAM:
+            await self._answer_predictions(call_id, request, context)
+            return
         with self._load.call(len(request)) as refusal:
             if refusal is not None:
                 answer = self._turn_away(rule, call_id, refusal)
@@ -124,6 +130,11 @@ class ProxyHandler(grpc.GenericRpcHandler):
         end = await self._model_stream_infer.answer(call_id, client, _metadata(context), _remaining(context))
         await client.end(end)
 
+    async def _answer_predictions(self, call_id: str, request: bytes, context: _Context) -> None:
+        client = _GrpcClient(call_id, context)
+        told = _metadata(context), self._timeout(context)
+        await client.end(await self._prediction_stream.answer(call_id, client, request, *told))
+
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         try:
             return await self._answer(method, rule, call_id, request, context)
@@ -137,7 +148,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
             case Rule.GATED:
                 told = _metadata(context), self._timeout(context)
                 return await self._model_infer.answer(call_id, request, *told, DIALECTS[method])
-            case Rule.GATED_STREAM:
+            case Rule.GATED_STREAM | Rule.GATED_PREDICTION_STREAM:
                 raise AssertionError("a stream has no single answer")
             case Rule.PASSED:
                 return await self._pass(method, request, context)

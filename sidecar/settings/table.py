@@ -157,6 +157,12 @@ TORCHSERVE_SETTINGS: Final = (
         unset="none; required for json",
         shape=Shape.PER_TENSOR,
     ),
+    _part(
+        TorchServeSettings,
+        "stream",
+        kinds.BOOLEAN,
+        "Whether StreamPredictions is let through: the handler must be made for it. StreamPredictions2 never is.",
+    ),
 )
 """The keys of a model's ``torchserve``."""
 

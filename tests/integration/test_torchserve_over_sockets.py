@@ -1,5 +1,7 @@
 """TorchServe's services through the sidecar, on real sockets, with a TorchServe in memory behind it."""
 
+import contextlib
+import dataclasses
 import json
 
 import grpc
@@ -15,6 +17,7 @@ from sidecar.proxy.methods import (
     MODEL_INFER,
     PING,
     PREDICTIONS,
+    STREAM_PREDICTIONS,
     TORCHSERVE,
     TORCHSERVE_MANAGEMENT,
     TORCHSERVE_MODEL_INFER,
@@ -134,7 +137,7 @@ def test_an_upstream_that_cannot_be_reached_is_told_as_ever(running, upstream):
     assert "10.0.0.1" not in reply.details
 
 
-DENIED = [TORCHSERVE + name for name in ("StreamPredictions", "StreamPredictions2")]
+DENIED = [TORCHSERVE + "StreamPredictions2"]
 DENIED += [TORCHSERVE_MANAGEMENT + name for name in ("RegisterModel", "UnregisterModel", "ScaleWorker", "SetDefault")]
 
 
@@ -217,6 +220,122 @@ def test_settings_that_do_not_fit_the_bundle_are_told_at_the_start(changes, word
     with pytest.raises(Exception, match=words) as caught, sidecar(loop, settings(tmp_path, 1, models=(model,))):
         raise AssertionError("it started")
     assert not isinstance(caught.value, (AssertionError, BundleError)), "a start error, in words for people"
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+STREAMED = dataclasses.replace(SETTINGS, torchserve=dataclasses.replace(SETTINGS.torchserve, stream=True))
+
+
+@pytest.fixture(scope="module")
+def stream_upstream():
+    return MemoryUpstream({PREDICTIONS: answer_bytes(FINE)}, stream_answers={})
+
+
+@pytest.fixture(scope="module")
+def streaming(loop, stream_upstream, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    with sidecar(loop, settings(folder, 1, models=(STREAMED,)), stream_upstream) as running:
+        yield running
+
+
+def _stream(port: int, asked: bytes, timeout: float | None = 10.0) -> tuple[list[bytes], grpc.StatusCode, str, dict]:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answers = channel.unary_stream(STREAM_PREDICTIONS)(asked, timeout=timeout)
+        got = []
+        with contextlib.suppress(grpc.RpcError):
+            for each in answers:
+                got.append(each)  # noqa: PERF402 (what came before an error is kept)
+        return got, answers.code(), answers.details(), dict(answers.trailing_metadata())
+
+
+def test_each_prediction_of_a_stream_is_judged(streaming, stream_upstream):
+    answers = [answer_bytes(each) for each in (FINE, TOO_LARGE, FINE)]
+    stream_upstream.stream_answers[STREAM_PREDICTIONS] = lambda _: answers
+    got, code, _, _ = _stream(streaming.listen_port, ASKED)
+    assert got == [answer_bytes(FINE), answer_bytes(FINE.replace("0.5", "1.0")), answer_bytes(FINE)]
+    assert code is grpc.StatusCode.OK
+    asked = [each for each in stream_upstream.asked if each.method == STREAM_PREDICTIONS][-1]
+    assert asked.request == ASKED
+    assert 0 < asked.timeout_seconds < 11
+
+
+def test_a_stream_has_a_deadline_upstream_where_the_client_sets_none(streaming, stream_upstream):
+    stream_upstream.stream_answers[STREAM_PREDICTIONS] = lambda _: []
+    assert _stream(streaming.listen_port, ASKED, timeout=None)[1] is grpc.StatusCode.OK
+    assert [each.timeout_seconds for each in stream_upstream.asked if each.method == STREAM_PREDICTIONS][-1] == 30
+
+
+BROKEN_OFF = _said(grpc.StatusCode.UNAVAILABLE, "Prediction failed", Reason.UPSTREAM_UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "last", "code", "reason"),
+    [
+        (ASKED, answer_bytes("no JSON"), grpc.StatusCode.INTERNAL, "upstream_output_contents"),
+        (ASKED, BROKEN_OFF, grpc.StatusCode.INTERNAL, "upstream_unavailable"),
+        (
+            request_bytes({"data": b'{"instances": [[4.5, 0]]}'}),
+            answer_bytes(FINE),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "gate_refused",
+        ),
+    ],
+    ids=["an answer that cannot be read", "the server's error", "a property that refuses"],
+)
+def test_a_prediction_that_cannot_be_sent_ends_the_stream(streaming, stream_upstream, asked, last, code, reason):
+    fine = answer_bytes(FINE.replace('"y": [0.5, 0, 0]', '"y": [0.5, 0, 1]'))  # what the refusing property wants
+    stream_upstream.stream_answers[STREAM_PREDICTIONS] = lambda _: [fine, last, fine]
+    got, ended, details, trailers = _stream(streaming.listen_port, asked)
+    assert (got, ended, trailers["gate-reason"]) == ([fine], code, reason)
+    assert "pytorch" not in details
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "reason"),
+    [
+        (request_bytes({"data": b"no JSON"}), grpc.StatusCode.INVALID_ARGUMENT, "input_contents"),
+        (request_bytes({}, "another"), grpc.StatusCode.PERMISSION_DENIED, "model_not_guarded"),
+        (b"\x0a\x05", grpc.StatusCode.INVALID_ARGUMENT, "malformed_request"),
+    ],
+)
+def test_a_request_that_cannot_be_judged_opens_no_stream(streaming, stream_upstream, asked, code, reason):
+    stream_upstream.asked.clear()
+    got, ended, _, trailers = _stream(streaming.listen_port, asked)
+    assert (got, ended, trailers["gate-reason"]) == ([], code, reason)
+    assert asked not in [each.request for each in stream_upstream.asked]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_streams_are_denied_unless_the_model_allows_them(loop, tmp_path, mode):
+    upstream = MemoryUpstream({PREDICTIONS: answer_bytes(FINE)}, stream_answers={})
+    for models in ((), (SETTINGS,)):
+        with sidecar(loop, settings(tmp_path, 1, models=models, mode=mode), upstream) as running:
+            got, ended, _, trailers = _stream(running.listen_port, ASKED)
+        assert (got, ended, trailers["gate-reason"]) == ([], grpc.StatusCode.PERMISSION_DENIED, "method_denied")
+
+
+def test_a_defect_of_ours_ends_a_stream_closed(streaming, stream_upstream):
+    def fail(_):
+        raise ZeroDivisionError("a defect")
+
+    stream_upstream.stream_answers[STREAM_PREDICTIONS] = fail
+    got, ended, details, _ = _stream(streaming.listen_port, ASKED)
+    assert (got, ended) == ([], grpc.StatusCode.INTERNAL)
+    assert "defect" not in details
+
+
+def test_streams_count_against_the_limits_and_are_given_back(loop, tmp_path, stream_upstream):
+    stream_upstream.stream_answers[STREAM_PREDICTIONS] = lambda _: [answer_bytes(FINE)]
+    limits = {"limit_bytes": 1000, "limit_held_bytes": 1000}
+    with sidecar(loop, settings(tmp_path, 1, models=(STREAMED,), **limits), stream_upstream) as running:
+        for _ in range(30):
+            assert _stream(running.listen_port, ASKED)[1] is grpc.StatusCode.OK
+        asked = request_bytes({"data": b'{"instances": [[0.5, 0]]}', "meta": bytes(900)})
+        got, ended, _, trailers = _stream(running.listen_port, asked)
+        assert (got, ended) == ([], grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert trailers["gate-reason"] == "memory_exhausted"
+        assert _stream(running.listen_port, ASKED)[1] is grpc.StatusCode.OK
 
 
 # -- its Open Inference service ------------------------------------------------------------------------------
