@@ -6,10 +6,15 @@ client that keeps float32 rounds what it reads.
 """
 
 import collections
+import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
+import signal
+import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +25,8 @@ import tritonclient.grpc as triton
 
 from sidecar.network.onnx_reader import read_model
 from sidecar.network.values import Network
+from sidecar.protocols.generated import torchserve_pb2
+from sidecar.proxy.methods import RULES
 from tests.e2e.attack import boundary_rows, counterexamples, uniform_rows
 from tests.e2e.guarding import RunningSidecar, compile_bundle, running_sidecar
 from tests.e2e.judge import Judge, read_judge
@@ -272,3 +279,133 @@ def test_violating_rows_are_corrected_and_all_else_is_the_servers_own(
     assert seen["fine rows beside corrected ones"] > 500
     assert corrected == seen["corrected"], "the metrics tell another story"
     assert guarded.sidecar.metric("gate_breaches_total", model=name) == 0, "a violation in a region proved silent"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_rows_that_are_not_finite_are_refused(guarded: Guarded, verified: Verified, name: str):
+    form, rows = FORMS[name], uniform_rows(verified.judge, 2, np.random.default_rng(5))
+    messages = []
+    for value in (np.nan, np.inf, -np.inf):
+        spoiled = rows.copy()
+        spoiled[1, 3] = value
+        messages.append(form.request(spoiled))
+    replies = ask(guarded.through, form.method, messages)
+    assert {reply.code for reply in replies} == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert {dict(reply.trailers)["gate-reason"] for reply in replies} == {"input_not_finite"}
+
+
+def _tampered(rows: np.ndarray) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+    """Requests that a handler may well answer, though not to the rows that a careless gate would look at."""
+    text = json.dumps({"instances": rows.tolist()})
+    yield "the rows twice", "json", {"data": (text[:-1] + ', "instances": [[0, 0, 0, 0, 0]]}').encode()}
+    yield "as UTF-16", "json", {"data": text.encode("utf-16")}
+    yield "numbers as text", "json", {"data": re.sub(r"(-?[0-9.e-]+)", r'"\1"', text).encode()}
+    yield "another key", "json", {"data": text.encode(), "body": text.encode()}
+    yield "another key only", "json", {"body": text.encode()}
+    yield "a double's file", "npy", {"data": _npy(rows.astype(np.float64))}
+    yield "Fortran order", "npy", {"data": _npy(np.asfortranarray(rows))}
+    yield "big-endian", "npy", {"data": _npy(rows.astype(">f4"))}
+    yield "two files", "npy", {"data": _npy(rows) * 2}
+    yield "rows that are one", "npy", {"data": _npy(rows.reshape(1, -1))}
+    yield "half a row", "raw", {"data": rows.tobytes()[:-10]}
+
+
+def test_requests_that_handlers_could_read_otherwise_are_refused(guarded: Guarded, verified: Verified):
+    cases = list(_tampered(uniform_rows(verified.judge, 2, np.random.default_rng(6))))
+    messages = [predictions.request_bytes(model, inputs) for _, model, inputs in cases]
+    replies = ask(guarded.through, PREDICTIONS, messages)
+    got = {name: reply.code for (name, _, _), reply in zip(cases, replies, strict=True)}
+    assert got == dict.fromkeys(got, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def test_a_request_without_an_id_gets_an_answer_without_one(guarded: Guarded, verified: Verified):
+    rows = uniform_rows(verified.judge, 3, np.random.default_rng(7))
+    (reply,) = ask(guarded.through, OPEN_INFERENCE + "ModelInfer", [_open_inference(rows)])
+    assert pb.ModelInferResponse.FromString(reply.body).id == ""
+    raw = pb.ModelInferRequest(model_name="open_inference", raw_input_contents=[rows.tobytes()])
+    raw.inputs.add(name="input", datatype="FP32", shape=rows.shape)
+    (reply,) = ask(guarded.through, OPEN_INFERENCE + "ModelInfer", [raw.SerializeToString()])
+    assert (reply.code, dict(reply.trailers)["gate-reason"]) == (grpc.StatusCode.INVALID_ARGUMENT, "input_contents")
+
+
+def test_what_could_hang_a_model_or_change_it_is_denied(guarded: Guarded, verified: Verified):
+    message = FORMS["json"].request(uniform_rows(verified.judge, 1, np.random.default_rng(8)))
+    management = "/org.pytorch.serve.grpc.management.ManagementAPIsService/"
+    for method in (SERVICE + "StreamPredictions", SERVICE + "StreamPredictions2", management + "UnregisterModel"):
+        with pytest.raises(grpc.RpcError) as caught:
+            guarded.through.unary_unary(method)(message, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert ask(guarded.through, PREDICTIONS, [message])[0].code is grpc.StatusCode.OK
+
+
+def test_a_ping_and_questions_are_answered_as_by_the_server(guarded: Guarded):
+    for method, asked in (
+        (SERVICE + "Ping", b""),
+        (OPEN_INFERENCE + "ServerLive", b""),
+        (OPEN_INFERENCE + "ServerReady", b""),
+        (OPEN_INFERENCE + "ModelReady", pb.ModelReadyRequest(name="json").SerializeToString()),
+        (OPEN_INFERENCE + "ModelMetadata", pb.ModelMetadataRequest(name="json").SerializeToString()),
+    ):
+        direct, through = (ask(channel, method, [asked])[0].body for channel in (guarded.direct, guarded.through))
+        assert direct is not None
+        assert through == direct, method
+
+
+def test_errors_of_the_server_say_nothing_of_its_insides(guarded: Guarded, verified: Verified):
+    rows = uniform_rows(verified.judge, 1, np.random.default_rng(9))
+    payload = json.dumps({"instances": rows.tolist()}).encode()
+    unknown = pb.ModelReadyRequest(name="another").SerializeToString()
+    for method, message, code in (
+        (PREDICTIONS, predictions.request_bytes("json", {"data": payload}, "9.0"), grpc.StatusCode.NOT_FOUND),
+        (
+            PREDICTIONS,
+            predictions.request_bytes("json", {"data": payload + b" " * 6_600_000}),
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ),
+        (OPEN_INFERENCE + "ModelReady", unknown, grpc.StatusCode.NOT_FOUND),
+    ):
+        (direct,), (through,) = (ask(channel, method, [message]) for channel in (guarded.direct, guarded.through))
+        assert direct.body is None
+        assert through.code is code
+        assert "pytorch" not in through.details
+        assert "Exception" not in through.details
+    assert ask(guarded.through, PREDICTIONS, [predictions.request_bytes("json", {"data": payload})])[0].body
+
+
+def test_workers_that_are_killed_come_back_and_no_answer_in_between_is_wrong(guarded: Guarded, verified: Verified):
+    form, judge = FORMS["raw"], verified.judge
+    found = counterexamples(verified.network, judge, 20, np.random.default_rng(10))
+    workers = re.findall(r"\[PID\](\d+)", guarded.server.log_path.read_text())
+    assert len(workers) >= len(Payload)
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(worker), signal.SIGKILL)
+    deadline, codes = time.monotonic() + 60, collections.Counter[grpc.StatusCode]()
+    while codes[grpc.StatusCode.OK] < 50 and time.monotonic() < deadline:
+        (reply,) = ask(guarded.through, form.method, [form.request(found)])
+        codes[reply.code] += 1
+        if reply.body is None:
+            assert "pytorch" not in reply.details
+            time.sleep(0.2)
+        else:
+            answers = form.numbers(reply.body).reshape(found.shape)
+            assert not any(judge.violated(row, answer) for row, answer in zip(found, answers, strict=True))
+    assert codes[grpc.StatusCode.OK] == 50, codes
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+
+
+def test_our_messages_have_the_servers_fields(torchserve_install: TorchServeInstall):
+    (jar,) = torchserve_install.packages.glob("ts/frontend/model-server.jar")
+    with zipfile.ZipFile(jar) as archive:
+        text = archive.read("proto/inference.proto").decode()
+    theirs = {
+        message: {(name, int(number)) for name, number in re.findall(r"(\w+) = (\d+);", re.sub(r"//[^\n]*", "", body))}
+        for message, body in re.findall(r"message (\w+) \{(.*?)\n\}", text, re.DOTALL)
+    }
+    ours = {
+        name: {(field.name, field.number) for field in message.fields}
+        for name, message in torchserve_pb2.DESCRIPTOR.message_types_by_name.items()
+    }
+    assert ours == theirs
+    known = {method.removeprefix(SERVICE) for method in RULES if method.startswith(SERVICE)}
+    assert set(re.findall(r"rpc (\w+)", text)) == known
