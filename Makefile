@@ -5,6 +5,7 @@
 #   make check        ruff, mypy --strict, import-linter, generated-code drift
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
+#   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
 #   make bench-swap   bundles swapped by the thousand under load: no failed or mixed answer, and what it costs
 
@@ -22,7 +23,7 @@ GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo test test-fast coverage check format generate lock bench-proxy bench-compile bench-swap clean
+.PHONY: help demo test test-fast coverage check format generate lock bench-proxy bench-fairness bench-compile bench-swap clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -60,6 +61,9 @@ coverage: $(VENV)/dev.stamp
 
 bench-proxy: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_proxy.py
+
+bench-fairness: $(VENV)/dev.stamp
+	$(BIN)/python tests/benchmarks/bench_fairness.py
 
 bench-compile: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_compile.py

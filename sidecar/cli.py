@@ -99,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of a domain's box; smaller undecided boxes stay open (default 1e-6; larger: a smaller bundle)",
     )
+    compile_.add_argument(
+        "--without-proof",
+        action="store_true",
+        help="guard any model of numbers that onnxruntime runs, integer tensors included; every region stays open",
+    )
 
     inspect = _command(commands, "inspect", "what is in a bundle: properties, domains, what is proved", _inspect)
     inspect.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
@@ -179,6 +184,7 @@ def _command(
 
 def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
+    from sidecar.compiler.opaque import read_opaque_model
     from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
     from sidecar.compiler.report import Reporter, summary
     from sidecar.gates.values import Action
@@ -186,8 +192,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.properties.reader import read_properties
 
     require_writable(arguments.output)
-    model = read_model(arguments.model)
-    files = [read_properties(path, model.network.signature) for path in arguments.property]
+    model = read_opaque_model(arguments.model) if arguments.without_proof else read_model(arguments.model)
+    files = [read_properties(path, model.signature) for path in arguments.property]
     model = with_batch_axis(model, files)
     options = CompileOptions(
         name=arguments.name,

@@ -23,6 +23,7 @@ class Reason(enum.StrEnum):
     MESSAGE_TOO_LARGE = "message_too_large"
     TOO_MANY_CALLS = "too_many_calls"
     MEMORY_EXHAUSTED = "memory_exhausted"
+    TOO_MANY_CORRECTIONS = "too_many_corrections"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"
     INPUT_DATATYPE = "input_datatype"

@@ -1,7 +1,8 @@
 """Every tolerance, rounding rule and error bound, each with its unit and its reason.
 
 Rounding real (rational) numbers to wire datatypes lives here too. All of it is exact integer arithmetic:
-a rational is laid on the grid of a datatype's values, and the neighbours on that grid are compared.
+a rational is laid on the grid of a datatype's values, and the neighbours on that grid are compared. An integer
+datatype's values are those that can be judged, ``tensors.INTEGER_RANGES``.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.tensors import Datatype
+from sidecar.tensors import INTEGER_RANGES, Datatype
 
 DEFAULT_MARGIN: Final = Fraction(0)
 """How far inside a requirement `project` aims, in units of a literal's value, where the property does not say.
@@ -92,8 +93,11 @@ def round_to_datatype(value: Fraction, datatype: Datatype) -> float:
     """The datatype's value nearest to a rational, ties to even, as float64.
 
     Raises:
-        OverflowError: the nearest value, exponents unlimited, exceeds the largest finite one.
+        OverflowError: the nearest value, exponents unlimited, exceeds the largest finite one; of an integer datatype,
+            the nearest whole number lies outside its range.
     """
+    if datatype in INTEGER_RANGES:
+        return _within_range(round(value), datatype)
     position = _locate(value, datatype)
     twice = 2 * position.remainder
     up = twice > position.divisor or (twice == position.divisor and position.steps % 2 == 1)
@@ -114,6 +118,8 @@ def largest_not_above(value: Fraction, datatype: Datatype) -> float:
     largest = largest_finite(datatype)
     if value >= largest:
         return largest
+    if datatype in INTEGER_RANGES:
+        return _within_range(math.floor(value), datatype)
     position = _locate(value, datatype)
     away_from_zero = value < 0 and position.remainder > 0
     return math.copysign(_magnitude(position.steps + away_from_zero, position.exponent, datatype), value)
@@ -125,6 +131,8 @@ def smallest_not_below(value: Fraction, datatype: Datatype) -> float:
     Raises:
         OverflowError: even the largest finite value is below.
     """
+    if datatype in INTEGER_RANGES:
+        return _within_range(max(math.ceil(value), INTEGER_RANGES[datatype][0]), datatype)
     return -largest_not_above(-value, datatype)
 
 
@@ -140,15 +148,24 @@ def next_down(value: float, datatype: Datatype) -> float:
 
 def largest_finite(datatype: Datatype) -> float:
     """The datatype's largest finite value."""
+    if datatype in INTEGER_RANGES:
+        return float(INTEGER_RANGES[datatype][1])
     form = _FORMATS[datatype]
     return math.ldexp(2**form.precision - 1, form.max_exponent - form.precision + 1)
+
+
+def smallest_finite(datatype: Datatype) -> float:
+    """The datatype's smallest finite value: the most negative one, or zero where there are none."""
+    return float(INTEGER_RANGES[datatype][0]) if datatype in INTEGER_RANGES else -largest_finite(datatype)
 
 
 def spacing(value: Fraction, datatype: Datatype) -> Fraction:
     """Distance between the datatype's neighbouring values around ``value`` (one ulp), exponents unlimited above.
 
-    Where ``value`` is a power of two it is the spacing above it, the larger of the two.
+    Where ``value`` is a power of two it is the spacing above it, the larger of the two. Between integers it is one.
     """
+    if datatype in INTEGER_RANGES:
+        return Fraction(1)
     exponent = _spacing_exponent(value, _FORMATS[datatype])
     return Fraction(2**exponent) if exponent >= 0 else Fraction(1, 2**-exponent)
 
@@ -160,6 +177,13 @@ def gamma(operations: int) -> float:
     """
     exact = Fraction(operations, 2**53 - operations)
     return smallest_not_below(exact, Datatype.FP64)
+
+
+def _within_range(value: int, datatype: Datatype) -> float:
+    smallest, largest = INTEGER_RANGES[datatype]
+    if not smallest <= value <= largest:
+        raise OverflowError(f"the value lies outside {datatype}'s range, {smallest} to {largest}")
+    return float(value)
 
 
 def _locate(value: Fraction, datatype: Datatype) -> _GridPosition:

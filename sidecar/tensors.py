@@ -1,14 +1,15 @@
 """Tensors as the wire knows them: datatypes, specifications of a model's inputs and outputs, raw contents.
 
 A *row* is what gates judge: the concatenation of a model's gated tensors for one batch entry, each
-flattened in C order, as float64. FP16, BF16, FP32 and FP64 values convert to float64 exactly, so a row
-*is* the values on the wire. Rounding a real number to a datatype lives in :mod:`sidecar.numerics`.
+flattened in C order, as float64. A row *is* the values on the wire: FP16, BF16, FP32 and FP64 convert to float64
+exactly, and so do integers up to 2**53 in magnitude. A 64-bit integer beyond that is refused, never rounded, and a
+boolean is zero or one. Rounding a real number to a datatype lives in :mod:`sidecar.numerics`.
 """
 
 import dataclasses
 import enum
 import math
-from typing import Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +38,38 @@ class Datatype(enum.StrEnum):
 
 
 FLOATING_DATATYPES = (Datatype.FP16, Datatype.BF16, Datatype.FP32, Datatype.FP64)
-"""What can be gated: every value is a float64 exactly."""
+"""Every value is a float64 exactly."""
+
+MAX_EXACT_INTEGER: Final = 2**53
+"""Up to this magnitude float64 holds every integer; of the next two it cannot tell one from the other."""
+
+INTEGER_RANGES: Final[dict[Datatype, tuple[int, int]]] = {
+    Datatype.BOOL: (0, 1),
+    Datatype.UINT8: (0, 2**8 - 1),
+    Datatype.UINT16: (0, 2**16 - 1),
+    Datatype.UINT32: (0, 2**32 - 1),
+    Datatype.UINT64: (0, MAX_EXACT_INTEGER),
+    Datatype.INT8: (-(2**7), 2**7 - 1),
+    Datatype.INT16: (-(2**15), 2**15 - 1),
+    Datatype.INT32: (-(2**31), 2**31 - 1),
+    Datatype.INT64: (-MAX_EXACT_INTEGER, MAX_EXACT_INTEGER),
+}
+"""The smallest and the largest value that can be judged, of the datatypes whose values are whole numbers."""
+
+GATED_DATATYPES = (*INTEGER_RANGES, *FLOATING_DATATYPES)
+"""What can be gated: all but BYTES, which has no numeric meaning."""
 
 _RAW_DTYPE: dict[Datatype, np.dtype[np.generic]] = {
+    # As bytes: of other values than 0 and 1, NumPy would make a boolean that is neither.
+    Datatype.BOOL: np.dtype("u1"),
+    Datatype.UINT8: np.dtype("u1"),
+    Datatype.UINT16: np.dtype("<u2"),
+    Datatype.UINT32: np.dtype("<u4"),
+    Datatype.UINT64: np.dtype("<u8"),
+    Datatype.INT8: np.dtype("i1"),
+    Datatype.INT16: np.dtype("<i2"),
+    Datatype.INT32: np.dtype("<i4"),
+    Datatype.INT64: np.dtype("<i8"),
     Datatype.FP16: np.dtype("<f2"),
     Datatype.BF16: np.dtype("<u2"),
     Datatype.FP32: np.dtype("<f4"),
@@ -53,7 +83,7 @@ class TensorSpec:
 
     Args:
         name: the tensor's name in the protocol.
-        datatype: one of ``FLOATING_DATATYPES``.
+        datatype: one of ``GATED_DATATYPES``.
         row_shape: the shape of one row, i.e. the wire shape without the batch axis; every dimension >= 1.
     """
 
@@ -64,8 +94,11 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("a tensor needs a name")
-        if self.datatype not in FLOATING_DATATYPES:
-            raise ValueError(f"tensor {self.name!r} is {self.datatype}; gates judge {', '.join(FLOATING_DATATYPES)}")
+        if self.datatype not in GATED_DATATYPES:
+            raise ValueError(
+                f"tensor {self.name!r} is {self.datatype}, which has no numeric meaning that a gate could judge; leave"
+                f" it out, what is not gated passes untouched (gates judge {', '.join(GATED_DATATYPES)})"
+            )
         if any(size < 1 for size in self.row_shape):
             raise ValueError(f"tensor {self.name!r} has shape {self.row_shape}; every dimension must be at least 1")
 
@@ -130,14 +163,35 @@ def decode_raw(raw: bytes, datatype: Datatype) -> npt.NDArray[np.float64]:
     """Raw little-endian contents as exact float64 values, shape (count,).
 
     Raises:
-        ValueError: the length is no multiple of the item size.
+        ValueError: the length is no multiple of the item size, or a value cannot be judged (:func:`exact_integers`).
     """
     values = np.frombuffer(raw, dtype=_RAW_DTYPE[datatype])
+    if datatype in INTEGER_RANGES:
+        return exact_integers(values, datatype)
     if datatype is Datatype.BF16:
         values = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
     # A signalling NaN makes the conversion raise the "invalid" flag; it stays a NaN, which is what matters.
     with np.errstate(invalid="ignore"):
         return values.astype(np.float64)
+
+
+def exact_integers(values: npt.NDArray[Any], datatype: Datatype) -> npt.NDArray[np.float64]:
+    """Whole numbers as exact float64 values.
+
+    Args:
+        values: of an integer or boolean dtype, any shape.
+        datatype: one of ``INTEGER_RANGES``.
+
+    Raises:
+        ValueError: a value lies outside the datatype's range in ``INTEGER_RANGES``.
+    """
+    smallest, largest = INTEGER_RANGES[datatype]
+    outside = (values < smallest) | (values > largest)
+    if outside.any():
+        raise ValueError(
+            f"{datatype} value {values[outside][0]} cannot be judged; expected whole numbers {smallest} to {largest}"
+        )
+    return values.astype(np.float64)
 
 
 def encode_raw(values: npt.NDArray[np.float64], datatype: Datatype) -> bytes:
@@ -146,6 +200,9 @@ def encode_raw(values: npt.NDArray[np.float64], datatype: Datatype) -> bytes:
     Raises:
         ValueError: a value is not representable; round it first (``numerics.round_to_datatype``).
     """
+    if datatype in INTEGER_RANGES:
+        _require_integers(values, datatype)
+        return values.astype(_RAW_DTYPE[datatype]).tobytes()
     with np.errstate(over="ignore", invalid="ignore"):
         if datatype is Datatype.BF16:
             bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
@@ -155,3 +212,10 @@ def encode_raw(values: npt.NDArray[np.float64], datatype: Datatype) -> bytes:
     if not np.array_equal(decode_raw(raw, datatype), values, equal_nan=True):
         raise ValueError(f"values are not representable as {datatype}: {values!r}")
     return raw
+
+
+def _require_integers(values: npt.NDArray[np.float64], datatype: Datatype) -> None:
+    # Before the conversion: what a float beyond an integer type's range becomes, the machine decides.
+    smallest, largest = INTEGER_RANGES[datatype]
+    if not ((values >= smallest) & (values <= largest) & (np.floor(values) == values)).all():
+        raise ValueError(f"values are not representable as {datatype}: {values!r}")

@@ -8,6 +8,7 @@ trees of a bundle out as flat arrays, :func:`label` reads only these; what makes
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.gates.effective import wire_bounds
+from sidecar.gates.limits import PLAIN_VALUES
+from sidecar.gates.one_row import PlainBox, in_box
 from sidecar.gates.values import Gate
 from sidecar.tensors import ModelSignature, Rows
 
@@ -82,6 +85,14 @@ class PreparedCoverage:
     right: npt.NDArray[np.int32]
     label: npt.NDArray[np.uint8]
 
+    @functools.cached_property
+    def plain_boxes(self) -> tuple[PlainBox, ...] | None:
+        """Each region's box, for rows that come alone; None where they are so many that arrays are the faster way."""
+        if 2 * self.lower.size > PLAIN_VALUES:
+            return None
+        bounds = zip(self.lower.tolist(), self.upper.tolist(), strict=True)
+        return tuple(tuple(zip(lower, upper, strict=True)) for lower, upper in bounds)
+
 
 def prepare_coverage(
     gates: Sequence[Gate], coverage: Sequence[Sequence[CoverageTree]], signature: ModelSignature
@@ -118,15 +129,30 @@ def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDAr
         uint8 (rows,). A row in the boxes of several regions is violating if one of them says so, else open if one
         of them says so, else silent; a row in no region's box (any row with a NaN, too) is outside.
     """
-    regions = range(int(prepared.first_region[gate_index]), int(prepared.first_region[gate_index + 1]))
     if len(inputs) == 1:
-        return np.array([_label_row(prepared, regions, inputs[0])], dtype=np.uint8)
+        return np.array([label_row(prepared, gate_index, inputs[0].tolist())], dtype=np.uint8)
     rank = np.zeros(len(inputs), dtype=np.uint8)
-    for region in regions:
+    for region in _regions(prepared, gate_index):
         inside = np.flatnonzero(((inputs >= prepared.lower[region]) & (inputs <= prepared.upper[region])).all(axis=1))
         found = _labels_in_tree(prepared, int(prepared.root[region]), inputs[inside])
         rank[inside] = np.maximum(rank[inside], _RANK[found])
     return _RANK[rank]
+
+
+def label_row(prepared: PreparedCoverage, gate_index: int, row: Sequence[float]) -> int:
+    """As :func:`label` for one row, without the fixed costs of array operations on each level."""
+    regions = _regions(prepared, gate_index)
+    if prepared.plain_boxes is None:
+        lower, upper = (bounds[regions.start : regions.stop] for bounds in (prepared.lower, prepared.upper))
+        around = (regions.start + np.flatnonzero(((lower <= row) & (row <= upper)).all(axis=1))).tolist()
+    else:
+        around = [region for region in regions if in_box(prepared.plain_boxes[region], row)]
+    labels = [_leaf_label(prepared, prepared.root.item(region), row) for region in around]
+    return max(labels, key=_RANK.item, default=Label.OUTSIDE)
+
+
+def _regions(prepared: PreparedCoverage, gate_index: int) -> range:
+    return range(prepared.first_region.item(gate_index), prepared.first_region.item(gate_index + 1))
 
 
 def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.NDArray[np.uint8]:
@@ -143,19 +169,11 @@ def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.
         node[moving] = np.where(goes_left, prepared.left[at], prepared.right[at])
 
 
-def _label_row(prepared: PreparedCoverage, regions: range, row: npt.NDArray[np.float64]) -> int:
-    """As :func:`label` for one row, without the fixed costs of array operations on each level."""
-    first, end = regions.start, regions.stop
-    inside = np.all((row >= prepared.lower[first:end]) & (row <= prepared.upper[first:end]), axis=1)
-    labels = [_leaf_label(prepared, int(prepared.root[first + at]), row) for at in np.flatnonzero(inside).tolist()]
-    return max(labels, key=_RANK.item, default=Label.OUTSIDE)
-
-
-def _leaf_label(prepared: PreparedCoverage, root: int, row: npt.NDArray[np.float64]) -> int:
+def _leaf_label(prepared: PreparedCoverage, root: int, row: Sequence[float]) -> int:
     # ``item`` gives plain Python numbers, several times as fast as arithmetic on array scalars.
     feature_of, threshold_of = prepared.feature.item, prepared.threshold.item
-    left_of, right_of, value_of = prepared.left.item, prepared.right.item, row.item
+    left_of, right_of = prepared.left.item, prepared.right.item
     node = root
     while (feature := feature_of(node)) != LEAF:
-        node = left_of(node) if value_of(feature) <= threshold_of(node) else right_of(node)
+        node = left_of(node) if row[feature] <= threshold_of(node) else right_of(node)
     return prepared.label.item(node)

@@ -16,7 +16,8 @@ from sidecar.bundle.values import Manifest, SelfTestVectors
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.cost import projection_cost
 from sidecar.gates.limits import MAX_DISJUNCTS
-from sidecar.gates.values import Gate, Literal, Terms
+from sidecar.gates.movable import held_tensors
+from sidecar.gates.values import Action, Gate, Literal, Terms
 from sidecar.numerics import round_to_datatype
 from sidecar.tensors import Datatype, ModelSignature, Rows, TensorSpec, encode_raw
 
@@ -49,6 +50,8 @@ def _check_gate(gate: Gate, signature: ModelSignature) -> None:
     for clause in gate.requirement.clauses:
         for literal in clause:
             _check_literal(gate, literal, signature)
+    if gate.action is Action.PROJECT and (held := held_tensors(gate, signature)):
+        raise _wrong_gate(gate, f"action project on {', '.join(held)}", "fallback or refuse for integer outputs")
     if gate.fallback is not None:
         _check_fallback(gate, gate.fallback, signature)
 

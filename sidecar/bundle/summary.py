@@ -14,7 +14,7 @@ from sidecar.bundle.gate_codec import gate_document
 from sidecar.bundle.manifest_codec import manifest_document
 from sidecar.bundle.naming import Naming, naming_of
 from sidecar.bundle.readable import number_text, region_lines, requirement_lines, share_text, value_text
-from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, PropertyRecord
+from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, Manifest, PropertyRecord
 from sidecar.gates.values import Action, Gate
 from sidecar.tensors import TensorSpec
 
@@ -106,7 +106,7 @@ def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[s
         ("revision", str(manifest.revision)),
         ("bundle", f"sha256 {digest(content)}\n{len(content):,} bytes, format version {FORMAT_VERSION}"),
         ("signed", "no" if signed_by is None else f"by key {signed_by}\nnot verified here; sidecar serve --trust does"),
-        ("verified model", f"sha256 {manifest.model_digest}\nserved in {_ARITHMETIC[manifest.arithmetic]}"),
+        _model(manifest),
         ("inputs", "\n".join(map(_tensor, manifest.signature.inputs))),
         ("outputs", "\n".join(map(_tensor, manifest.signature.outputs))),
         ("compiled by", f"sidecar {manifest.compiler_version}"),
@@ -115,6 +115,12 @@ def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[s
     ]
     facts += [("source", f"{source.origin}, {len(source.content):,} bytes") for source in bundle.sources]
     return [*facts, ("names", f"{names}; ~ marks a rounded number, --json has it exactly")]
+
+
+def _model(manifest: Manifest) -> tuple[str, str]:
+    if manifest.is_proved:
+        return "verified model", f"sha256 {manifest.model_digest}\nserved in {_ARITHMETIC[manifest.arithmetic]}"
+    return "model", f"sha256 {manifest.model_digest}\nguarded without proof: every region is open"
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -16,6 +16,9 @@ from sidecar.tensors import ModelSignature, Rows
 
 FORMAT_VERSION = 1
 
+WITHOUT_PROOF = (("proof", "none"),)
+"""The options of a bundle about whose model nothing was to be proved: all its regions are open."""
+
 
 class Arithmetic(enum.StrEnum):
     """The arithmetic of the served model that the proof's margins cover, besides real arithmetic."""
@@ -82,6 +85,11 @@ class Manifest:
     properties: tuple[PropertyRecord, ...]
     compiler_version: str
     options: tuple[tuple[str, str], ...]
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether anything was to be proved about the model."""
+        return self.options != WITHOUT_PROOF
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from sidecar.compiler.overlaps import MAX_OVERLAPS, Overlap, maximal_overlaps, p
 from sidecar.errors import NegativeAnswer
 from sidecar.gates.linear_program import Constraint, Status, maximize
 from sidecar.gates.values import Action, Box, Clause, Gate, Literal, Terms
-from sidecar.numerics import largest_finite, round_to_datatype
+from sidecar.numerics import largest_finite, round_to_datatype, smallest_finite
 from sidecar.tensors import ModelSignature
 
 MAX_PROGRAMS = 2_000
@@ -312,9 +312,10 @@ class _Search:
             for literal, deep in zip(chosen, counted, strict=True)
         ]
         for index in self._outputs:
-            limit = Fraction(largest_finite(self._datatypes[index]))
-            constraints.append(_constraint(((index, Fraction(1)),), self._outputs, limit, Fraction(0)))
-            constraints.append(_constraint(((index, Fraction(-1)),), self._outputs, limit, Fraction(0)))
+            smallest = Fraction(smallest_finite(self._datatypes[index]))
+            largest = Fraction(largest_finite(self._datatypes[index]))
+            constraints.append(_constraint(((index, Fraction(1)),), self._outputs, -smallest, Fraction(0)))
+            constraints.append(_constraint(((index, Fraction(-1)),), self._outputs, largest, Fraction(0)))
         constraints.append(_constraint((), self._outputs, Fraction(1), Fraction(-1)))
         solution = maximize([Fraction(0)] * len(self._outputs) + [Fraction(1)], constraints)
         if solution.status is Status.GAVE_UP:

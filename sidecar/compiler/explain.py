@@ -16,6 +16,7 @@ from sidecar.bundle.coverage import Label, label, prepare_coverage
 from sidecar.bundle.naming import Named, Naming, naming_of
 from sidecar.bundle.readable import literal_text, requirement_lines, value_text
 from sidecar.bundle.values import Bundle
+from sidecar.compiler.opaque import read_opaque_model
 from sidecar.compiler.replay import answers
 from sidecar.errors import InputError
 from sidecar.gates.decide import Decisions, Outcome, decide
@@ -23,12 +24,11 @@ from sidecar.gates.exact import clause_holds, literal_holds
 from sidecar.gates.membership import contains
 from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Gate, Mode, Region, Requirement
-from sidecar.network.onnx_reader import read_model
 from sidecar.numerics import round_to_datatype
 from sidecar.properties.rationals import decimal
 from sidecar.properties.source import Complaint
 from sidecar.properties.vocabulary import IDENTITY
-from sidecar.tensors import Datatype, TensorSpec
+from sidecar.tensors import INTEGER_RANGES, Datatype, TensorSpec
 
 SHOWN_CHARACTERS: Final = 60
 """How much of a text that is no JSON a message repeats."""
@@ -80,15 +80,15 @@ def explain(bundle: Bundle, input_text: str, model_path: Path | None, answer_tex
 
 def _answered(bundle: Bundle, model_path: Path, inputs: _Row) -> tuple[_Row, list[str]]:
     """The model's answer, and what is to be said about the model."""
-    model = read_model(model_path)
-    got, guarded = model.network.signature, bundle.manifest.signature
+    model = read_opaque_model(model_path)
+    got, guarded = model.signature, bundle.manifest.signature
     if (got.input_size, got.output_size) != (guarded.input_size, guarded.output_size):
         raise InputError(
             f"{model_path}: takes {got.input_size} values and gives {got.output_size}; the bundle guards a model that"
             f" takes {guarded.input_size} and gives {guarded.output_size}; give the model that it was compiled from"
         )
     same = model.digest == bundle.manifest.model_digest
-    notes = [] if same else [f"note: {model_path} is not the model that was verified"]
+    notes = [] if same else [f"note: {model_path} is not the model that the bundle was compiled from"]
     return answers(model, inputs[np.newaxis])[0], notes
 
 
@@ -152,9 +152,12 @@ def _on_the_wire(option: str, entry: Named, value: Fraction) -> Fraction:
 
 def _rounded(option: str, value: Fraction, datatype: Datatype) -> float:
     try:
-        return round_to_datatype(value, datatype)
+        rounded = round_to_datatype(value, datatype)
     except OverflowError:
         raise InputError(f"{option}: {float(value):g} is beyond the range of {datatype}") from None
+    if datatype in INTEGER_RANGES and rounded != value:
+        raise InputError(f"{option}: {float(value):g} is no value of {datatype}; give a whole number on the wire")
+    return rounded
 
 
 # -- telling ---------------------------------------------------------------------------------------------------

@@ -15,22 +15,30 @@ from sidecar.bundle.acceptance import accept
 from sidecar.bundle.codec import encode
 from sidecar.bundle.naming import naming_in
 from sidecar.bundle.self_test import expected_decisions, self_test
-from sidecar.bundle.values import Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
+from sidecar.bundle.values import WITHOUT_PROOF, Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
 from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
-from sidecar.compiler.search import Partition, SearchLimits, partition
+from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
+from sidecar.compiler.split_tree import SplitTree
 from sidecar.compiler.vectors import vector_inputs
 from sidecar.errors import InputError
 from sidecar.gates.effective import effective_region
 from sidecar.gates.exact import region_contains, requirement_holds
+from sidecar.gates.movable import held_tensors
 from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Action, Gate, Region, Requirement
-from sidecar.network.values import Model
+from sidecar.network.values import AnyModel, Model, OpaqueModel
 from sidecar.properties.values import Property, PropertyFile
 from sidecar.tensors import Datatype, ModelSignature, Rows
 
 _DECLARED_ARITHMETIC = {Datatype.FP32: Arithmetic.IEEE32, Datatype.FP64: Arithmetic.IEEE64}
+"""By the datatype of a proved model's tensors."""
+
+_NOTHING_PROVED = (
+    "compiled without proof: every region is open, and no violation can be told to be a breach. Every answer is"
+    " checked and corrected all the same"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +97,7 @@ class CompiledBundle:
 
 
 def compile_bundle(
-    model: Model,
+    model: AnyModel,
     files: Sequence[PropertyFile],
     options: CompileOptions,
     progress: Callable[[SearchStatus], None],
@@ -97,7 +105,7 @@ def compile_bundle(
     """Verify, synthesise and seal.
 
     Args:
-        model: with the signature that :func:`with_batch_axis` gives.
+        model: with the signature that :func:`with_batch_axis` gives. Of an opaque one nothing is proved.
         files: at least one; property ids distinct over all of them.
         options: see :class:`CompileOptions`.
         progress: called a few times a second while a search runs.
@@ -106,12 +114,16 @@ def compile_bundle(
         InputError: property ids clash, the files name different models, or the model gives no finite answer.
         NegativeAnswer: properties contradict each other, or cannot be proved jointly satisfiable.
     """
-    signature = model.network.signature
+    signature = model.signature
     properties = _distinct([stated for file in files for stated in file.properties])
     gates = tuple(_gate(stated, options.action, signature) for stated in properties)
     sources = tuple(PropertySource(file.origin, file.source) for file in files)
     notes = require_joint_satisfiability(gates, signature, naming_in(sources, signature))
-    partitions = _search(model, gates, options, progress)
+    if isinstance(model, OpaqueModel):
+        partitions = _unsearched(gates, signature)
+        notes = (*notes, _NOTHING_PROVED)
+    else:
+        partitions = _search(model, gates, options, progress)
     counterexamples = _replayed(model, gates, partitions)
     inputs, outputs = _answered(model, vector_inputs(gates, counterexamples, signature.input_datatypes()))
     if not len(inputs):
@@ -124,10 +136,10 @@ def compile_bundle(
         revision=options.revision,
         model_digest=model.digest,
         signature=signature,
-        arithmetic=_DECLARED_ARITHMETIC[signature.inputs[0].datatype],
+        arithmetic=_DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32),
         properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
         compiler_version=importlib.metadata.version("gate-sidecar"),
-        options=_recorded(options, partitions),
+        options=WITHOUT_PROOF if isinstance(model, OpaqueModel) else _recorded(options, partitions),
     )
     bundle = Bundle(
         manifest=manifest,
@@ -142,7 +154,7 @@ def compile_bundle(
     return CompiledBundle(content, accepted, counterexamples, notes)
 
 
-def with_batch_axis(model: Model, files: Sequence[PropertyFile]) -> Model:
+def with_batch_axis(model: AnyModel, files: Sequence[PropertyFile]) -> AnyModel:
     """The model, its signature read with the batch axis that the property files declare.
 
     A file that declares batch axis 0 for a model with a static first dimension of 1 says that the served
@@ -151,7 +163,7 @@ def with_batch_axis(model: Model, files: Sequence[PropertyFile]) -> Model:
     Raises:
         InputError: the first dimension is static and not 1.
     """
-    signature = model.network.signature
+    signature = model.signature
     if signature.batch_axis == 0 or all(file.batch_axis is None for file in files):
         return model
     for spec in (*signature.inputs, *signature.outputs):
@@ -165,10 +177,12 @@ def with_batch_axis(model: Model, files: Sequence[PropertyFile]) -> Model:
         outputs=tuple(dataclasses.replace(spec, row_shape=spec.row_shape[1:]) for spec in signature.outputs),
         batch_axis=0,
     )
+    if isinstance(model, OpaqueModel):
+        return dataclasses.replace(model, signature=batched)
     return dataclasses.replace(model, network=dataclasses.replace(model.network, signature=batched))
 
 
-def served_name(model: Model, files: Sequence[PropertyFile], override: str | None) -> str:
+def served_name(model: AnyModel, files: Sequence[PropertyFile], override: str | None) -> str:
     """The name under which the model is served: the override, the files' common name, or the ONNX file's stem.
 
     Raises:
@@ -197,7 +211,7 @@ def _distinct(properties: list[Property]) -> list[Property]:
 def _gate(stated: Property, override: Action | None, signature: ModelSignature) -> Gate:
     datatypes = signature.input_datatypes()
     action = override or stated.action
-    return Gate(
+    gate = Gate(
         property_id=stated.trace.property_id,
         domain=tuple(effective_region(region, datatypes) for region in stated.domain),
         requirement=stated.requirement,
@@ -206,6 +220,13 @@ def _gate(stated: Property, override: Action | None, signature: ModelSignature) 
         norm=stated.norm,
         fallback=stated.fallback if action is Action.FALLBACK else None,
     )
+    if action is Action.PROJECT and (held := held_tensors(gate, signature)):
+        raise InputError(
+            f"property {gate.property_id!r} has action project (the default) and speaks about {', '.join(held)}: only "
+            "floating-point outputs are projected, since the nearest integer is another answer; give the property "
+            "action fallback with the values to send instead, or action refuse (--action refuse for all)"
+        )
+    return gate
 
 
 def _search(
@@ -236,6 +257,12 @@ def _search(
     return partitions
 
 
+def _unsearched(gates: Sequence[Gate], signature: ModelSignature) -> list[list[Partition]]:
+    """Every region open."""
+    nothing = np.empty((0, signature.input_size))
+    return [[Partition(SplitTree().finished(), 0, nothing, StopReason.OPAQUE) for _ in gate.domain] for gate in gates]
+
+
 def _in_box(gate: Gate, region: Region) -> Requirement:
     """What the gate requires on the whole of a region's box: the requirement, or to lie outside the cuts.
 
@@ -261,14 +288,14 @@ def _recorded(options: CompileOptions, partitions: Sequence[Sequence[Partition]]
     return (("max-regions", ",".join(regions)), ("minimum-volume", repr(options.minimum_volume)))
 
 
-def _answered(model: Model, inputs: Rows) -> tuple[Rows, Rows]:
+def _answered(model: AnyModel, inputs: Rows) -> tuple[Rows, Rows]:
     """The inputs with a finite answer, and the answers; a bundle's vectors hold finite values only."""
     outputs = answers(model, inputs)
     finite = np.isfinite(outputs).all(axis=1)
     return inputs[finite], outputs[finite]
 
 
-def _replayed(model: Model, gates: Sequence[Gate], partitions: Sequence[Sequence[Partition]]) -> tuple[Rows, ...]:
+def _replayed(model: AnyModel, gates: Sequence[Gate], partitions: Sequence[Sequence[Partition]]) -> tuple[Rows, ...]:
     """Per gate, the counterexamples that onnxruntime's answer confirms, judged exactly."""
     confirmed = []
     for gate, of_gate in zip(gates, partitions, strict=True):

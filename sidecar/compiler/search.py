@@ -55,11 +55,12 @@ _SEED: Final = 0
 
 
 class StopReason(enum.StrEnum):
-    """Why a search ended."""
+    """Why a search ended; of an opaque model there is nothing to search."""
 
     FINISHED = "finished"
     TIME_LIMIT = "time_limit"
     MAX_REGIONS = "max_regions"
+    OPAQUE = "opaque"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,5 +51,8 @@ def _around(box: Box, datatypes: Sequence[Datatype], random: np.random.Generator
 def _outside(lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64], datatypes: Sequence[Datatype]) -> Rows:
     """The corner's neighbour below the box in its first feature; none where the datatype ends there."""
     row = upper.copy()
-    row[0] = next_down(float(lower[0]), datatypes[0])
-    return row[np.newaxis] if np.isfinite(row).all() else np.empty((0, row.size))
+    try:
+        row[0] = next_down(float(lower[0]), datatypes[0])
+    except OverflowError:
+        return np.empty((0, row.size))
+    return row[np.newaxis]

@@ -11,6 +11,7 @@ Mathematical Programming 27 (1983), section 3, with the identity as Hessian.
 from collections.abc import Sequence
 from fractions import Fraction
 
+from sidecar.gates.exact import sum_of_products
 from sidecar.gates.halfspaces import Change, Halfspace
 from sidecar.gates.limits import Work
 from sidecar.gates.values import Terms
@@ -66,7 +67,7 @@ class _Solve:
             direction = _residual(self.active, weights, entering)
             blocking = self._blocking(weights)
             if direction:
-                full = entering.lacks(self.change) / sum((value * value for value in direction.values()), _ZERO)
+                full = entering.lacks(self.change) / sum_of_products((value, value) for value in direction.values())
                 if blocking is None or full <= blocking[0]:
                     self._move(full, direction, weights)
                     self.active.append(entering)
@@ -109,7 +110,7 @@ def _residual(active: Sequence[Halfspace], weights: Sequence[Fraction], entering
 
 def _dot(one: Terms, other: Terms) -> Fraction:
     others = dict(other)
-    return sum((value * others[index] for index, value in one if index in others), _ZERO)
+    return sum_of_products((value, others[index]) for index, value in one if index in others)
 
 
 def _solved(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:

@@ -19,6 +19,7 @@ from sidecar.gates.membership import contains
 from sidecar.gates.prepare import PreparedGates, tensor_places
 from sidecar.gates.projection import project
 from sidecar.gates.satisfaction import lacks_required_values, satisfied
+from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Action, Mode
 from sidecar.tensors import Rows, decode_raw, encode_raw
 
@@ -62,7 +63,7 @@ class Decisions:
     """The decisions on all rows of an answer.
 
     Args:
-        contained: bool (row, gate); whatever the gate's mode.
+        contained: bool (row, gate); whatever the gate's mode, as far as was known.
         violated: bool (row, gate); contained, not off, and not satisfied.
         rows: the rows on which some gate that is not off fired, ascending.
     """
@@ -81,14 +82,35 @@ def decide(prepared: PreparedGates, modes: Sequence[Mode], inputs: Rows, outputs
         inputs: float64 (row, input); finite values of the wire datatypes.
         outputs: float64 (row, output); values of the wire datatypes, any.
     """
-    contained = contains(prepared, inputs)
-    watched = contained & [mode is not Mode.OFF for mode in modes]
+    return finish(decide_in_steps(prepared, modes, contains(prepared, inputs), inputs, outputs))
+
+
+def decide_in_steps(
+    prepared: PreparedGates, modes: Sequence[Mode], contained: npt.NDArray[np.bool_], inputs: Rows, outputs: Rows
+) -> Steps[Decisions]:
+    """As :func:`decide`, with a stop before each row on which an enforced gate fires.
+
+    ``contained`` is bool (row, gate): what :func:`contains` says, and anything of gates that are off.
+    """
+    watched = contained & [mode is not Mode.OFF for mode in modes] if Mode.OFF in modes else contained
     violated = watched & ~satisfied(prepared, inputs, outputs, watched)
-    rows = tuple(
-        _decide_row(prepared, modes, int(row), inputs[row], outputs[row], contained[row], violated[row])
-        for row in np.flatnonzero(violated.any(axis=1))
-    )
-    return Decisions(contained, violated, rows)
+    if not violated.any():
+        return Decisions(contained, violated, ())
+    left = int(violated[:, [mode is Mode.ENFORCE for mode in modes]].any(axis=1).sum())
+    rows = []
+    for row in np.flatnonzero(violated.any(axis=1)).tolist():
+        fired = _fired(modes, violated[row])
+        if fired[Mode.ENFORCE]:
+            yield left
+            left -= 1
+        rows.append(_decide_row(prepared, modes, row, inputs[row], outputs[row], contained[row], fired))
+    return Decisions(contained, violated, tuple(rows))
+
+
+def _fired(modes: Sequence[Mode], violated: npt.NDArray[np.bool_]) -> dict[Mode, tuple[int, ...]]:
+    """The gates that fired on a row, ascending, by their mode."""
+    fired = np.flatnonzero(violated).tolist()
+    return {mode: tuple(gate for gate in fired if modes[gate] is mode) for mode in (Mode.ENFORCE, Mode.SHADOW)}
 
 
 def recheck(
@@ -112,13 +134,12 @@ def _decide_row(
     inputs: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
     contained: npt.NDArray[np.bool_],
-    violated: npt.NDArray[np.bool_],
+    by_mode: dict[Mode, tuple[int, ...]],
 ) -> RowDecision:
-    joint = [gate for gate, mode in enumerate(modes) if mode is Mode.ENFORCE and contained[gate]]
-    fired = tuple(gate for gate in joint if violated[gate])
-    shadow_fired = tuple(gate for gate, mode in enumerate(modes) if mode is Mode.SHADOW and violated[gate])
+    fired, shadow_fired = by_mode[Mode.ENFORCE], by_mode[Mode.SHADOW]
     if not fired:
         return RowDecision(row, Outcome.UNTOUCHED, fired, shadow_fired, None, None, None, 0.0)
+    joint = [gate for gate, mode in enumerate(modes) if mode is Mode.ENFORCE and contained[gate]]
     action = _strongest(prepared.gates[gate].action for gate in fired)
     answer = _answer(prepared, action, fired, joint, inputs, outputs)
     if isinstance(answer, Reason):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.gates.values import Box, Region
-from sidecar.numerics import largest_finite, largest_not_above, smallest_not_below
+from sidecar.numerics import largest_finite, largest_not_above, smallest_finite, smallest_not_below
 from sidecar.tensors import Datatype
 
 
@@ -21,7 +21,7 @@ def effective_region(region: Region, datatypes: Sequence[Datatype]) -> Region:
     """The region with each bound widened to its nearest wire value. Exact rationals.
 
     A bound half-way between two wire values takes in both. A bound beyond the datatype's finite range is nearest to
-    the largest finite value on its side, so a box that lies wholly beyond takes in that value (what a saturating
+    the last finite value on its side, so a box that lies wholly beyond takes in that value (what a saturating
     client sends), and no effective box is empty of wire values.
 
     Args:
@@ -31,8 +31,8 @@ def effective_region(region: Region, datatypes: Sequence[Datatype]) -> Region:
     box = region.box
     return Region(
         box=Box(
-            lower=tuple(-_widened(-bound, kind) for bound, kind in zip(box.lower, datatypes, strict=True)),
-            upper=tuple(_widened(bound, kind) for bound, kind in zip(box.upper, datatypes, strict=True)),
+            lower=tuple(_widened_down(bound, kind) for bound, kind in zip(box.lower, datatypes, strict=True)),
+            upper=tuple(_widened_up(bound, kind) for bound, kind in zip(box.upper, datatypes, strict=True)),
         ),
         cuts=region.cuts,
     )
@@ -44,23 +44,36 @@ def wire_bounds(box: Box, datatypes: Sequence[Datatype]) -> tuple[npt.NDArray[np
     For finite wire values, lying between them is the same as lying in the box. Where a box holds no wire value of
     some feature, the bounds cross (or are infinite), and no finite value lies between them.
     """
-    lower = [-_largest_inside(-bound, kind) for bound, kind in zip(box.lower, datatypes, strict=True)]
+    lower = [_smallest_inside(bound, kind) for bound, kind in zip(box.lower, datatypes, strict=True)]
     upper = [_largest_inside(bound, kind) for bound, kind in zip(box.upper, datatypes, strict=True)]
     return np.array(lower, dtype=np.float64), np.array(upper, dtype=np.float64)
 
 
-def _widened(upper: Fraction, datatype: Datatype) -> Fraction:
-    limit = Fraction(largest_finite(datatype))
-    if upper >= limit:
+def _widened_up(upper: Fraction, datatype: Datatype) -> Fraction:
+    if upper >= largest_finite(datatype):
         return upper
-    if upper < -limit:
-        return -limit
-    above = Fraction(smallest_not_below(upper, datatype))
-    below = Fraction(largest_not_above(upper, datatype))
+    if upper < smallest_finite(datatype):
+        return Fraction(smallest_finite(datatype))
+    below, above = _neighbours(upper, datatype)
     return above if above - upper <= upper - below else upper
 
 
+def _widened_down(lower: Fraction, datatype: Datatype) -> Fraction:
+    if lower <= smallest_finite(datatype):
+        return lower
+    if lower > largest_finite(datatype):
+        return Fraction(largest_finite(datatype))
+    below, above = _neighbours(lower, datatype)
+    return below if lower - below <= above - lower else lower
+
+
+def _neighbours(bound: Fraction, datatype: Datatype) -> tuple[Fraction, Fraction]:
+    return Fraction(largest_not_above(bound, datatype)), Fraction(smallest_not_below(bound, datatype))
+
+
 def _largest_inside(upper: Fraction, datatype: Datatype) -> float:
-    if upper < -largest_finite(datatype):
-        return -math.inf
-    return largest_not_above(upper, datatype)
+    return largest_not_above(upper, datatype) if upper >= smallest_finite(datatype) else -math.inf
+
+
+def _smallest_inside(lower: Fraction, datatype: Datatype) -> float:
+    return smallest_not_below(lower, datatype) if lower <= largest_finite(datatype) else math.inf

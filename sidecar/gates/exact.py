@@ -6,7 +6,7 @@ that a literal mentions are read; a non-finite one among them raises ValueError 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -19,17 +19,30 @@ Row: TypeAlias = Sequence[float] | npt.NDArray[np.float64]
 """One row of inputs or outputs, by index."""
 
 
-def literal_value(literal: Literal, inputs: Row, outputs: Row) -> Fraction:
-    """``outputs . y + inputs . x + offset``, summed over a common denominator."""
-    numerator, denominator = literal.offset.as_integer_ratio()
-    for form, row in ((literal.inputs, inputs), (literal.outputs, outputs)):
-        for index, coefficient in form:
-            top, bottom = row[index].as_integer_ratio()
-            top, bottom = top * coefficient.numerator, bottom * coefficient.denominator
-            common = math.lcm(denominator, bottom)
-            numerator = numerator * (common // denominator) + top * (common // bottom)
-            denominator = common
+def sum_of_products(
+    pairs: Iterable[tuple[Fraction | float, Fraction | float]], start: Fraction = Fraction(0)
+) -> Fraction:
+    """``start`` and the products of all pairs; in whole numbers over a common denominator, several times as fast as
+    sums of fractions.
+    """
+    numerator, denominator = start.as_integer_ratio()
+    for one, other in pairs:
+        (top, bottom), (other_top, other_bottom) = one.as_integer_ratio(), other.as_integer_ratio()
+        top, bottom = top * other_top, bottom * other_bottom
+        if bottom == denominator:
+            numerator += top
+            continue
+        common = math.lcm(denominator, bottom)
+        numerator = numerator * (common // denominator) + top * (common // bottom)
+        denominator = common
     return Fraction(numerator, denominator)
+
+
+def literal_value(literal: Literal, inputs: Row, outputs: Row) -> Fraction:
+    """``outputs . y + inputs . x + offset``."""
+    pairs = [(coefficient, inputs[index]) for index, coefficient in literal.inputs]
+    pairs += [(coefficient, outputs[index]) for index, coefficient in literal.outputs]
+    return sum_of_products(pairs, literal.offset)
 
 
 def literal_holds(literal: Literal, inputs: Row, outputs: Row) -> bool:

@@ -10,9 +10,9 @@ where the first term collects, per product, the coefficient's rounding and the p
 n - 1 additions inside s; and the rounding of the bound itself. The second covers underflow, flush-to-zero included.
 A coefficient outside float64's normal range makes the bound NaN, and so does overflow: NaN decides nothing.
 
-Some literals need no bound: one or two terms whose products are exact (a value of FP16, BF16 or FP32 times
-plus or minus one, or a float64 constant): the sign of a sum of two float64 numbers is always right. Comparisons of two
-scores and of a score with a constant are of this kind, so ties among them are decided here.
+Some literals need no bound: one or two terms whose products are exact (a value of FP16, BF16, FP32 or an integer
+datatype times plus or minus one, or a float64 constant): the sign of a sum of two float64 numbers is always right.
+Comparisons of two scores and of a score with a constant are of this kind, so ties among them are decided here.
 
 Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 4.2.
 """

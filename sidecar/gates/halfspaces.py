@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import TypeAlias
 
-from sidecar.gates.exact import Row, literal_holds, literal_value
+from sidecar.gates.exact import Row, literal_holds, literal_value, sum_of_products
 from sidecar.gates.values import Clause, Gate, Literal, Terms
 
 Change: TypeAlias = dict[int, Fraction]
@@ -36,11 +36,8 @@ class Halfspace:
 
     def lacks(self, change: Change) -> Fraction:
         """What the literal's value still lacks after a change; not positive inside."""
-        lacking = self.shortfall
-        for index, value in self.normal:
-            if index in change:
-                lacking -= value * change[index]
-        return lacking
+        moved = [(-value, change[index]) for index, value in self.normal if index in change]
+        return sum_of_products(moved, self.shortfall) if moved else self.shortfall
 
 
 Alternatives: TypeAlias = tuple[Halfspace, ...]
@@ -55,28 +52,36 @@ class JointClause:
     halfspaces: Alternatives
 
 
-def joint_clauses(gates: Iterable[Gate], inputs: Row, outputs: Row) -> list[JointClause]:
+def joint_clauses(
+    gates: Iterable[Gate], inputs: Row, outputs: Row, held: frozenset[int] = frozenset()
+) -> list[JointClause]:
     """All clauses of some gates at one answer, each literal tightened by its gate's margin.
 
-    Clauses that the inputs alone satisfy are left out; so are literals that the inputs alone refute.
+    Outputs in ``held`` stay where they are, as inputs do. Clauses that these alone satisfy are left out; so are
+    literals that they alone refute.
     """
     pairs = [(clause, gate.margin) for gate in gates for clause in gate.requirement.clauses]
     return [
         JointClause(
-            clause, tuple(_halfspace(literal, inputs, outputs, margin) for literal in clause if literal.outputs)
+            clause,
+            tuple(
+                _halfspace(normal, literal, inputs, outputs, margin)
+                for literal in clause
+                if (normal := _movable(literal, held))
+            ),
         )
         for clause, margin in pairs
-        if not any(_holds_by_inputs(literal, inputs) for literal in clause)
+        if not any(not _movable(literal, held) and literal_holds(literal, inputs, outputs) for literal in clause)
     ]
 
 
-def _holds_by_inputs(literal: Literal, inputs: Row) -> bool:
-    return not literal.outputs and literal_holds(literal, inputs, ())
+def _movable(literal: Literal, held: frozenset[int]) -> Terms:
+    return tuple(term for term in literal.outputs if term[0] not in held) if held else literal.outputs
 
 
-def _halfspace(literal: Literal, inputs: Row, outputs: Row, margin: Fraction) -> Halfspace:
+def _halfspace(normal: Terms, literal: Literal, inputs: Row, outputs: Row, margin: Fraction) -> Halfspace:
     return Halfspace(
-        normal=literal.outputs,
-        norm_squared=sum((value * value for _, value in literal.outputs), Fraction(0)),
+        normal=normal,
+        norm_squared=sum_of_products((value, value) for _, value in normal),
         shortfall=margin - literal_value(literal, inputs, outputs),
     )

@@ -5,6 +5,10 @@ from typing import Final
 BLOCK_VALUES: Final = 1 << 20
 """Intermediate values held at once while rows are judged (8 MiB of float64); a single row may take more."""
 
+PLAIN_VALUES: Final = 256
+"""Bounds and terms up to which a single row is judged in plain Python floats, at a tenth of a microsecond each: about
+where array operations, with their fixed costs, take as long."""
+
 MAX_DISJUNCTS: Final = 1024
 """Conjunctions in the disjunctive normal form of a joint requirement; beyond it, no bundle is made or accepted.
 

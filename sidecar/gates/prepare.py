@@ -1,23 +1,31 @@
 """Gates laid out as flat arrays, once, so that judging rows is plain array arithmetic.
 
 The arrays are the contract with every evaluator: :mod:`sidecar.gates.membership` and
-:mod:`sidecar.gates.satisfaction` read only them; the exact gates beside them decide what the float64
-filter (:mod:`sidecar.gates.filter`) cannot. Columns of an *extended row* are: 0 the constant one, then the inputs,
-then the outputs. No segment of any offset array is empty: evaluators need no special case.
+:mod:`sidecar.gates.satisfaction` read only them, or for a row alone what :attr:`PreparedGates.plain` makes of them;
+the exact gates beside them decide what the float64 filter (:mod:`sidecar.gates.filter`) cannot. Columns of an
+*extended row* are: 0 the constant one, then the inputs, then the outputs. No segment of any offset array is empty:
+evaluators need no special case.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sidecar.gates.effective import wire_bounds
 from sidecar.gates.filter import LiteralTable, literal_table
+from sidecar.gates.limits import PLAIN_VALUES
+from sidecar.gates.one_row import PlainGate, plain_literals
 from sidecar.gates.values import Gate, Literal, Requirement
 from sidecar.numerics import round_to_datatype
 from sidecar.tensors import ModelSignature, TensorSpec
+
+_Value = TypeVar("_Value")
 
 _ALWAYS = Requirement(((Literal(outputs=(), inputs=(), offset=Fraction(1), strict=False),),))
 """Stands for a requirement without clauses: ``1 >= 0``."""
@@ -57,6 +65,23 @@ class PreparedGates:
     literals: LiteralTable
     required: npt.NDArray[np.bool_]
     fallbacks: npt.NDArray[np.float64]
+
+    @functools.cached_property
+    def plain(self) -> tuple[PlainGate, ...] | None:
+        """The same arrays, gate by gate, for rows that come alone; None where arrays are the faster way: there is much
+        to look at, or domains have cuts.
+        """
+        if len(self.cut_regions) or 2 * self.lower.size + len(self.literals.columns) > PLAIN_VALUES:
+            return None
+        bounds = zip(self.lower.tolist(), self.upper.tolist(), strict=True)
+        boxes = _segments([tuple(zip(lower, upper, strict=True)) for lower, upper in bounds], self.gate_regions)
+        clauses = _segments(_segments(plain_literals(self.literals), self.clause_literals), self.gate_clauses)
+        required = [tuple(np.flatnonzero(columns).tolist()) for columns in self.required]
+        return tuple(PlainGate(*parts) for parts in zip(boxes, clauses, required, strict=True))
+
+
+def _segments(values: Sequence[_Value], offsets: npt.NDArray[np.int64]) -> list[tuple[_Value, ...]]:
+    return [tuple(values[start:end]) for start, end in itertools.pairwise(offsets.tolist())]
 
 
 def prepare(gates: Sequence[Gate], signature: ModelSignature) -> PreparedGates:

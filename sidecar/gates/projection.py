@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.gates.disjuncts import search
-from sidecar.gates.exact import Row, clause_holds
+from sidecar.gates.exact import Row, clause_holds, sum_of_products
 from sidecar.gates.halfspaces import Change, Halfspace, JointClause, joint_clauses
 from sidecar.gates.limits import PROJECTION_WORK, TooCostly, Work
+from sidecar.gates.movable import held_outputs
 from sidecar.gates.prepare import PreparedGates
 from sidecar.gates.values import Norm
 from sidecar.numerics import FIRST_GROWTH, MAX_GROWTH_ROUNDS, round_to_datatype, spacing
@@ -50,7 +51,7 @@ class ProjectionResult:
 def project(
     prepared: PreparedGates, gates: Sequence[int], inputs: Row, outputs: npt.NDArray[np.float64]
 ) -> ProjectionResult:
-    """The nearest answer that satisfies some gates jointly.
+    """The nearest answer that satisfies some gates jointly, among those with the same integer outputs.
 
     The distance is the gates' norm; L2 where they differ. It exceeds the distance to the exact nearest point by no more
     than the slack of ``numerics.ROUNDING_SLACK_ULPS``.
@@ -65,7 +66,7 @@ def project(
     norms = {gate.norm for gate in joint}
     try:
         return _grow_until_it_holds(
-            clauses=joint_clauses(joint, inputs, outputs.tolist()),
+            clauses=joint_clauses(joint, inputs, outputs.tolist(), held_outputs(prepared.signature)),
             inputs=inputs,
             outputs=outputs,
             norm=norms.pop() if len(norms) == 1 else Norm.L2,
@@ -119,5 +120,5 @@ def _grown(stated: Halfspace, current: Halfspace, values: Row, datatypes: Sequen
 
 def _rounding_change(halfspace: Halfspace, values: Row, datatypes: Sequence[Datatype]) -> Fraction:
     """The most that rounding can change the literal's value by: half a spacing for each output."""
-    spacings = (abs(value) * spacing(Fraction(values[index]), datatypes[index]) for index, value in halfspace.normal)
-    return sum(spacings, Fraction(0)) / 2
+    pairs = ((abs(value), spacing(Fraction(values[index]), datatypes[index])) for index, value in halfspace.normal)
+    return sum_of_products(pairs) / 2

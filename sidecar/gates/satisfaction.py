@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sidecar.gates.blocks import in_blocks
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.filter import filter_literals
+from sidecar.gates.one_row import PlainGate, known_of_gate
 from sidecar.gates.prepare import PreparedGates
 from sidecar.tensors import Rows
 
@@ -29,6 +30,8 @@ def satisfied(
     Returns:
         bool (row, gate); True where not considered.
     """
+    if len(considered) == 1 and prepared.plain is not None:
+        return _satisfied_alone(prepared, prepared.plain, inputs[0].tolist(), outputs[0].tolist(), considered)
     result = np.ones(considered.shape, dtype=np.bool_)
     chosen = np.flatnonzero(considered.any(axis=1))
     if len(chosen):
@@ -43,6 +46,23 @@ def satisfied(
 def lacks_required_values(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> npt.NDArray[np.bool_]:
     """Whether a value that the gate requires is not finite, bool (row, gate)."""
     return _lacking(prepared, _extended(inputs, outputs))
+
+
+def _satisfied_alone(
+    prepared: PreparedGates,
+    plain: tuple[PlainGate, ...],
+    inputs: list[float],
+    outputs: list[float],
+    considered: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.bool_]:
+    extended = [1.0, *inputs, *outputs]
+    result = []
+    for number, asked in enumerate(considered[0].tolist()):
+        known = known_of_gate(plain[number], extended) if asked else True
+        if known is None:
+            known = requirement_holds(prepared.gates[number].requirement, inputs, outputs)
+        result.append(known)
+    return np.array([result])
 
 
 def _satisfied(

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from sidecar.gates.active_set import smallest_by_active_set
 from sidecar.gates.components import components
+from sidecar.gates.exact import sum_of_products
 from sidecar.gates.halfspaces import Change, Halfspace
 from sidecar.gates.limits import Work
 from sidecar.gates.ordering import as_ordering
@@ -71,7 +72,7 @@ def _perpendicular(halfspace: Halfspace) -> Change:
 def _cost(change: Change, norm: Norm) -> Fraction:
     match norm:
         case Norm.L2:
-            return sum((value * value for value in change.values()), Fraction(0))
+            return sum_of_products((value, value) for value in change.values())
         case Norm.L1:
             return sum((abs(value) for value in change.values()), Fraction(0))
         case Norm.LINF:

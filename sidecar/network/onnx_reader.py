@@ -32,6 +32,9 @@ element-wise ones broadcast by attributes; what comes after 25 had not been publ
 _STANDARD = ("", "ai.onnx")
 """Names of the standard operators' domain."""
 
+_OTHERWISE = "(to guard such a model without proving anything: --without-proof)"
+"""Ends the message about a model that :mod:`sidecar.compiler.opaque` might read."""
+
 _DATATYPES: Mapping[int, Datatype] = MappingProxyType(
     {onnx.TensorProto.FLOAT: Datatype.FP32, onnx.TensorProto.DOUBLE: Datatype.FP64}
 )
@@ -41,9 +44,10 @@ def read_model(path: Path) -> Model:
     """The model in an ``.onnx`` or ``.onnx.gz`` file.
 
     Raises:
-        InputError: the file is missing, broken or too large, or the model is of a kind not supported.
+        InputError: the file is missing, broken or too large, or the model is of a kind not supported; such a model can
+            still be guarded, without proof (:mod:`sidecar.compiler.opaque`).
     """
-    content = _content(path)
+    content = model_content(path)
     graph, opset = _checked(path, content)
     constants = _initializers(path, graph)
     source, flow, datatype = _input(path, graph, constants)
@@ -54,15 +58,24 @@ def read_model(path: Path) -> Model:
     result = flows[sink.name]
     _check_declared_output(path, sink, result, datatype)
     return Model(
-        name=path.name.removesuffix(".gz").removesuffix(".onnx"),
+        name=model_name(path),
         digest=hashlib.sha256(content).hexdigest(),
         content=content,
         network=_network(source, flow, sink.name, result, datatype),
     )
 
 
-def _content(path: Path) -> bytes:
-    """The file's bytes, decompressed, at most ``MODEL_LIMIT_BYTES``."""
+def model_name(path: Path) -> str:
+    """A model file's name without ``.onnx`` or ``.onnx.gz``."""
+    return path.name.removesuffix(".gz").removesuffix(".onnx")
+
+
+def model_content(path: Path) -> bytes:
+    """The file's bytes, decompressed, at most ``MODEL_LIMIT_BYTES``.
+
+    Raises:
+        InputError: the file is missing, broken or too large.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MODEL_LIMIT_BYTES + 1)
@@ -133,12 +146,14 @@ def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[s
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        raise InputError(f"{path}: the model has {len(inputs)} inputs ({names}); exactly one is supported so far")
+        raise InputError(
+            f"{path}: the model has {len(inputs)} inputs ({names}); exactly one is supported so far {_OTHERWISE}"
+        )
     name, tensor = inputs[0].name, inputs[0].type.tensor_type
     datatype = _DATATYPES.get(tensor.elem_type)
     if datatype is None:
         got = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise InputError(f"{path}: input {name!r} is of type {got}; expected FLOAT or DOUBLE")
+        raise InputError(f"{path}: input {name!r} is of type {got}; expected FLOAT or DOUBLE {_OTHERWISE}")
     sizes = _declared_shape(tensor)
     if not sizes:
         raise InputError(f"{path}: input {name!r} is a scalar; expected a shape such as (1, 5) or (batch, 5)")
@@ -161,7 +176,7 @@ def _output(path: Path, graph: Any) -> Any:
     if len(graph.output) != 1:
         names = ", ".join(value.name for value in graph.output) or "none"
         raise InputError(
-            f"{path}: the model has {len(graph.output)} outputs ({names}); exactly one is supported so far"
+            f"{path}: the model has {len(graph.output)} outputs ({names}); exactly one is supported so far {_OTHERWISE}"
         )
     return graph.output[0]
 
@@ -198,7 +213,9 @@ def _constant_value(node: Any) -> Constant:
 def _applied(node: Any, constants: Mapping[str, Constant], flows: Mapping[str, Flow], datatype: Datatype) -> Flow:
     rule = RULES.get(node.op_type) if node.domain in _STANDARD else None
     if rule is None:
-        raise NodeError(f"is an operator that is not supported; expected one of {', '.join(RULES)}, Constant")
+        raise NodeError(
+            f"is an operator that is not supported; expected one of {', '.join(RULES)}, Constant {_OTHERWISE}"
+        )
     positions = [index for index, name in enumerate(node.input) if name in flows]
     if len(positions) != 1:
         raise NodeError(f"combines {len(positions)} computed tensors; expected one, and constants")
@@ -223,7 +240,9 @@ def _check_declared_output(path: Path, sink: Any, result: Flow, datatype: Dataty
     ):
         raise InputError(f"{path}: {shown} but computed with shape {computed} (None is the batch); export it again")
     if _DATATYPES.get(sink.type.tensor_type.elem_type) is not datatype:
-        raise InputError(f"{path}: output {sink.name!r} is declared with another type than the input, {datatype}")
+        raise InputError(
+            f"{path}: output {sink.name!r} is declared with another type than the input, {datatype} {_OTHERWISE}"
+        )
 
 
 def _network(source: str, flow: Flow, sink: str, result: Flow, datatype: Datatype) -> Network:

@@ -72,6 +72,29 @@ class Model:
     content: bytes
     network: Network
 
+    @property
+    def signature(self) -> ModelSignature:
+        """Its tensors on the wire."""
+        return self.network.signature
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OpaqueModel:
+    """A model of which nothing is known but its tensors: it can be guarded, and nothing about it can be proved.
+
+    Args:
+        name, digest, content: see :class:`Model`.
+        signature: its tensors on the wire.
+    """
+
+    name: str
+    digest: str
+    content: bytes
+    signature: ModelSignature
+
+
+AnyModel: TypeAlias = Model | OpaqueModel
+
 
 def forward(network: Network, inputs: Rows) -> Rows:
     """The network's outputs in float64 (a reference, not a bound). Rows in, rows out."""

@@ -28,7 +28,8 @@
 
 ``when`` and ``require`` are expressions (:mod:`sidecar.properties.expressions` has the grammar,
 :mod:`sidecar.properties.meaning` what they mean, ties included). Everything is in physical units, with
-``wire = scale * physical + offset``; only the fallback is turned into wire values, rounded to the output's datatype.
+``wire = scale * physical + offset``; only the fallback is turned into wire values, rounded to the output's datatype
+(of an integer datatype it must be a value itself).
 ``margin`` is in the units of a required inequality as it is written: with ``score(A) >= score(B)``, margin 0.1 aims at
 a difference of 0.1 in physical units. Numbers are exact: decimals such as 0.1, or quotients such as 1/150.
 
@@ -53,7 +54,7 @@ from sidecar.properties.values import Property, PropertyFile, Severity, Traceabi
 from sidecar.properties.vocabulary import Vocabulary
 from sidecar.properties.yaml_nodes import Value, compose
 from sidecar.properties.yaml_vocabulary import read_vocabulary
-from sidecar.tensors import ModelSignature
+from sidecar.tensors import INTEGER_RANGES, ModelSignature
 
 MAX_FILE_BYTES: Final = 1 << 19
 """Size of a file; one with 3072 features takes about 200 kB."""
@@ -193,8 +194,11 @@ def _fallback(
     for name, score in vocabulary.scores.items():
         with entry[name].source.at(entry[name].index):
             wire = score.wire.to_wire(entry[name].number())
+        datatype = datatypes[score.position]
         try:
-            row[score.position] = Fraction(round_to_datatype(wire, datatypes[score.position]))
+            row[score.position] = Fraction(round_to_datatype(wire, datatype))
         except OverflowError:
-            raise entry[name].error(f"beyond the range of {datatypes[score.position]}") from None
+            raise entry[name].error(f"beyond the range of {datatype}") from None
+        if datatype in INTEGER_RANGES and row[score.position] != wire:
+            raise entry[name].error(f"no value of {datatype}: write one that is a whole number on the wire")
     return tuple(row)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
+from sidecar.gates.steps import Steps
 from sidecar.proxy import audit
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
@@ -33,6 +34,16 @@ class Exchange:
             return compute(*arguments)
         finally:
             self.gate_seconds += time.perf_counter() - started
+
+    def timed_steps(self, steps: Steps[_Result]) -> Steps[_Result]:
+        """The same steps; the time that they take is added, not the time between them."""
+        while True:
+            try:
+                left = self.timed(next, steps)
+            except StopIteration as end:
+                result: _Result = end.value
+                return result
+            yield left
 
 
 class Bookkeeping:

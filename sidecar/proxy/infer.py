@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 
 from sidecar.errors import Reason
+from sidecar.gates.steps import Steps
 from sidecar.proxy.active_bundle import ActiveBundle, Registry
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
@@ -23,7 +24,7 @@ from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_of_failure, status_of_refusal
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Judgement, Plan, admit, judge
+from sidecar.proxy.request_path import Judgement, Plan, admit, judge_in_steps
 from sidecar.proxy.torchserve_failures import retold
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 from sidecar.proxy.workers import Workers
@@ -42,6 +43,7 @@ class _Exchange(Exchange):
     """One call as it goes along."""
 
     decision: str = dataclasses.field(kw_only=True)
+    client: str = dataclasses.field(kw_only=True)
 
 
 class ModelInfer:
@@ -70,10 +72,13 @@ class ModelInfer:
         request: bytes,
         metadata: Metadata,
         timeout_seconds: float,
+        client: str | None = None,
         dialect: Dialect[Any, Any] = OPEN_INFERENCE,
     ) -> Answer:
-        """Answer one request; the upstream gets ``timeout_seconds``."""
-        exchange = _Exchange(decision=decision_id(call_id, 1))
+        """Answer one request; the upstream gets ``timeout_seconds``. Corrections for one ``client`` take turns with
+        others'; None stands for one of which nothing is known.
+        """
+        exchange = _Exchange(decision=decision_id(call_id, 1), client=client or call_id)
         try:
             return await self._answer(exchange, request, metadata, timeout_seconds, dialect)
         except asyncio.CancelledError:
@@ -103,9 +108,8 @@ class ModelInfer:
                 return self._fail(exchange, reply, retold(reply, len(admission.forward)))
             understood = await self._understood(admission.plan.bundle, reply)
             return self._fail(exchange, understood, understood)
-        judgement = await self._workers.judge(
-            admission.plan, self._judge_and_record, exchange, admission.plan, reply.body
-        )
+        steps = self._judge_and_record(exchange, admission.plan, reply.body)
+        judgement = await self._workers.judge(admission.plan, exchange.client, steps, len(reply.body))
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
@@ -119,9 +123,9 @@ class ModelInfer:
         details = f"{failure.code.name}: {failure.details}"
         return UpstreamFailure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, details, answered=False)
 
-    def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Judgement | Refusal:
+    def _judge_and_record(self, exchange: _Exchange, plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
-        judgement = exchange.timed(judge, plan, response)
+        judgement = yield from exchange.timed_steps(judge_in_steps(plan, response))
         if isinstance(judgement, Judgement):
             self._books.judged(plan, exchange.decision, judgement.events)
         return judgement

@@ -6,7 +6,7 @@ moved is zero rather than absent.
 """
 
 import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +24,8 @@ from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, RequestOutcome, RowOutcome
 from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,6 +47,7 @@ class Metrics:
         # They would double the series, and nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: Final = CollectorRegistry()
+        self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self._requests = self._counter(
             "gate_requests",
             "Requests by what became of them; streamed ones by the worst of their responses.",
@@ -201,10 +204,10 @@ class Metrics:
         self, bundle: ActiveBundle | None, outcome: RequestOutcome, total_seconds: float, gate_seconds: float
     ) -> None:
         """Count a request that got an answer or an error; ``bundle`` is None where no model was found for it."""
-        self._requests.labels(_model(bundle), outcome).inc()
+        self._child(self._requests, _model(bundle), outcome).inc()
         if bundle is not None:
-            self._call_seconds.labels(bundle.model_name).observe(total_seconds)
-            self._gate_seconds.labels(bundle.model_name).observe(gate_seconds)
+            self._child(self._call_seconds, bundle.model_name).observe(total_seconds)
+            self._child(self._gate_seconds, bundle.model_name).observe(gate_seconds)
 
     def refused(self, bundle: ActiveBundle | None, reason: Reason) -> None:
         """Count an error that a client got instead of an answer."""
@@ -213,9 +216,9 @@ class Metrics:
     def judged(self, model: str, events: Events) -> None:
         """Count what was seen in one answer."""
         for outcome, count in events.rows:
-            self._rows.labels(model, outcome).inc(count)
+            self._child(self._rows, model, outcome).inc(count)
         for domain in events.in_domain:
-            self._domain_rows.labels(model, domain.property_id, _region(domain.label)).inc(domain.count)
+            self._child(self._domain_rows, model, domain.property_id, _region(domain.label)).inc(domain.count)
         for row in events.fired:
             if row.outcome is RowOutcome.CORRECTED and row.action is not None:
                 self._corrections.labels(model, row.action).inc()
@@ -223,6 +226,14 @@ class Metrics:
                 self._violations.labels(model, violation.property_id, violation.mode, _region(violation.label)).inc()
                 if violation.is_breach:
                     self._breaches.labels(model, violation.property_id).inc()
+
+    def _child(self, metric: _Metric, *labels: str) -> _Metric:
+        """One series of a metric. Asked for with every request, and the library's own way to it takes its time."""
+        key = (metric, labels)
+        if key not in self._children:
+            self._children[key] = metric.labels(*labels)
+        child: _Metric = self._children[key]
+        return child
 
     def denied(self, rule: Rule) -> None:
         """Count a call of a method that is not let through."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import Label, label
+from sidecar.bundle.coverage import Label, label, label_row
 from sidecar.gates.decide import Decisions, Outcome, RowDecision
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import DomainRows, Events, Refusal, RowEvent, RowOutcome, Violation
@@ -29,11 +29,24 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
 
     ``contained`` is bool (row, gate), False for gates that are off.
     """
+    if len(inputs) == 1 and not decisions.rows:
+        return _untouched_alone(bundle, inputs[0].tolist(), contained[0].tolist())
     refused = any(row.outcome is Outcome.REFUSED for row in decisions.rows)
     return Events(
         rows=_row_counts(contained, decisions, refused),
         fired=tuple(_row_event(bundle, inputs, row, refused) for row in decisions.rows),
         in_domain=tuple(_domain_rows(bundle, inputs, contained)),
+    )
+
+
+def _untouched_alone(bundle: ActiveBundle, inputs: list[float], contained: list[bool]) -> Events:
+    """The commonest case by far, without array operations."""
+    gates = [gate for gate, inside in enumerate(contained) if inside]
+    return Events(
+        rows=((RowOutcome.UNTOUCHED if gates else RowOutcome.OUTSIDE, 1),),
+        in_domain=tuple(
+            DomainRows(bundle.property_ids[gate], Label(label_row(bundle.coverage, gate, inputs)), 1) for gate in gates
+        ),
     )
 
 
@@ -54,7 +67,7 @@ def _row_counts(
 
 
 def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bool) -> RowEvent:
-    here = inputs[row.row : row.row + 1]
+    here = inputs[row.row].tolist()
     return RowEvent(
         row=row.row,
         outcome=RowOutcome.REFUSED if refused else RowOutcome(row.outcome),
@@ -62,7 +75,7 @@ def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bo
         reason=row.reason,
         largest_change=row.largest_change,
         violations=tuple(
-            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label(bundle.coverage, gate, here)[0]))
+            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label_row(bundle.coverage, gate, here)))
             for gate in sorted((*row.fired, *row.shadow_fired))
         ),
     )

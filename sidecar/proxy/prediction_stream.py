@@ -11,6 +11,7 @@ import logging
 from typing import Final
 
 from sidecar.errors import Reason
+from sidecar.gates.steps import Steps
 from sidecar.proxy.active_bundle import ActiveModels, Registry
 from sidecar.proxy.decision_ids import decision_id
 from sidecar.proxy.dialects import STREAMED_TORCHSERVE
@@ -20,7 +21,7 @@ from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_
 from sidecar.proxy.load import Lease, Load
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.request_path import Admission, Judgement, admit, judge
+from sidecar.proxy.request_path import Admission, Judgement, admit, judge_in_steps
 from sidecar.proxy.stream_client import ClientStream, Replies, StreamEnd
 from sidecar.proxy.stream_path import ClientSide
 from sidecar.proxy.streamed_request import StreamedRequest
@@ -56,9 +57,17 @@ class PredictionStream:
         self._load = load
 
     async def answer(
-        self, call_id: str, client: ClientStream, request: bytes, metadata: Metadata, timeout_seconds: float
+        self,
+        call_id: str,
+        client: ClientStream,
+        request: bytes,
+        metadata: Metadata,
+        timeout_seconds: float,
+        client_name: str | None = None,
     ) -> StreamEnd:
-        """Answer a request to the end of its stream, for which the upstream gets ``timeout_seconds``."""
+        """Answer a request to the end of its stream, for which the upstream gets ``timeout_seconds``. Corrections of
+        one client take turns with those of others; its name is None where nothing is known of it.
+        """
         exchange, decision = Exchange(), decision_id(call_id, 1)
         lease = self._load.open(len(request))
         if isinstance(lease, Refusal):
@@ -68,7 +77,8 @@ class PredictionStream:
             if isinstance(admission, Refusal):
                 exchange.bundle = admission.bundle
                 return self._turn_away(exchange, decision, admission)
-            return await self._stream(call_id, client, admission, exchange, lease, timeout_seconds)
+            replies, name = Replies(call_id, client), client_name or call_id
+            return await self._stream(replies, name, admission, exchange, lease, timeout_seconds)
         finally:
             lease.close()
 
@@ -87,8 +97,8 @@ class PredictionStream:
 
     async def _stream(
         self,
-        call_id: str,
-        client: ClientStream,
+        replies: Replies,
+        client_name: str,
         admission: Admission,
         exchange: Exchange,
         lease: Lease,
@@ -99,7 +109,7 @@ class PredictionStream:
             exchange.started, plan.bundle, exchange.gate_seconds, plan=plan, side=ClientSide(), lease=lease
         )
         upstream = self._upstream.stream(STREAMED_TORCHSERVE.method, admission.metadata, timeout_seconds)
-        call = _Call(self._books, self._workers, streamed, Replies(call_id, client), upstream)
+        call = _Call(self._books, self._workers, streamed, replies, upstream, client_name)
         try:
             return await call.run(admission.forward)
         except asyncio.CancelledError:
@@ -123,12 +133,14 @@ class _Call:
         request: StreamedRequest,
         replies: Replies,
         upstream: UpstreamStream,
+        client_name: str,
     ) -> None:
         self._books = books
         self._workers = workers
         self._request = request
         self._replies = replies
         self._upstream = upstream
+        self._client_name = client_name
 
     async def run(self, forward: bytes) -> StreamEnd:
         try:
@@ -164,7 +176,8 @@ class _Call:
         if refusal is not None:
             return refusal
         try:
-            judgement = await self._workers.judge(self._request.plan, self._judge, message)
+            steps = self._judge(message)
+            judgement = await self._workers.judge(self._request.plan, self._client_name, steps, len(message))
             if isinstance(judgement, Refusal):
                 return judgement
             if isinstance(judgement.answer, Refusal):
@@ -176,8 +189,8 @@ class _Call:
         finally:
             lease.release(len(message))
 
-    def _judge(self, message: bytes) -> Judgement | Refusal:
-        judgement = self._request.timed(judge, self._request.plan, message)
+    def _judge(self, message: bytes) -> Steps[Judgement | Refusal]:
+        judgement = yield from self._request.timed_steps(judge_in_steps(self._request.plan, message))
         if isinstance(judgement, Judgement):
             self._books.judged(self._request.plan, self._replies.next_decision, judgement.events)
         return judgement

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from sidecar.config import Outside
 from sidecar.errors import CallerError, Reason, UpstreamError
-from sidecar.gates.decide import Decisions, Outcome, decide
+from sidecar.gates.decide import Decisions, Outcome, decide_in_steps
 from sidecar.gates.membership import contains
+from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Mode
 from sidecar.protocols.open_inference.response import drop_outputs
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
@@ -99,6 +100,11 @@ def admit_parsed(
 
 def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     """Judge the upstream's response to an admitted request before anything is answered."""
+    return finish(judge_in_steps(plan, response))
+
+
+def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
+    """As :func:`judge`, with a stop before each row that must be corrected or refused."""
     if plan.restore is not None:
         try:
             response = plan.restore(response)
@@ -109,15 +115,18 @@ def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
     if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
-        received = plan.dialect.read_response(response, plan.bundle, len(plan.inputs))
-        decisions = decide(plan.bundle.gates, plan.bundle.modes, plan.inputs, received.outputs)
+        bundle, dialect = plan.bundle, plan.dialect
+        received = dialect.read_response(response, bundle, len(plan.inputs))
+        decisions = yield from decide_in_steps(
+            bundle.gates, bundle.modes, plan.contained, plan.inputs, received.outputs
+        )
         outcome = _outcome(decisions)
-        events = observe(plan.bundle, plan.inputs, plan.contained, decisions)
+        events = observe(bundle, plan.inputs, plan.contained, decisions)
         if outcome is RequestOutcome.REFUSED:
             return Judgement(_refusal(plan, decisions), outcome, events)
         body = response
         if outcome is RequestOutcome.CORRECTED:
-            body = plan.dialect.replace_outputs(received, _corrected(received.outputs, decisions), plan.bundle)
+            body = dialect.replace_outputs(received, _corrected(received.outputs, decisions), bundle)
         return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
         return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))

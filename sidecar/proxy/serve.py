@@ -37,9 +37,10 @@ from sidecar.proxy.workers import Workers
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
-SWITCH_INTERVAL_SECONDS: Final = 0.001
+SWITCH_INTERVAL_SECONDS: Final = 0.0001
 """How long a thread may keep the interpreter from the event loop, which has to get it several times for one call.
-Python's own 5 ms show in the calls' latency while a bundle of megabytes is accepted."""
+Python's own 5 ms show in the calls' latency while a bundle of megabytes is accepted. Of 1, 0.2 and 0.1 ms beside
+corrections of full batches, one noisy run of each, the last had the smallest p99 and corrected no slower."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

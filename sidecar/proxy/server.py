@@ -127,12 +127,13 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     async def _answer_stream(self, call_id: str, context: _Context) -> None:
         client = _GrpcClient(call_id, context)
-        end = await self._model_stream_infer.answer(call_id, client, _metadata(context), _remaining(context))
+        metadata, timeout_seconds = _metadata(context), _remaining(context)
+        end = await self._model_stream_infer.answer(call_id, client, metadata, timeout_seconds, _connection(context))
         await client.end(end)
 
     async def _answer_predictions(self, call_id: str, request: bytes, context: _Context) -> None:
         client = _GrpcClient(call_id, context)
-        told = _metadata(context), self._timeout(context)
+        told = _metadata(context), self._timeout(context), _connection(context)
         await client.end(await self._prediction_stream.answer(call_id, client, request, *told))
 
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
@@ -146,7 +147,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _answer(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         match rule:
             case Rule.GATED:
-                told = _metadata(context), self._timeout(context)
+                told = _metadata(context), self._timeout(context), _connection(context)
                 return await self._model_infer.answer(call_id, request, *told, DIALECTS[method])
             case Rule.GATED_STREAM | Rule.GATED_PREDICTION_STREAM:
                 raise AssertionError("a stream has no single answer")
@@ -290,6 +291,12 @@ def _remaining(context: _Context) -> float | None:
 
 def _metadata(context: _Context) -> Metadata:
     return tuple((key, value) for key, value in context.invocation_metadata() or ())
+
+
+def _connection(context: _Context) -> str | None:
+    """The client's connection by its address and port; None where it has none of its own, on Unix sockets."""
+    peer: str = context.peer()
+    return peer if peer.startswith(("ipv4:", "ipv6:")) else None
 
 
 def _refuse(call_id: str, refusal: Refusal) -> Answer:

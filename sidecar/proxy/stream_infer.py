@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import grpc
 
 from sidecar.errors import Reason
+from sidecar.gates.steps import Steps
 from sidecar.protocols.open_inference.stream import StreamedResponse, with_own_id
 from sidecar.proxy.active_bundle import Registry
 from sidecar.proxy.correlation import Correlation, Phase
@@ -75,9 +76,16 @@ class ModelStreamInfer:
             call.drain()
 
     async def answer(
-        self, call_id: str, client: ClientStream, metadata: Metadata, timeout_seconds: float | None
+        self,
+        call_id: str,
+        client: ClientStream,
+        metadata: Metadata,
+        timeout_seconds: float | None,
+        client_name: str | None = None,
     ) -> StreamEnd:
-        """Answer a stream to its end; ``timeout_seconds`` is what the client's deadline leaves, where it set one."""
+        """Answer a stream to its end; ``timeout_seconds`` is what the client's deadline leaves, where it set one.
+        Corrections of one client take turns with those of others; its name is None where nothing is known of it.
+        """
         lease = self._load.open(0)
         if isinstance(lease, Refusal):
             self._books.refused(decision_id(call_id, 1), lease)
@@ -85,6 +93,7 @@ class ModelStreamInfer:
         call = _Call(
             call_id=call_id,
             client=client,
+            client_name=client_name or call_id,
             metadata=metadata,
             timeout_seconds=timeout_seconds,
             silence_seconds=self._silence_seconds,
@@ -111,6 +120,7 @@ class _Call:
         *,
         call_id: str,
         client: ClientStream,
+        client_name: str,
         metadata: Metadata,
         timeout_seconds: float | None,
         silence_seconds: float,
@@ -123,6 +133,7 @@ class _Call:
     ) -> None:
         self._call_id = call_id
         self._client = client
+        self._client_name = client_name
         self._metadata = metadata
         self._timeout_seconds = timeout_seconds
         self._silence_seconds = silence_seconds
@@ -301,7 +312,7 @@ class _Call:
                     answer = refused(too_much, request.side, response.is_final)
                     self._books.refused(decision, too_much)
                 else:
-                    answer = await self._workers.judge(request.plan, self._judge, request, response, decision)
+                    answer = await self._judged(request, response, decision)
                 request.saw(answer.outcome)
                 await self._replies.send(answer.message)
 
@@ -315,10 +326,18 @@ class _Call:
             if refusal is None:
                 self._lease.release(count)
 
-    def _judge(self, request: StreamedRequest, response: StreamedResponse, decision: str) -> StreamedAnswer:
+    async def _judged(self, request: StreamedRequest, response: StreamedResponse, decision: str) -> StreamedAnswer:
+        steps = self._judge(request, response, decision)
+        answer = await self._workers.judge(request.plan, self._client_name, steps)
+        if isinstance(answer, Refusal):
+            self._books.refused(decision, answer)
+            return refused(answer, request.side, response.is_final)
+        return answer
+
+    def _judge(self, request: StreamedRequest, response: StreamedResponse, decision: str) -> Steps[StreamedAnswer]:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
         try:
-            answer = request.timed(judge_streamed, request.plan, request.side, response)
+            answer = yield from request.timed_steps(judge_streamed(request.plan, request.side, response))
         except Exception as error:
             _LOGGER.exception("decision %s failed", decision)
             why = Refusal(Reason.INTERNAL, repr(error), request.bundle)

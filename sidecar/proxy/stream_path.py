@@ -8,6 +8,7 @@ that leaves them is a defect of ours, and the caller fails closed.
 import dataclasses
 
 from sidecar.errors import CallerError, Reason, UpstreamError
+from sidecar.gates.steps import Steps
 from sidecar.protocols.open_inference.request import parse_request
 from sidecar.protocols.open_inference.stream import (
     StreamedResponse,
@@ -22,7 +23,7 @@ from sidecar.proxy.active_bundle import ActiveModels
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import is_failure, status_of_refusal
 from sidecar.proxy.metadata import Metadata
-from sidecar.proxy.request_path import Admission, Plan, admit_parsed, judge
+from sidecar.proxy.request_path import Admission, Plan, admit_parsed, judge_in_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +83,14 @@ def read_streamed(response: bytes) -> StreamedResponse | Refusal:
         return Refusal(error.reason, error.message)
 
 
-def judge_streamed(plan: Plan, side: ClientSide, response: StreamedResponse) -> StreamedAnswer:
-    """Judge one response to an admitted request before it is answered."""
+def judge_streamed(plan: Plan, side: ClientSide, response: StreamedResponse) -> Steps[StreamedAnswer]:
+    """Judge one response to an admitted request before it is answered, in the steps of :func:`judge_in_steps`."""
     if response.error:
         why = Refusal(Reason.UPSTREAM_ERROR, response.error, plan.bundle)
         return StreamedAnswer(cleaned_error(response, side.id), RequestOutcome.FAILED, refusal=why)
     if response.is_final and not response.has_tensors:
         return StreamedAnswer(with_body(response, response.body, side.id) if side.wants_final else None)
-    judgement = judge(plan, response.body)
+    judgement = yield from judge_in_steps(plan, response.body)
     if isinstance(judgement, Refusal):
         return refused(judgement, side, response.is_final)
     if isinstance(judgement.answer, Refusal):

@@ -5,6 +5,7 @@ from typing import assert_never
 from sidecar.config import PredictionFormat, TorchServeSettings
 from sidecar.errors import BundleError, Reason
 from sidecar.protocols.torchserve.codec import Keys, PredictionCodec, json_codec, npy_codec, raw_codec
+from sidecar.protocols.torchserve.open_inference import require_typed
 from sidecar.tensors import ModelSignature
 
 
@@ -40,6 +41,7 @@ def _codec(settings: TorchServeSettings, signature: ModelSignature) -> Predictio
         case PredictionFormat.RAW:
             return raw_codec(keys, signature, client)
         case PredictionFormat.OPEN_INFERENCE:
+            require_typed(signature)
             return None
         case _:
             assert_never(settings.format)

@@ -1,17 +1,25 @@
-"""Where the computing is done: small requests and answers on the event loop, large ones in threads."""
+"""Where the computing is done: what is surely short on the event loop, everything else in threads."""
 
 import asyncio
 import concurrent.futures
 from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
+from sidecar.errors import Reason
+from sidecar.gates.steps import Steps
+from sidecar.proxy.events import Refusal
 from sidecar.proxy.request_path import Plan
+from sidecar.proxy.turns import TooMuchWaiting, Turns
 
 MAX_ROWS_ON_THE_LOOP: Final = 16
-"""Larger batches are judged in a thread: a correction takes up to about a millisecond, and the loop serves everyone."""
+"""Larger batches are judged in a thread from the start; of smaller ones, what is left once a gate has fired: a
+correction takes rational arithmetic, and the loop serves everyone."""
 
 MAX_REQUEST_BYTES_ON_THE_LOOP: Final = 16 * 1024
 """Larger requests are checked in a thread: thousands of rows may have to be looked for in thousands of boxes."""
+
+MAX_PREDICTION_BYTES_ON_THE_LOOP: Final = 64 * 1024
+"""Larger predictions of TorchServe's are read in a thread: JSON takes some milliseconds for these."""
 
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
@@ -21,9 +29,9 @@ class Workers:
     """Where the computing is done."""
 
     def __init__(self) -> None:
-        # One thread each: large ones take turns, and small requests are never behind more than one of each.
+        # Large requests take turns at a thread of their own, and never wait for corrections.
         self._large_requests = concurrent.futures.ThreadPoolExecutor(1, "large-requests")
-        self._large_batches = concurrent.futures.ThreadPoolExecutor(1, "large-batches")
+        self._turns = Turns()
 
     async def check(
         self, request: bytes, compute: Callable[[*_Arguments], _Result], *arguments: *_Arguments
@@ -33,13 +41,24 @@ class Workers:
             return compute(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large_requests, compute, *arguments)
 
-    async def judge(self, plan: Plan, compute: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
-        """Call what judges an answer."""
-        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
-            return compute(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._large_batches, compute, *arguments)
+    async def judge(self, plan: Plan, client: str, steps: Steps[_Result], response_bytes: int = 0) -> _Result | Refusal:
+        """Take the steps that judge an answer for a client; a refusal where too many corrections are waiting."""
+        left = 0
+        is_slow_to_read = plan.bundle.codec is not None and response_bytes > MAX_PREDICTION_BYTES_ON_THE_LOOP
+        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP and not is_slow_to_read:
+            try:
+                left = next(steps)
+            except StopIteration as end:
+                judged: _Result = end.value
+                return judged
+        try:
+            judged = await asyncio.wrap_future(self._turns.take(client, steps, left))
+        except TooMuchWaiting:
+            text = "as many rows wait to be corrected as may; retry later, or send smaller batches"
+            return Refusal(Reason.TOO_MANY_CORRECTIONS, text, plan.bundle)
+        return judged
 
     def close(self) -> None:
         """End the threads; nothing is in flight any more."""
         self._large_requests.shutdown()
-        self._large_batches.shutdown()
+        self._turns.close()

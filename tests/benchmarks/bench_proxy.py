@@ -6,6 +6,7 @@ Usage: python tests/benchmarks/bench_proxy.py [--rounds N] [--requests N]
 import argparse
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import platform
@@ -27,7 +28,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.protocols.generated import open_inference_pb2 as messages
-from tests.e2e.guarding import SIDECAR, compile_bundle, running_sidecar
+from tests.benchmarks.own_work import OwnWork
+from tests.e2e.guarding import SIDECAR, RunningSidecar, compile_bundle, running_sidecar
 from tests.e2e.triton.launcher import free_ports
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -35,6 +37,7 @@ MODEL = "bench"
 IN_FLIGHT = (1, 4)
 WARM_UP = 40
 DISTINCT_REQUESTS = 64
+OWN_REPETITIONS = 20
 LANES = ("direct", "bare pass-through", "sidecar, outside", "sidecar, untouched", "sidecar, corrected")
 BARE = LANES[1]
 
@@ -44,6 +47,9 @@ loopback. The client is grpcio's synchronous one, one connection, closed loop, 1
 lane in a new order, {requests} requests for each thread count after {warm_up} to warm up; {rounds} rounds. p50 is the
 median of the rounds' medians; a ratio is the median of the rounds' own ratios to bare, its range in brackets. CPU is
 utime + stime of the process in the middle (of the upstream for direct), all threads, over all rounds.
+Own is the gate's own work, admit and judge as the sidecar times them itself (gate_decision_duration_seconds), its
+share that of bare's CPU. Own in a loop is CPU of admit, judge and the books of both, without anything in between, in
+this process between the rounds.
 Machine: {cores} cores, Python {python}, grpcio {grpcio}. Correctness was checked before the clock started."""
 
 
@@ -55,21 +61,23 @@ class Lane:
     address: str
     requests: Sequence[bytes]
     pid: int
+    own_seconds: Callable[[], float] | None = None  # what the sidecar says that it has computed so far
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One lane in one round: median latency, and CPU per request."""
+    """One lane in one round: median latency; CPU and, of a sidecar, the gate's own work per request."""
 
     latency_us: float
     cpu_us: float
+    own_us: float | None
 
 
 # -- a model, a property, and three kinds of requests ---------------------------------------------------------
 
 
-def bench_network(rng: np.random.Generator) -> bytes:
-    """A random network of ACAS Xu's size: 5 inputs, six hidden layers of 50, 5 outputs."""
+def bench_network(rng: np.random.Generator, rows: int | str = 1) -> bytes:
+    """A random network of ACAS Xu's size: 5 inputs, six hidden layers of 50, 5 outputs; one row, or a named number."""
     sizes = [5, *[50] * 6, 5]
     nodes, constants, last = [], [], "input"
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -83,7 +91,9 @@ def bench_network(rng: np.random.Generator) -> bytes:
         if layer < 6:
             nodes.append(helper.make_node("Relu", [output], [f"r{layer}"]))
         last = f"r{layer}"
-    inputs, outputs = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 5])] for name in ("input", "scores"))
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, 5])] for name in ("input", "scores")
+    )
     graph = helper.make_graph(nodes, MODEL, inputs, outputs, constants)
     return onnx.helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
 
@@ -161,11 +171,18 @@ def running_lanes(folder: Path) -> Iterator[list[Lane]]:
         lanes = [
             Lane(LANES[0], upstream, kinds["untouched"], upstream_pid),
             Lane(LANES[1], bare, kinds["untouched"], bare_pid),
-            *(Lane(f"sidecar, {kind}", sidecar.address, requests, sidecar.pid) for kind, requests in kinds.items()),
+            *(
+                Lane(f"sidecar, {kind}", sidecar.address, requests, sidecar.pid, functools.partial(_own, sidecar))
+                for kind, requests in kinds.items()
+            ),
         ]
         assert tuple(lane.name for lane in lanes) == LANES
         check_answers(lanes, upstream, best)
         yield lanes
+
+
+def _own(sidecar: RunningSidecar) -> float:
+    return sidecar.metric("gate_decision_duration_seconds_sum", model=MODEL)
 
 
 def check_answers(lanes: Sequence[Lane], upstream: str, best: int) -> None:
@@ -195,13 +212,15 @@ def measure(lane: Lane, in_flight: int, requests: int) -> Measured:
             threading.Thread(target=lambda: latencies.extend(_loop(call, lane.requests, requests // in_flight)))
             for _ in range(in_flight)
         ]
+        own_before = lane.own_seconds() if lane.own_seconds else 0.0
         before = _cpu_seconds(lane.pid)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         used = _cpu_seconds(lane.pid) - before
-    return Measured(1e6 * median(latencies), 1e6 * used / len(latencies))
+        own = 1e6 * (lane.own_seconds() - own_before) / len(latencies) if lane.own_seconds else None
+    return Measured(1e6 * median(latencies), 1e6 * used / len(latencies), own)
 
 
 def _loop(call: Callable[[bytes], bytes], requests: Sequence[bytes], count: int) -> list[float]:
@@ -221,7 +240,10 @@ def _cpu_seconds(pid: int) -> float:
 
 def table(rounds: Sequence[dict[str, Measured]], in_flight: int) -> str:
     """p50 and CPU of each lane, and their ratios to the bare pass-through."""
-    head = f"{in_flight} in flight".ljust(20) + f"{'p50 us':>8}  {'x bare':>18}{'CPU us':>9}{'x bare':>8}"
+    head = (
+        f"{in_flight} in flight".ljust(20)
+        + f"{'p50 us':>8}  {'x bare':>18}{'CPU us':>9}{'x bare':>8}{'own us':>8}{'share':>7}"
+    )
     lines = [head, "-" * len(head)]
     bare_cpu = sum(each[BARE].cpu_us for each in rounds)
     for name in LANES:
@@ -230,7 +252,28 @@ def table(rounds: Sequence[dict[str, Measured]], in_flight: int) -> str:
         cpu = sum(each[name].cpu_us for each in rounds)
         spread = f"{median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
         cpu_ratio = "" if name == "direct" else f"{cpu / bare_cpu:.2f}"
-        lines.append(f"{name:<20}{latency:>8.0f}  {spread:>18}{cpu / len(rounds):>9.0f}{cpu_ratio:>8}")
+        owns = [own for each in rounds if (own := each[name].own_us) is not None]
+        own = f"{sum(owns) / len(rounds):>8.0f}{sum(owns) / bare_cpu:>7.1%}" if owns else ""
+        lines.append(f"{name:<20}{latency:>8.0f}  {spread:>18}{cpu / len(rounds):>9.0f}{cpu_ratio:>8}{own}")
+    return "\n".join(lines)
+
+
+def exchanges(lanes: Sequence[Lane]) -> dict[str, list[tuple[bytes, bytes]]]:
+    """Of each kind of request, each with the upstream's answer."""
+    with grpc.insecure_channel(lanes[0].address) as channel:
+        call = channel.unary_unary(METHOD)
+        return {lane.name: [(each, call(each)) for each in lane.requests] for lane in lanes if lane.own_seconds}
+
+
+def own_table(own: dict[str, list[float]], results: dict[int, list[dict[str, Measured]]]) -> str:
+    """The gate's own work in a loop, as a share of bare's CPU at each number of requests in flight."""
+    head = "own in a loop".ljust(20) + f"{'CPU us':>8}" + "".join(f"{f'{n} in flight':>13}" for n in results)
+    lines = [head, "-" * len(head)]
+    for name, times in own.items():
+        shares = [
+            median(times) * len(rounds) / sum(each[BARE].cpu_us for each in rounds) for rounds in results.values()
+        ]
+        lines.append(f"{name:<20}{median(times):>8.0f}" + "".join(f"{share:>13.1%}" for share in shares))
     return "\n".join(lines)
 
 
@@ -243,12 +286,18 @@ def main() -> None:
     order = np.random.default_rng(4)
     results: dict[int, list[dict[str, Measured]]] = {in_flight: [] for in_flight in IN_FLIGHT}
     with tempfile.TemporaryDirectory() as folder, running_lanes(Path(folder)) as lanes:
+        pairs = exchanges(lanes)
+        work = OwnWork((Path(folder) / f"{MODEL}.gates").read_bytes())
+        own: dict[str, list[float]] = {name: [] for name in pairs}
         for _ in range(arguments.rounds):
+            for name, times in own.items():
+                times.append(work.microseconds(pairs[name], OWN_REPETITIONS))
             for in_flight, rounds in results.items():
                 shuffled = [lanes[index] for index in order.permutation(len(lanes))]
                 rounds.append({lane.name: measure(lane, in_flight, arguments.requests) for lane in shuffled})
     for in_flight, rounds in results.items():
         print(table(rounds, in_flight), end="\n\n")
+    print(own_table(own, results), end="\n\n")
     print(
         HOW.format(
             requests=arguments.requests,

@@ -14,6 +14,7 @@ looks at. Where x0 lies decides which gate a row meets:
 from collections.abc import Sequence
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 
 from sidecar.bundle.codec import encode
@@ -33,6 +34,38 @@ SIGNATURE = ModelSignature(
     batch_axis=0,
 )
 
+
+DTYPES = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+"""As clients hold them."""
+
+FIELDS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+"""Typed contents, as the protocol has them."""
 
 Gates = tuple[tuple[Gate, Mode, CoverageTree], ...]
 
@@ -174,9 +207,8 @@ def values(content: bytes, name: str) -> np.ndarray:
     message = pb.ModelInferResponse.FromString(content)
     index = [tensor.name for tensor in message.outputs].index(name)
     tensor = message.outputs[index]
-    dtype, field = ("<f4", "fp32_contents") if tensor.datatype == "FP32" else ("<f8", "fp64_contents")
     if message.raw_output_contents:
-        flat = np.frombuffer(message.raw_output_contents[index], dtype)
+        flat = np.frombuffer(message.raw_output_contents[index], DTYPES[tensor.datatype])
     else:
-        flat = np.array(getattr(tensor.contents, field), dtype)
+        flat = np.array(getattr(tensor.contents, FIELDS[tensor.datatype]), DTYPES[tensor.datatype])
     return flat.reshape(tuple(tensor.shape))

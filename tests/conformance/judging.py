@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from sidecar.protocols.generated import open_inference_pb2 as pb
-from tests.conformance.cases import Case, Corrected, Error, VeryBytes
+from tests.conformance.expectations import Case, Corrected, Error, VeryBytes
 from tests.conformance.guarded_model import values
 
 

@@ -19,13 +19,16 @@ from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.workers import Workers
 from tests.conformance.cases import CASES, Case
-from tests.conformance.guarded_model import bundle_bytes
+from tests.conformance.guarded_model import DTYPES, bundle_bytes
 from tests.conformance.judging import Received, check
+from tests.conformance.typed_model import model_name, typed_bundles
+
+MODELS = ("guarded", *map(model_name, DTYPES))
 
 
 @pytest.fixture(scope="module")
 def models():
-    return active_models([activate(bundle_bytes())], limit_rows=8)
+    return active_models([activate(content) for content in (bundle_bytes(), *typed_bundles())], limit_rows=8)
 
 
 def _id(request: bytes) -> str:
@@ -63,7 +66,11 @@ def _received(message: bytes, metrics: Metrics, forwarded: bytes | None) -> Rece
         forwarded = forwarded.removesuffix(with_own_id(b"", _id(forwarded)))
     if answer.error_message:
         return Received(None, {"gate-reason": answer.error_message.partition(":")[0]}, forwarded)
-    outcomes = [each for each in RequestOutcome if metrics.value("gate_requests_total", model="guarded", outcome=each)]
+    outcomes = [
+        each
+        for each in RequestOutcome
+        if any(metrics.value("gate_requests_total", model=model, outcome=each) for model in MODELS)
+    ]
     (field,) = top_level_fields(message)
     return Received(message[field.payload : field.end], {"gate-outcome": ",".join(outcomes)}, forwarded)
 

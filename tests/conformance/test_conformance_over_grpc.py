@@ -1,12 +1,17 @@
 """All cases over the portable transport, against the upstream in memory."""
 
+import dataclasses
+
 import pytest
 
+from sidecar.config import BundleSource
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from tests.conformance.cases import CASES, Case
+from tests.conformance.guarded_model import DTYPES
 from tests.conformance.judging import Received, check
+from tests.conformance.typed_model import typed_bundles
 from tests.integration.proxy_harness import Loop, call, settings, sidecar
 
 READY = pb.ModelReadyResponse(ready=True).SerializeToString()
@@ -27,7 +32,12 @@ def upstream():
 @pytest.fixture(scope="module")
 def running(loop, upstream, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    with sidecar(loop, settings(folder, 1, limit_rows=8), upstream) as running:
+    paths = [folder / f"{number}.gates" for number, _ in enumerate(DTYPES)]
+    for path, content in zip(paths, typed_bundles(), strict=True):
+        path.write_bytes(content)
+    stated = settings(folder, 1, limit_rows=8)
+    bundles = (*stated.bundles, *map(BundleSource, paths))
+    with sidecar(loop, dataclasses.replace(stated, bundles=bundles), upstream) as running:
         yield running
 
 

@@ -169,7 +169,10 @@ def test_try_tells_what_was_required_in_the_property_files_words(run: Run, compi
 
 def test_try_with_another_model_says_so_or_refuses(run: Run, tmp_path: Path, compiled: Path) -> None:
     given = '{"gap": 20, "own_speed": 30, "closing_speed": 12}'
-    for outputs, status, words in ((4, 0, "is not the model that was verified"), (2, 2, "takes 3 values and gives 2")):
+    for outputs, status, words in (
+        (4, 0, "is not the model that the bundle was compiled from"),
+        (2, 2, "takes 3 values and gives 2"),
+    ):
         tensors = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
             for name, size in (("features", 3), ("scores", outputs))
@@ -552,3 +555,27 @@ def test_a_url_that_bundles_are_not_fetched_from_is_refused(run: Run, given: str
     assert err.startswith("sidecar serve: argument --bundle: a bundle's URL starts with http://")
     assert err.count("\n") == 1
     assert "secret" not in err
+
+
+def test_a_model_that_cannot_be_proved_is_guarded_where_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    tensors = [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", 1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "g", tensors[:1], tensors[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "count.onnx")
+    (tmp_path / "p.yaml").write_text(
+        "inputs: [{tensor: x, features: [{name: given, range: [-10, 10]}]}]\n"
+        "outputs: [{tensor: y, classes: [count]}]\n"
+        "properties: [{id: few, require: score(count) <= 5, action: fallback, fallback: {count: 5}}]\n"
+    )
+    target = tmp_path / "count.gates"
+    arguments = ("--model", tmp_path / "count.onnx", "--property", tmp_path / "p.yaml", "--output", target)
+    status, _, complaint = run("compile", *arguments)
+    assert (status, target.exists()) == (2, False)
+    assert "input 'x' is of type INT64" in complaint
+    assert "--without-proof" in complaint
+    status, told, _ = run("compile", *arguments, "--without-proof")
+    assert status == 0
+    assert "note: compiled without proof" in told
+    status, told, _ = run("try", target, "--model", tmp_path / "count.onnx", "--input", '{"given": -7}')
+    assert status == 0
+    assert "count  5  (was 7)" in told

@@ -8,9 +8,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.gates.effective import effective_region
-from sidecar.gates.exact import literal_holds, region_contains, requirement_holds
+from sidecar.gates.exact import literal_holds, region_contains, requirement_holds, sum_of_products
 from sidecar.gates.filter import filter_literals, literal_table
 from sidecar.gates.membership import contains
+from sidecar.gates.one_row import known_of_literal, plain_literals
 from sidecar.gates.prepare import prepare
 from sidecar.gates.satisfaction import satisfied
 from sidecar.gates.values import Action, Box, Gate, Literal, Norm, Region, Requirement, terms
@@ -106,6 +107,7 @@ def test_contains_is_exact_membership(data):
         for row in inputs
     ]
     assert contains(prepared, inputs).tolist() == expected
+    assert [contains(prepared, row[np.newaxis])[0].tolist() for row in inputs] == expected
 
 
 def violated_by_missing_values(gate: Gate, signature: ModelSignature, x, y) -> bool:
@@ -141,6 +143,17 @@ def test_satisfied_is_exact_satisfaction(data, special):
                 not violated_by_missing_values(gate, signature, x, y) and requirement_holds(gate.requirement, x, y)
             )
             assert result[row, number] == expected
+        alone = satisfied(prepared, x[np.newaxis], y[np.newaxis], considered[row : row + 1])
+        assert alone.tolist() == [result[row].tolist()]
+
+
+NUMBERS = st.one_of(st.fractions(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=5), st.fractions())
+def test_a_sum_of_products_is_that_of_fractions(pairs, start):
+    expected = sum((Fraction(one) * Fraction(other) for one, other in pairs), start)
+    assert sum_of_products(pairs, start) == expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -151,11 +164,13 @@ def test_the_filter_is_never_wrong(data):
     inputs = data.draw(rows(signature.input_datatypes(), special=False))[:1]
     outputs = data.draw(rows(signature.output_datatypes(), special=False))[:1]
     extended = np.concatenate([[[1.0]], inputs, outputs], axis=1)
-    certain, possible = filter_literals(literal_table(batch, signature), extended)
-    for number, literal in enumerate(batch):
+    table = literal_table(batch, signature)
+    certain, possible = filter_literals(table, extended)
+    for number, (literal, plain) in enumerate(zip(batch, plain_literals(table), strict=True)):
         holds = literal_holds(literal, inputs[0], outputs[0])
         assert not certain[0, number] or holds
         assert possible[0, number] or not holds
+        assert known_of_literal(plain, extended[0].tolist()) in (None, holds)
 
 
 @settings(max_examples=100, deadline=None)
@@ -174,9 +189,11 @@ def test_the_filter_is_right_about_sums_that_nearly_cancel(datatype, values, coe
     offset = -total + steps * abs(total) / 2**52
     for strict in (False, True):
         literal = Literal(terms(dict(enumerate(map(Fraction, coefficients)))), (), offset, strict)
-        certain, possible = filter_literals(literal_table([literal], signature), np.array([[1.0, 0.0, *y]]))
+        table = literal_table([literal], signature)
+        certain, possible = filter_literals(table, np.array([[1.0, 0.0, *y]]))
         holds = literal_holds(literal, [0.0], y)
         assert certain[0, 0] <= holds <= possible[0, 0]
+        assert known_of_literal(plain_literals(table)[0], [1.0, 0.0, *y]) in (None, holds)
 
 
 @settings(deadline=None)

@@ -18,10 +18,11 @@ from sidecar.numerics import (
     next_up,
     round_array,
     round_to_datatype,
+    smallest_finite,
     smallest_not_below,
     spacing,
 )
-from sidecar.tensors import FLOATING_DATATYPES, Datatype
+from sidecar.tensors import FLOATING_DATATYPES, INTEGER_RANGES, Datatype
 
 NUMPY_TYPE = {
     Datatype.FP16: np.dtype(np.float16),
@@ -171,6 +172,7 @@ class TestEdges:
     def test_the_largest_finite_value(self, datatype):
         expected = ml_dtypes.finfo(NUMPY_TYPE[datatype]).max if datatype is not Datatype.FP64 else np.finfo(float).max
         assert largest_finite(datatype) == float(expected)
+        assert smallest_finite(datatype) == -float(expected)
 
     def test_beyond_the_last_half_spacing_rounding_overflows(self, datatype):
         largest = Fraction(largest_finite(datatype))
@@ -210,6 +212,48 @@ class TestEdges:
         assert spacing(Fraction(2), datatype) == 2 * one
         assert spacing(Fraction(-1), datatype) == one
         assert spacing(Fraction(2**40), datatype) == one * 2**40
+
+
+@pytest.mark.parametrize("datatype", INTEGER_RANGES)
+class TestIntegerDatatypes:
+    def test_the_ends_of_the_range(self, datatype):
+        assert (smallest_finite(datatype), largest_finite(datatype)) == INTEGER_RANGES[datatype]
+
+    def test_halves_go_to_even(self, datatype):
+        assert round_to_datatype(Fraction(1, 2), datatype) == 0
+        assert round_to_datatype(Fraction(1, 2) + Fraction(1, 10**30), datatype) == 1
+        largest = INTEGER_RANGES[datatype][1]
+        assert round_to_datatype(largest - Fraction(1, 3), datatype) == largest
+
+    def test_an_integer_stays_and_its_neighbours_are_one_away(self, datatype):
+        for value in (0, 1):
+            assert round_to_datatype(Fraction(value), datatype) == value
+            assert largest_not_above(Fraction(value), datatype) == value
+            assert smallest_not_below(Fraction(value), datatype) == value
+        assert (next_up(0.0, datatype), next_down(1.0, datatype)) == (1, 0)
+        assert spacing(Fraction(10**6, 7), datatype) == 1
+
+    def test_zero_has_no_sign(self, datatype):
+        for value in (Fraction(-1, 3), Fraction(0), Fraction(1, 3)):
+            assert same_bits(round_to_datatype(value, datatype), 0.0)
+        assert same_bits(smallest_not_below(Fraction(0), datatype), 0.0)
+        assert same_bits(largest_not_above(Fraction(0), datatype), 0.0)
+
+    def test_beyond_the_range(self, datatype):
+        smallest, largest = INTEGER_RANGES[datatype]
+        assert largest_not_above(Fraction(10**30), datatype) == largest
+        assert smallest_not_below(Fraction(-(10**30)), datatype) == smallest
+        for outside in (smallest - Fraction(2, 3), largest + Fraction(2, 3), Fraction(10**30)):
+            with pytest.raises(OverflowError, match=f"outside {datatype}'s range"):
+                round_to_datatype(outside, datatype)
+        with pytest.raises(OverflowError):
+            largest_not_above(smallest - Fraction(1, 10**30), datatype)
+        with pytest.raises(OverflowError):
+            smallest_not_below(largest + Fraction(1, 10**30), datatype)
+        with pytest.raises(OverflowError):
+            next_up(float(largest), datatype)
+        with pytest.raises(OverflowError):
+            next_down(float(smallest), datatype)
 
 
 def test_round_array_rounds_each_value_to_its_own_datatype():

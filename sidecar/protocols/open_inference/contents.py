@@ -4,21 +4,33 @@ Requests and responses lay tensors out alike, so one reader serves both; whose f
 under which reason it is reported, is theirs to say. A model's other tensors are not looked at here.
 
 Contents are raw (one bytes entry for each tensor of the message, in order) or typed (in the tensor), for
-the whole message. Typed contents exist for FP32 and FP64 only.
+the whole message. FP16 and BF16 have no typed contents. Datatypes of fewer than 32 bits share those of 32 bits, and
+servers make different things of a value that is beyond the datatype there (Triton cuts off its upper bytes, NumPy
+refuses it or does the same, by version): a gated tensor with such a value is refused. So is a boolean that is neither
+0 nor 1, and a 64-bit integer beyond 2**53, where float64 no longer holds every one.
 
 Source: Open Inference Protocol v2, "Tensor Data".
 """
 
 import enum
 import reprlib
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sidecar.protocols.generated import open_inference_pb2 as pb
-from sidecar.tensors import Datatype, Rows, TensorSpec, decode_raw, encode_raw, item_size
+from sidecar.tensors import (
+    INTEGER_RANGES,
+    Datatype,
+    Rows,
+    TensorSpec,
+    decode_raw,
+    encode_raw,
+    exact_integers,
+    item_size,
+)
 
 Tensor: TypeAlias = pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor
 
@@ -42,8 +54,31 @@ class TensorDefect(Exception):
         self.message = message
 
 
-_TYPED_FIELD: Final[dict[Datatype, str]] = {Datatype.FP32: "fp32_contents", Datatype.FP64: "fp64_contents"}
+TYPED_FIELD: Final[dict[Datatype, str]] = {
+    Datatype.BOOL: "bool_contents",
+    Datatype.UINT8: "uint_contents",
+    Datatype.UINT16: "uint_contents",
+    Datatype.UINT32: "uint_contents",
+    Datatype.UINT64: "uint64_contents",
+    Datatype.INT8: "int_contents",
+    Datatype.INT16: "int_contents",
+    Datatype.INT32: "int_contents",
+    Datatype.INT64: "int64_contents",
+    Datatype.FP32: "fp32_contents",
+    Datatype.FP64: "fp64_contents",
+}
+"""Of the datatypes that have typed contents: where they are."""
 
+_FIELD_DTYPE: Final[dict[str, npt.DTypeLike]] = {
+    "bool_contents": np.bool_,
+    "int_contents": np.int32,
+    "int64_contents": np.int64,
+    "uint_contents": np.uint32,
+    "uint64_contents": np.uint64,
+    "fp32_contents": np.float64,
+    "fp64_contents": np.float64,
+}
+"""In which dtype NumPy holds a field's values exactly."""
 
 _SHARED_MEMORY_KEYS: Final = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 
@@ -121,15 +156,19 @@ class TensorReader:
         """A gated tensor's values, shape (count, spec.row_size).
 
         Raises:
-            TensorDefect: the contents are in another form, or of another length than the shape says.
+            TensorDefect: the contents are in another form, of another length than the shape says, or hold a value that
+                cannot be judged.
         """
         read = self._raw_values if self.is_raw else self._typed_values
-        return read(position, spec, count * spec.row_size).reshape(count, spec.row_size)
+        try:
+            return read(position, spec, count * spec.row_size).reshape(count, spec.row_size)
+        except ValueError as error:
+            raise TensorDefect(Defect.CONTENTS, f"tensor {spec.name!r}: {error}") from error
 
     def _raw_values(self, position: int, spec: TensorSpec, size: int) -> npt.NDArray[np.float64]:
         raw = self._raw[position]
         expected = size * item_size(spec.datatype)
-        if len(raw) != expected:  # looked at first: decoding takes up to four times the memory
+        if len(raw) != expected:  # looked at first: decoding takes up to eight times the memory
             raise TensorDefect(
                 Defect.CONTENTS, f"tensor {spec.name!r} has {len(raw)} raw bytes, its shape says {expected}"
             )
@@ -137,7 +176,7 @@ class TensorReader:
 
     def _typed_values(self, position: int, spec: TensorSpec, size: int) -> npt.NDArray[np.float64]:
         filled = [descriptor.name for descriptor, _ in self._tensors[position].contents.ListFields()]
-        expected = _TYPED_FIELD.get(spec.datatype)
+        expected = TYPED_FIELD.get(spec.datatype)
         if filled != [expected]:
             raise TensorDefect(
                 Defect.CONTENTS,
@@ -149,7 +188,8 @@ class TensorReader:
             raise TensorDefect(
                 Defect.CONTENTS, f"tensor {spec.name!r} holds {len(values)} values, its shape says {size}"
             )
-        return np.array(values, dtype=np.float64)
+        flat = np.array(values, dtype=_FIELD_DTYPE[filled[0]])
+        return exact_integers(flat, spec.datatype) if spec.datatype in INTEGER_RANGES else flat
 
 
 def side_by_side(tensors: Sequence[Rows]) -> Rows:
@@ -175,10 +215,18 @@ def replace_raw(raw: bytes, changed: npt.NDArray[np.bool_], values: Rows, dataty
 
 def replace_typed(tensor: Tensor, changed: npt.NDArray[np.bool_], values: Rows, datatype: Datatype) -> None:
     """Replace the changed values of a tensor's typed contents in place; all others keep their very bits."""
-    field = getattr(tensor.contents, _TYPED_FIELD[datatype])
+    field = getattr(tensor.contents, TYPED_FIELD[datatype])
+    number = python_number(datatype)
     flat = values.reshape(-1)
     for index in np.flatnonzero(changed):
-        field[int(index)] = float(flat[index])
+        field[int(index)] = number(flat[index])
+
+
+def python_number(datatype: Datatype) -> Callable[[Any], bool | int | float]:
+    """What the protobuf runtime takes for a value of the datatype."""
+    if datatype is Datatype.BOOL:
+        return bool
+    return int if datatype in INTEGER_RANGES else float
 
 
 def shared_memory_keys(parameters: Mapping[str, pb.InferParameter]) -> list[str]:

@@ -105,8 +105,8 @@ def _refuse_too_many_tensors(message: pb.ModelInferRequest) -> None:
 
 
 def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:
-    tensors = [(tensor.name, tensor.parameters) for tensor in message.inputs]
-    tensors += [(tensor.name, tensor.parameters) for tensor in message.outputs]
+    tensors = [(tensor.name, tensor.parameters) for tensor in message.inputs if tensor.parameters]
+    tensors += [(tensor.name, tensor.parameters) for tensor in message.outputs if tensor.parameters]
     for name, parameters in tensors:
         if keys := shared_memory_keys(parameters):
             raise CallerError(

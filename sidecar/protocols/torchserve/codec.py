@@ -28,7 +28,7 @@ from sidecar.protocols.torchserve.messages import (
 from sidecar.protocols.torchserve.npy import DESCRIPTIONS, NpySide
 from sidecar.protocols.torchserve.raw import RawSide
 from sidecar.protocols.torchserve.side import Side
-from sidecar.tensors import Datatype, ModelSignature, Rows, TensorSpec
+from sidecar.tensors import FLOATING_DATATYPES, Datatype, ModelSignature, Rows, TensorSpec
 
 _INPUT_REASON: Final[dict[Defect, Reason]] = {
     Defect.MISSING: Reason.INPUT_MISSING,
@@ -140,6 +140,12 @@ def json_codec(
 def _as_read(signature: ModelSignature, client: Datatype | None) -> ModelSignature:
     if client is None:
         return signature
+    for spec in signature.outputs:
+        if spec.datatype not in FLOATING_DATATYPES:
+            raise ValueError(
+                f"output {spec.name!r} is {spec.datatype}: whole numbers are not read as another datatype; leave "
+                "client_datatype out, with format raw or npy"
+            )
     outputs = tuple(dataclasses.replace(spec, datatype=client) for spec in signature.outputs)
     return dataclasses.replace(signature, outputs=outputs)
 

@@ -15,13 +15,26 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.protocols.open_inference.contents import Defect, TensorDefect, replace_raw
-from sidecar.protocols.torchserve.side import check_rows
-from sidecar.tensors import Datatype, Rows, TensorSpec, decode_raw, encode_raw, item_size
+from sidecar.protocols.torchserve.side import check_rows, decode
+from sidecar.tensors import Datatype, Rows, TensorSpec, encode_raw, item_size
 
 MAX_HEADER_BYTES: Final = 1024
 """numpy writes 118 for any shape that occurs, and accepts 10,000."""
 
-DESCRIPTIONS: Final = {Datatype.FP16: "<f2", Datatype.FP32: "<f4", Datatype.FP64: "<f8"}
+DESCRIPTIONS: Final = {
+    Datatype.BOOL: "|b1",
+    Datatype.UINT8: "|u1",
+    Datatype.UINT16: "<u2",
+    Datatype.UINT32: "<u4",
+    Datatype.UINT64: "<u8",
+    Datatype.INT8: "|i1",
+    Datatype.INT16: "<i2",
+    Datatype.INT32: "<i4",
+    Datatype.INT64: "<i8",
+    Datatype.FP16: "<f2",
+    Datatype.FP32: "<f4",
+    Datatype.FP64: "<f8",
+}
 """As numpy's headers name them. It knows no BF16."""
 
 _MAGIC: Final = b"\x93NUMPY"
@@ -54,7 +67,7 @@ class NpySide:
         values, expected = payload[start:], count * self.spec.row_size * item_size(self.spec.datatype)
         if len(values) != expected:
             raise self._defect(Defect.CONTENTS, f"{len(values)} bytes of values", f"{expected} by its shape")
-        return decode_raw(values, self.spec.datatype).reshape(count, self.spec.row_size)
+        return decode(values, self.spec).reshape(count, self.spec.row_size)
 
     def replace(self, payload: bytes, changed: npt.NDArray[np.bool_], rows: Rows) -> bytes:
         """See :class:`~sidecar.protocols.torchserve.side.Side`."""

@@ -14,9 +14,10 @@ from google.protobuf.message import DecodeError
 
 from sidecar.errors import CallerError, Reason, UpstreamError
 from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.protocols.open_inference.contents import TYPED_FIELD, python_number
 from sidecar.protocols.open_inference.request import GatedRequest, InferRequest, parse_request, read_request
 from sidecar.protocols.wire import WireType, splice, top_level_fields
-from sidecar.tensors import Datatype, ModelSignature, Rows
+from sidecar.tensors import ModelSignature, Rows
 
 OUR_ID: Final = "gate"
 """Nothing is found by it: a unary call has its own answer."""
@@ -62,18 +63,28 @@ def encode_infer_request(model_name: str, rows: Rows, signature: ModelSignature)
     Args:
         model_name: the served model.
         rows: float64 (row, input); one row where there is no batch axis.
-        signature: the model's tensors, FP32 or FP64.
+        signature: the model's tensors, all of datatypes that have typed contents.
     """
     request = pb.ModelInferRequest(model_name=model_name, id=OUR_ID)
     start = 0
     for spec in signature.inputs:
-        values = rows[:, start : start + spec.row_size].reshape(-1).tolist()
+        values = rows[:, start : start + spec.row_size].reshape(-1)
         start += spec.row_size
         leading = () if signature.batch_axis is None else (len(rows),)
         tensor = request.inputs.add(name=spec.name, datatype=spec.datatype, shape=(*leading, *spec.row_shape))
-        typed = tensor.contents.fp64_contents if spec.datatype is Datatype.FP64 else tensor.contents.fp32_contents
-        typed.extend(values)
+        getattr(tensor.contents, TYPED_FIELD[spec.datatype]).extend(map(python_number(spec.datatype), values))
     return request.SerializeToString()
+
+
+def require_typed(signature: ModelSignature) -> None:
+    """Refuse tensors that the service cannot carry.
+
+    Raises:
+        ValueError: a tensor's datatype has no typed contents.
+    """
+    for spec in (*signature.inputs, *signature.outputs):
+        if spec.datatype not in TYPED_FIELD:
+            raise ValueError(f"tensor {spec.name!r} is {spec.datatype}, which has no typed contents; use format raw")
 
 
 def without_id(content: bytes) -> bytes:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.protocols.open_inference.contents import Defect, TensorDefect, replace_raw
-from sidecar.protocols.torchserve.side import check_rows
-from sidecar.tensors import Rows, TensorSpec, decode_raw, encode_raw, item_size
+from sidecar.protocols.torchserve.side import check_rows, decode
+from sidecar.tensors import Rows, TensorSpec, encode_raw, item_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class RawSide:
     """One tensor's values.
 
     Args:
-        spec: the tensor; of any floating-point datatype.
+        spec: the tensor; of any datatype.
         is_batched: whether there may be several rows.
     """
 
@@ -33,7 +33,7 @@ class RawSide:
             )
         count = len(payload) // row_bytes
         check_rows(count, self.spec, self.is_batched)
-        return decode_raw(payload, self.spec.datatype).reshape(count, self.spec.row_size)
+        return decode(payload, self.spec).reshape(count, self.spec.row_size)
 
     def replace(self, payload: bytes, changed: npt.NDArray[np.bool_], rows: Rows) -> bytes:
         """See :class:`~sidecar.protocols.torchserve.side.Side`."""

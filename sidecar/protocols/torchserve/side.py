@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.protocols.open_inference.contents import Defect, TensorDefect
-from sidecar.tensors import Rows, TensorSpec
+from sidecar.tensors import Rows, TensorSpec, decode_raw
 
 
 class Side(Protocol):
@@ -44,3 +44,15 @@ def check_rows(count: int, spec: TensorSpec, is_batched: bool) -> None:
     if count < 1 or (count > 1 and not is_batched):
         expected = "1 or more" if is_batched else "1"
         raise TensorDefect(Defect.SHAPE, f"tensor {spec.name!r} has {count} rows, expected {expected}")
+
+
+def decode(raw: bytes, spec: TensorSpec) -> npt.NDArray[np.float64]:
+    """Little-endian values of a tensor, flat.
+
+    Raises:
+        TensorDefect: one cannot be judged.
+    """
+    try:
+        return decode_raw(raw, spec.datatype)
+    except ValueError as error:
+        raise TensorDefect(Defect.CONTENTS, f"tensor {spec.name!r}: {error}") from error

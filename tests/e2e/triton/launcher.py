@@ -18,6 +18,7 @@ from tests.e2e.processes import Launch, RunningServer, ServerFailed, free_ports,
 
 __all__ = [
     "DECOUPLED_MODEL",
+    "ECHO_MODEL",
     "RunningTriton",
     "ServedFolder",
     "ServedModel",
@@ -72,6 +73,7 @@ class ServedFolder:
 
 
 DECOUPLED_MODEL = HERE / "decoupled_model"
+ECHO_MODEL = HERE / "echo_model"
 
 
 def cache_folder() -> Path:

@@ -93,7 +93,7 @@ BROKEN_MANIFESTS: dict[str, tuple[Change, str]] = {
     "unknown mode": (_put("properties", 0, "mode", value="on"), "expected one of enforce, shadow, off"),
     "mode a list": (_put("properties", 0, "mode", value=["on"]), "expected one of enforce, shadow, off"),
     "unknown datatype": (_put(*_INPUT, "datatype", value="FP8"), "expected one of BOOL"),
-    "datatype without gates": (_put(*_INPUT, "datatype", value="INT8"), "tensor 'distance' is INT8"),
+    "datatype without gates": (_put(*_INPUT, "datatype", value="BYTES"), "BYTES, which has no numeric meaning"),
     "batch axis one": (_put("signature", "batch_axis", value=1), "an integer from 0 to 0"),
     "no inputs": (_put("signature", "inputs", value=[]), "inputs with distinct names"),
     "two inputs of one name": (_put(*_INPUT, "name", value="speed"), "inputs with distinct names"),
@@ -204,6 +204,28 @@ BROKEN_GATES: dict[str, tuple[Change, str]] = {
         "1027 regions, expected at most 1024",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_put(0, "margin", value="0"), "action project on scores INT16, expected fallback or refuse"),
+        (_put(0, "action", value="refuse"), "the fallback value 1/2, expected a value of INT16"),
+        (
+            lambda gates: (gates[0].update(action="refuse"), gates[1].update(fallback=["0", "1", "32768"])),
+            "the fallback value 32768, expected a value of INT16",
+        ),
+    ],
+    ids=["project", "fallback that is no integer", "fallback beyond the range"],
+)
+def test_a_gate_that_an_integer_output_does_not_allow_is_refused(bundle: Bundle, change: Change, says: str) -> None:
+    sections = dict(split_sections(encode(bundle)))
+    manifest = json.loads(sections[Section.MANIFEST])
+    manifest["signature"]["outputs"][0]["datatype"] = "INT16"
+    sections[Section.MANIFEST] = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    gates = json.loads(sections[Section.GATES])
+    sections[Section.GATES] = json.dumps(json.loads(_changed(gates, change)), separators=(",", ":")).encode()
+    _refused(pack(list(sections.items())), Reason.BUNDLE_GATES, says)
 
 
 @pytest.mark.parametrize("defect", BROKEN_GATES)

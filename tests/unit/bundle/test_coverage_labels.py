@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import Label, PreparedCoverage, label, prepare_coverage
 from sidecar.bundle.values import Bundle
+from sidecar.gates.limits import PLAIN_VALUES
 from sidecar.gates.values import Box, Region
 
 
@@ -84,3 +85,15 @@ def test_a_box_beyond_the_wire_holds_nothing(bundle: Bundle) -> None:
 
 def test_no_rows_have_no_labels(bundle: Bundle) -> None:
     assert _labels(_prepared(bundle), 0, []) == []
+
+
+def test_among_many_regions_each_row_finds_its_own(bundle: Bundle) -> None:
+    tree = bundle.coverage[0][0]
+    starts = range(0, 2 * PLAIN_VALUES, 2)  # every other unit of the first feature is in no region
+    regions = tuple(Region(Box((Fraction(at), Fraction(0)), (Fraction(at + 1), Fraction(30)))) for at in starts)
+    gate = dataclasses.replace(bundle.gates[0], domain=regions)
+    prepared = prepare_coverage([gate], [[tree] * len(regions)], bundle.manifest.signature)
+    rows = [[float(at) + half, 10.0] for at in (*starts[:3], *starts[-3:]) for half in (0.5, 1.5)]
+    labels = _labels(prepared, 0, rows)
+    assert all(one is not Label.OUTSIDE for one in labels[::2])
+    assert labels[1::2] == [Label.OUTSIDE] * 6

@@ -18,6 +18,12 @@ class Build:
         )
 
     @staticmethod
+    def mixed(*kinds) -> ModelSignature:
+        """An FP32 input; an output of one value of each of these datatypes, y0, y1 and so on."""
+        outputs = tuple(TensorSpec(f"y{index}", kind, (1,)) for index, kind in enumerate(kinds))
+        return ModelSignature((TensorSpec("x", Datatype.FP32, (1,)),), outputs, batch_axis=0)
+
+    @staticmethod
     def literal(outputs, offset=0, strict=True, inputs=()) -> Literal:
         def form(coefficients):
             return terms({index: Fraction(value) for index, value in dict(coefficients).items()})

@@ -53,6 +53,27 @@ class TestWidening:
         assert widened(2 * largest, 3 * largest, datatype) == (largest, 3 * largest)
         assert widened(-3 * largest, -2 * largest, datatype) == (-3 * largest, -largest)
 
+    @pytest.mark.parametrize(
+        ("bounds", "expected"),
+        [
+            (("2.3", "6.4"), (2, "6.4")),
+            (("2.7", "6.6"), ("2.7", 7)),
+            (("2.5", "6.5"), (2, 7)),
+            (("2.6", "2.8"), ("2.6", 3)),
+            (("2.2", "2.4"), (2, "2.4")),
+            (("-500", "500"), ("-500", "500")),
+            (("200", "500"), (127, "500")),
+            (("-500", "-200"), ("-500", -128)),
+        ],
+    )
+    def test_a_bound_on_an_integer_takes_in_the_nearest_integer(self, bounds, expected):
+        assert widened(*bounds, Datatype.INT8) == tuple(map(Fraction, expected))
+
+    def test_below_an_unsigned_range_zero_is_nearest(self):
+        assert widened(-5, -2, Datatype.UINT8) == (-5, 0)
+        assert widened("-0.3", "0.7", Datatype.BOOL) == (Fraction("-0.3"), 1)
+        assert widened(3, 4, Datatype.BOOL) == (1, 4)
+
     def test_cuts_stay_exact(self):
         cut = Literal(outputs=(), inputs=((0, Fraction(1, 3)),), offset=Fraction(1, 7), strict=True)
         region = Region(Box((Fraction(1, 3),), (Fraction(1, 2),)), (cut,))
@@ -85,6 +106,18 @@ class TestWireBounds:
         )
         assert above == math.inf
         assert below == -math.inf
+
+    def test_integers_inside_are_those_between_the_bounds(self):
+        box = Box((Fraction("-2.5"), Fraction(3), Fraction(-9)), (Fraction("2.5"), Fraction(2**60), Fraction(9)))
+        lower, upper = wire_bounds(box, [Datatype.INT16, Datatype.INT64, Datatype.BOOL])
+        assert lower.tolist() == [-2, 3, 0]
+        assert upper.tolist() == [2, 2**53, 1]
+
+    @pytest.mark.parametrize("datatype", [Datatype.UINT8, Datatype.INT64])
+    def test_a_box_beyond_an_integer_range_holds_no_value(self, datatype):
+        (above,), _ = wire_bounds(Box((Fraction(2**60),), (Fraction(2**60),)), [datatype])
+        _, (below,) = wire_bounds(Box((Fraction(-(2**60)),), (Fraction(-(2**60)),)), [datatype])
+        assert (above, below) == (math.inf, -math.inf)
 
     def test_a_box_between_two_values_holds_none(self):
         third = Fraction(1, 3)

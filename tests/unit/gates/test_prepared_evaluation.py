@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sidecar.gates.limits import BLOCK_VALUES
+from sidecar.gates.limits import BLOCK_VALUES, PLAIN_VALUES
 from sidecar.gates.membership import contains
 from sidecar.gates.prepare import prepare
 from sidecar.gates.satisfaction import satisfied
@@ -196,3 +196,23 @@ def test_no_rows_at_all(build):
     considered = contains(prepared, np.empty((0, 1)))
     assert considered.shape == (0, 1)
     assert satisfied(prepared, np.empty((0, 1)), np.empty((0, 2)), considered).shape == (0, 1)
+
+
+class TestARowAlone:
+    """Small gates are judged in plain floats, larger ones and cut domains in arrays."""
+
+    def test_small_gates_without_cuts_have_plain_tables(self, build):
+        assert prepare([build.gate([build.above(1, 0)])], build.signature()).plain is not None
+
+    def test_cut_domains_and_large_gates_have_none(self, build):
+        cut = build.gate([build.above(1, 0)], domain=(build.region(cuts=[build.literal({}, inputs={0: 1})]),))
+        wide = build.gate([build.literal(dict.fromkeys(range(PLAIN_VALUES), 1))])
+        assert prepare([cut], build.signature()).plain is None
+        assert prepare([wide], build.signature(outputs=PLAIN_VALUES)).plain is None
+
+    def test_overflow_is_left_to_exact_arithmetic(self, build):
+        largest = float(np.finfo(np.float64).max)
+        signature = build.signature(outputs=3, datatype=Datatype.FP64)
+        prepared = prepare([build.gate([build.literal({0: 3, 1: -3, 2: 1})])], signature)
+        assert judged(prepared, [[largest, largest, 1.0]]) == [[True]]
+        assert judged(prepared, [[largest, largest, -1.0]]) == [[False]]

@@ -30,6 +30,7 @@ from sidecar.protocols.torchserve.open_inference import (
     has_id,
     parse_infer_request,
     read_infer_request,
+    require_typed,
     without_id,
 )
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
@@ -164,6 +165,7 @@ def test_outputs_are_judged_as_the_client_reads_them():
 
 TWO = ModelSignature((TensorSpec("a", Datatype.FP32, ()), TensorSpec("b", Datatype.FP32, ())), SIGNATURE.outputs, 0)
 HALF = ModelSignature((TensorSpec("x", Datatype.BF16, (2,)),), SIGNATURE.outputs, 0)
+WHOLE = ModelSignature(SIGNATURE.inputs, (TensorSpec("y", Datatype.INT64, (1,)),), 0)
 SINGLE = SIGNATURE.with_batch_axis(None)
 Y = {"y": ("/s",)}
 
@@ -173,6 +175,8 @@ Y = {"y": ("/s",)}
     [
         (lambda: raw_codec(Keys("data"), TWO, None), "one input tensor, the bundle guards a, b"),
         (lambda: npy_codec(Keys("data"), TWO, None), "one input tensor"),
+        (lambda: raw_codec(Keys("data"), WHOLE, Datatype.FP32), "'y' is INT64: whole numbers"),
+        (lambda: json_codec(Keys("data"), WHOLE, Datatype.FP64, {"x": ("/r",)}, Y), "'y' is INT64: whole numbers"),
         (lambda: npy_codec(Keys("data"), HALF, None), "BF16"),
         (lambda: npy_codec(Keys("data"), SIGNATURE, Datatype.BF16), "'y' is BF16"),
         (lambda: json_codec(Keys("data"), HALF, Datatype.FP32, {"x": ("/r",)}, Y), "'x' is BF16: use raw"),
@@ -229,7 +233,14 @@ def test_an_id_of_ours_is_taken_out_of_the_answer_and_nothing_else():
 @pytest.mark.parametrize("batch_axis", [0, None])
 def test_a_request_of_our_own_reads_as_the_row_that_it_was_made_of(batch_axis):
     inputs = (TensorSpec("a", Datatype.FP64, (1,)), TensorSpec("b", Datatype.FP32, (2,)))
+    inputs += (TensorSpec("c", Datatype.BOOL, ()), TensorSpec("d", Datatype.INT8, (1,)))
     signature = ModelSignature(inputs, SIGNATURE.outputs, batch_axis)
-    request = parse_infer_request(encode_infer_request("m", np.array([[0.1, 1.5, 2.0]]), signature))
+    request = parse_infer_request(encode_infer_request("m", np.array([[0.1, 1.5, 2.0, 1.0, -7.0]]), signature))
     assert has_id(request)
-    assert read_infer_request(request, signature, 1).inputs.tolist() == [[0.1, 1.5, 2.0]]
+    assert read_infer_request(request, signature, 1).inputs.tolist() == [[0.1, 1.5, 2.0, 1.0, -7.0]]
+
+
+def test_datatypes_that_have_raw_contents_only_cannot_be_served_by_that_service():
+    require_typed(SIGNATURE)
+    with pytest.raises(ValueError, match="'x' is BF16, which has no typed contents"):
+        require_typed(HALF)

@@ -50,6 +50,14 @@ READ = {
     "npy, version 3": (NpySide(X, True), _npy(ROWS.astype("<f4"), version=(3, 0)), ROWS),
     "npy, double": (NpySide(PRECISE, True), _npy(ROWS), ROWS),
     "npy, shaped": (NpySide(SQUARE, True), _npy(ROWS.astype("<f4")[None]), ROWS.reshape(1, 4)),
+    "npy, integers": (
+        NpySide(TensorSpec("x", Datatype.INT16, (2,)), True),
+        _npy(np.array([[1, -2]], "<i2")),
+        [[1, -2]],
+    ),
+    "npy, booleans": (NpySide(TensorSpec("x", Datatype.BOOL, (2,)), True), _npy(np.array([[True, False]])), [[1, 0]]),
+    "npy, bytes": (NpySide(TensorSpec("x", Datatype.UINT8, (2,)), True), _npy(np.array([[255, 0]], "u1")), [[255, 0]]),
+    "raw, integers": (RawSide(TensorSpec("x", Datatype.INT16, (1,)), True), b"\1\0\xff\xff", [[1], [-1]]),
     "npy, no spaces": (NpySide(X, True), _file(HEADER.replace(b", 2", b",2"), VALUES), np.zeros((1, 2))),
     "json": (_json("/r/*"), b'{"r": [[1.5, -2], [25e-2, 4.0]]}', ROWS),
     "json, whole document": (_json("/*"), b"[[1.5, -2], [0.25, 4]]", ROWS),
@@ -78,6 +86,18 @@ def test_payloads_are_read(name):
 
 
 REFUSED = {
+    "raw, a boolean that is neither": (
+        RawSide(TensorSpec("x", Datatype.BOOL, ()), True),
+        b"\2",
+        Defect.CONTENTS,
+        "BOOL",
+    ),
+    "npy, a large integer": (
+        NpySide(TensorSpec("x", Datatype.INT64, ()), True),
+        _npy(np.array([2**53 + 1])),
+        Defect.CONTENTS,
+        "cannot be judged",
+    ),
     "raw, part of a row": (RawSide(X, True), bytes(12), Defect.CONTENTS, "multiple of 8"),
     "raw, nothing": (RawSide(X, True), b"", Defect.SHAPE, "0 rows"),
     "raw, two rows of one": (RawSide(X, False), bytes(16), Defect.SHAPE, "expected 1"),

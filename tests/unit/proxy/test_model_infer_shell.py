@@ -112,7 +112,7 @@ def test_a_large_batch_does_not_hold_up_a_small_request():
     rows = 200
     large = Fixture(response([[3, 2, 1]] * rows).SerializeToString())
     let_go_on = threading.Event()
-    large.workers._large_batches.submit(let_go_on.wait)
+    large.workers._turns._thread.submit(let_go_on.wait)
 
     async def ask_both():
         asked = request([[0.75, 0]] * rows).SerializeToString()

@@ -11,6 +11,7 @@ from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy import stream_infer
 from sidecar.proxy.active_bundle import Registry, activate, active_models
+from sidecar.proxy.events import Refusal
 from sidecar.proxy.load import Load
 from sidecar.proxy.memory_upstream import MemoryClient, MemoryUpstream
 from sidecar.proxy.methods import MODEL_STREAM_INFER
@@ -39,9 +40,9 @@ def answered(rows: int = 1, **flags: bool):
 
 
 class Fixture:
-    def __init__(self, answer, *messages: bytes, models=MODELS, silence_seconds: float = 5.0) -> None:
+    def __init__(self, answer, *messages: bytes, models=MODELS, silence_seconds: float = 5.0, workers=None) -> None:
         self.upstream = MemoryUpstream({}, stream_answers={MODEL_STREAM_INFER: answer})
-        self.metrics, self.client, self.workers = Metrics(), MemoryClient(messages), Workers()
+        self.metrics, self.client, self.workers = Metrics(), MemoryClient(messages), workers or Workers()
         self.load = Load(10, 100_000_000)
         self.infer = ModelStreamInfer(
             Registry(models), self.upstream, self.metrics, self.workers, self.load, silence_seconds
@@ -118,6 +119,17 @@ def test_large_requests_and_batches_are_computed_in_threads():
     fixture = Fixture(answered(rows), message)
     assert fixture.run().status is None
     assert values(fixture.got[0].infer_response.SerializeToString(), "y").tolist() == [[1, 2, 1]] * rows
+
+
+def test_too_many_corrections_are_an_error_within_the_stream():
+    class Full(Workers):
+        async def judge(self, plan, *_):
+            return Refusal(Reason.TOO_MANY_CORRECTIONS, "as many as may", plan.bundle)
+
+    fixture = Fixture(answered(triton_final_response=True), INSIDE, workers=Full())
+    assert fixture.run().status is None
+    assert [each.error_message for each in fixture.got] == ["too_many_corrections: as many as may"]
+    assert fixture.requests("refused") == 1
 
 
 def test_an_upstream_that_fails_ends_the_stream():

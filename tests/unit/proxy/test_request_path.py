@@ -17,6 +17,7 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.active_bundle import activate, active_models
 from sidecar.proxy.events import (
     DomainRows,
+    Events,
     Refusal,
     RequestOutcome,
     RowEvent,
@@ -151,6 +152,16 @@ class TestEvents:
             DomainRows("ceiling", Label.OPEN, 2),
             DomainRows("watched", Label.SILENT, 3),
         }
+
+    @pytest.mark.parametrize("row", [[0.25, 0], [0.75, 0], [2.5, 0], [6.5, 0], [8.75, 0]])
+    def test_of_a_row_alone_are_half_those_of_it_twice(self, row):
+        answers = [response([[0.5, -1, 1]] * count, [[1.0]] * count).SerializeToString() for count in (1, 2)]
+        alone, twice = (judge(admitted([row] * (n + 1)).plan, answers[n]) for n in (0, 1))
+        assert alone.outcome is twice.outcome
+        assert twice.events == Events(
+            rows=tuple((outcome, 2 * count) for outcome, count in alone.events.rows),
+            in_domain=tuple(dataclasses.replace(each, count=2 * each.count) for each in alone.events.in_domain),
+        )
 
     def test_of_a_refused_batch_no_row_counts_as_corrected(self):
         answer = response([[3, 0, 0], [0, 0, 0]]).SerializeToString()
