@@ -88,6 +88,13 @@ def test_every_call_to_the_upstream_has_a_deadline(running, upstream, timeout):
     assert 0 < asked.timeout_seconds <= (timeout or 30) + 0.1
 
 
+def test_a_large_prediction_of_one_row_is_judged_like_any_other(running, upstream):
+    padding = " " * 100_000
+    upstream.answers[PREDICTIONS] = answer_bytes(padding + TOO_LARGE)
+    reply = call(running.listen_port, PREDICTIONS, ASKED)
+    assert reply.body == answer_bytes(padding + FINE.replace("0.5", "1.0"))
+
+
 def _said(code: grpc.StatusCode, words: str, reason: Reason = Reason.UPSTREAM_ERROR) -> UpstreamFailure:
     details = f"{words}\norg.pytorch.serve.http.InternalServerException"
     return UpstreamFailure(reason, code, details, answered=True, trailing=(("x-server-path", "/opt/models"),))
