@@ -4,9 +4,10 @@ import dataclasses
 import enum
 import urllib.parse
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.gates.values import Mode
+from sidecar.tensors import Datatype
 
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Largest message that is received from a client or from the upstream."""
@@ -61,6 +62,57 @@ class Probing(enum.StrEnum):
     REQUIRED = "required"
 
 
+class PredictionFormat(enum.StrEnum):
+    """What a model's messages carry where TorchServe serves it."""
+
+    JSON = "json"
+    NPY = "npy"
+    RAW = "raw"
+    OPEN_INFERENCE = "open_inference"
+
+
+DEFAULT_KEY: Final = "data"
+"""Of the map that a prediction's request carries: where TorchServe's own handlers look first."""
+
+TensorPlaces: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Tensor name -> where it stands in a JSON document: one place, or one for each value of a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchServeSettings:
+    """How TorchServe serves a model.
+
+    Args:
+        format: of its payloads.
+        client_datatype: as what clients read the answer's numbers; None for the verified model's own.
+        key: under which a request carries its rows.
+        other_keys: what else a request may carry.
+        inputs, outputs: of JSON documents.
+        stream: whether the handler is made for StreamPredictions.
+    """
+
+    format: PredictionFormat
+    client_datatype: Datatype | None = None
+    key: str = DEFAULT_KEY
+    other_keys: tuple[str, ...] = ()
+    inputs: TensorPlaces = ()
+    outputs: TensorPlaces = ()
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        is_json = self.format is PredictionFormat.JSON
+        if is_json and not (self.inputs and self.outputs and self.client_datatype):
+            raise ValueError(
+                "format json needs inputs and outputs, where the tensors stand in the documents, and client_datatype: "
+                "JSON does not say as what clients read its numbers"
+            )
+        if not is_json and (self.inputs or self.outputs):
+            raise ValueError(f"inputs and outputs are places in JSON documents; format {self.format} has none")
+        others = self.client_datatype, self.key, self.other_keys, self.stream
+        if self.format is PredictionFormat.OPEN_INFERENCE and others != (None, DEFAULT_KEY, (), False):
+            raise ValueError("format open_inference has no further settings: its messages say all that is needed")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelPolicy:
     """What holds for one model, whatever its bundle is.
@@ -68,10 +120,12 @@ class ModelPolicy:
     Args:
         outside: see :class:`Outside`.
         probe: see :class:`Probing`.
+        torchserve: None where another server serves it.
     """
 
     outside: Outside = Outside.PASS
     probe: Probing = Probing.REPORT
+    torchserve: TorchServeSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +135,13 @@ class ModelSettings:
     Args:
         name: the served model.
         outside, probe: where not None, stand in for the sidecar's.
+        torchserve: None where another server serves it.
     """
 
     name: str
     outside: Outside | None = None
     probe: Probing | None = None
+    torchserve: TorchServeSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,4 +336,5 @@ class ServeSettings:
         return ModelPolicy(
             outside=self.outside if given.outside is None else given.outside,
             probe=self.probe if given.probe is None else given.probe,
+            torchserve=given.torchserve,
         )

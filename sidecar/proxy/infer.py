@@ -1,4 +1,4 @@
-"""One ModelInfer call around the request path: admit, ask the upstream, judge, count, record.
+"""One call for a model's rows around the request path: admit, ask the upstream, judge, count, record.
 
 This is where bytes move and clocks tick, still without knowing the transport on the client's side. It
 fails closed: whatever goes wrong here, nothing of the upstream's response is answered.
@@ -6,9 +6,10 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -17,13 +18,14 @@ from sidecar.gates.steps import Steps
 from sidecar.proxy.active_bundle import ActiveBundle, Registry
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
+from sidecar.proxy.dialects import OPEN_INFERENCE, Dialect
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import REASON_KEY, Status, is_failure, status_of_failure, status_of_refusal
 from sidecar.proxy.metadata import Metadata
-from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.request_path import Judgement, Plan, admit, judge_in_steps
+from sidecar.proxy.torchserve_failures import retold
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 from sidecar.proxy.workers import Workers
 
@@ -65,14 +67,20 @@ class ModelInfer:
         self._is_served = is_served
 
     async def answer(
-        self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float, client: str | None = None
+        self,
+        call_id: str,
+        request: bytes,
+        metadata: Metadata,
+        timeout_seconds: float,
+        client: str | None = None,
+        dialect: Dialect[Any, Any] = OPEN_INFERENCE,
     ) -> Answer:
         """Answer one request; the upstream gets ``timeout_seconds``. Corrections for one ``client`` take turns with
         others'; None stands for one of which nothing is known.
         """
         exchange = _Exchange(decision=decision_id(call_id, 1), client=client or call_id)
         try:
-            return await self._answer(exchange, request, metadata, timeout_seconds)
+            return await self._answer(exchange, request, metadata, timeout_seconds, dialect)
         except asyncio.CancelledError:
             self._books.finished(exchange, RequestOutcome.CANCELLED)
             raise
@@ -80,18 +88,28 @@ class ModelInfer:
             _LOGGER.exception("decision %s failed", exchange.decision)
             return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
 
-    async def _answer(self, exchange: _Exchange, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
-        models = self._registry.current
-        admission = await self._workers.check(request, exchange.timed, admit, request, metadata, models)
+    async def _answer(
+        self,
+        exchange: _Exchange,
+        request: bytes,
+        metadata: Metadata,
+        timeout_seconds: float,
+        dialect: Dialect[Any, Any],
+    ) -> Answer:
+        check = functools.partial(exchange.timed, admit, request, metadata, self._registry.current, dialect)
+        admission = await self._workers.check(request, check)
         if isinstance(admission, Refusal):
             exchange.bundle = admission.bundle
             return self._refuse(exchange, admission)
         exchange.bundle = admission.plan.bundle
-        reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, timeout_seconds)
+        reply = await self._upstream.call(dialect.method, admission.forward, admission.metadata, timeout_seconds)
         if isinstance(reply, UpstreamFailure):
-            return self._fail(exchange, await self._understood(admission.plan.bundle, reply))
+            if not dialect.tells_errors:
+                return self._fail(exchange, reply, retold(reply, len(admission.forward)))
+            understood = await self._understood(admission.plan.bundle, reply)
+            return self._fail(exchange, understood, understood)
         steps = self._judge_and_record(exchange, admission.plan, reply.body)
-        judgement = await self._workers.judge(admission.plan, exchange.client, steps)
+        judgement = await self._workers.judge(admission.plan, exchange.client, steps, len(reply.body))
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
@@ -123,10 +141,11 @@ class ModelInfer:
         # Nothing of the upstream's answer goes to the client, its metadata included.
         return self._end(exchange, refusal, status_of_refusal(refusal))
 
-    def _fail(self, exchange: _Exchange, failure: UpstreamFailure) -> Answer:
-        refusal = Refusal(failure.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
-        answer = self._end(exchange, refusal, status_of_failure(failure))
-        return dataclasses.replace(answer, initial=failure.initial, trailing=failure.trailing + answer.trailing)
+    def _fail(self, exchange: _Exchange, failure: UpstreamFailure, told: UpstreamFailure) -> Answer:
+        """``failure`` goes into the books, and ``told`` to the client."""
+        refusal = Refusal(told.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
+        answer = self._end(exchange, refusal, status_of_failure(told))
+        return dataclasses.replace(answer, initial=told.initial, trailing=told.trailing + answer.trailing)
 
     def _end(self, exchange: _Exchange, refusal: Refusal, status: Status) -> Answer:
         outcome = RequestOutcome.FAILED if is_failure(refusal.reason) else RequestOutcome.REFUSED

@@ -1,4 +1,4 @@
-"""Journey two of DESIGN section 4: from a ModelInfer request to what the client gets, as two pure functions.
+"""Journey two of DESIGN section 4: from a request for rows to what the client gets, as two pure functions.
 
 ``admit`` decides before anything is forwarded, ``judge`` before anything is answered. Neither knows the
 transport, the clock or the counters; what was seen is returned as events. Any exception that leaves them is
@@ -6,7 +6,8 @@ a defect of ours, and the caller fails closed.
 """
 
 import dataclasses
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,9 @@ from sidecar.gates.decide import Decisions, Outcome, decide_in_steps
 from sidecar.gates.membership import contains
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Mode
-from sidecar.protocols.open_inference.request import InferRequest, parse_request, read_request
-from sidecar.protocols.open_inference.response import drop_outputs, read_response, replace_outputs
+from sidecar.protocols.open_inference.response import drop_outputs
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
+from sidecar.proxy.dialects import OPEN_INFERENCE, Dialect, Request
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
 from sidecar.proxy.metadata import Metadata, travelling
 from sidecar.proxy.observation import all_outside, not_judged, observe
@@ -38,6 +39,8 @@ class Plan:
         contained: bool (row, gate); gates in mode off contain nothing.
         is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
+        dialect: how request and response carry their rows.
+        restore: what makes of the response the one to what the client sent, where the upstream got something else.
         unreadable: why the request cannot be judged, and passes all the same because nothing is enforced; then
             there are no rows.
     """
@@ -47,6 +50,8 @@ class Plan:
     contained: npt.NDArray[np.bool_]
     is_watched: bool
     added_outputs: frozenset[str]
+    dialect: Dialect[Any, Any] = OPEN_INFERENCE
+    restore: Callable[[bytes], bytes] | None = None
     unreadable: Refusal | None = None
 
 
@@ -68,23 +73,27 @@ class Judgement:
     events: Events
 
 
-def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
+def admit(
+    request: bytes, metadata: Metadata, models: ActiveModels, dialect: Dialect[Any, Any] = OPEN_INFERENCE
+) -> Admission | Refusal:
     """Check a request before anything is forwarded."""
     try:
-        parsed = parse_request(request)
+        parsed = dialect.parse(request)
     except CallerError as error:
         return Refusal(error.reason, error.message)
-    return admit_parsed(parsed, metadata, models)
+    return admit_parsed(parsed, metadata, models, dialect)
 
 
-def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
-    """Check a request that is known to be one."""
+def admit_parsed(
+    parsed: Request, metadata: Metadata, models: ActiveModels, dialect: Dialect[Any, Any] = OPEN_INFERENCE
+) -> Admission | Refusal:
+    """Check a request that the dialect has parsed."""
     bundle = None
     try:
         bundle = _bundle_for(parsed.model_name, models)
         _refuse_withheld(bundle, models)
         carried = travelling(metadata)
-        forward, plan = _planned(parsed, parsed.content, bundle, models.limit_rows)
+        forward, plan = _planned(parsed, dialect, bundle, models.limit_rows)
         return Admission(forward, carried, plan)
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)
@@ -97,13 +106,18 @@ def judge(plan: Plan, response: bytes) -> Judgement | Refusal:
 
 def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
     """As :func:`judge`, with a stop before each row that must be corrected or refused."""
+    if plan.restore is not None:
+        try:
+            response = plan.restore(response)
+        except UpstreamError as error:
+            return Refusal(error.reason, error.message, plan.bundle)
     if plan.unreadable is not None:
         return Judgement(response, RequestOutcome.UNJUDGED, not_judged(plan.contained, plan.unreadable))
     if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
-        bundle = plan.bundle
-        received = read_response(response, bundle.signature, len(plan.inputs))
+        bundle, dialect = plan.bundle, plan.dialect
+        received = dialect.read_response(response, bundle, len(plan.inputs))
         decisions = yield from decide_in_steps(
             bundle.gates, bundle.modes, plan.contained, plan.inputs, received.outputs
         )
@@ -113,7 +127,7 @@ def judge_in_steps(plan: Plan, response: bytes) -> Steps[Judgement | Refusal]:
             return Judgement(_refusal(plan, decisions), outcome, events)
         body = response
         if outcome is RequestOutcome.CORRECTED:
-            body = replace_outputs(received, _corrected(received.outputs, decisions), bundle.signature)
+            body = dialect.replace_outputs(received, _corrected(received.outputs, decisions), bundle)
         return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
         return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))
@@ -141,22 +155,23 @@ def _refuse_withheld(bundle: ActiveBundle, models: ActiveModels) -> None:
         )
 
 
-def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
+def _planned(parsed: Request, dialect: Dialect[Any, Any], bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
     """What to forward, and the plan. Shadow properties never influence what the client gets, so what only they would
     have watched, and cannot, goes its way unjudged.
     """
+    request, how = parsed.content, (dialect, dialect.restore(parsed))
     try:
-        gated = read_request(parsed, bundle.signature, limit_rows)
+        gated = dialect.read_request(parsed, bundle, limit_rows)
     except CallerError as error:
         if bundle.enforces:
             raise
-        why = Refusal(error.reason, error.message, bundle)
-        return request, Plan(bundle, _NO_ROWS, np.zeros((0, len(bundle.modes)), np.bool_), False, frozenset(), why)
+        why, no_gates = Refusal(error.reason, error.message, bundle), np.zeros((0, len(bundle.modes)), np.bool_)
+        return request, Plan(bundle, _NO_ROWS, no_gates, False, frozenset(), *how, why)
     contained = contains(bundle.gates, gated.inputs) & bundle.watched
     _refuse_outside(bundle, contained)
     if not contained.any():
-        return request, Plan(bundle, gated.inputs, contained, False, frozenset())
-    return gated.forward, Plan(bundle, gated.inputs, contained, True, gated.added_outputs)
+        return request, Plan(bundle, gated.inputs, contained, False, frozenset(), *how)
+    return gated.forward, Plan(bundle, gated.inputs, contained, True, gated.added_outputs, *how)
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:

@@ -18,6 +18,9 @@ correction takes rational arithmetic, and the loop serves everyone."""
 MAX_REQUEST_BYTES_ON_THE_LOOP: Final = 16 * 1024
 """Larger requests are checked in a thread: thousands of rows may have to be looked for in thousands of boxes."""
 
+MAX_PREDICTION_BYTES_ON_THE_LOOP: Final = 64 * 1024
+"""Larger predictions of TorchServe's are read in a thread: JSON takes some milliseconds for these."""
+
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -38,10 +41,11 @@ class Workers:
             return compute(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large_requests, compute, *arguments)
 
-    async def judge(self, plan: Plan, client: str, steps: Steps[_Result]) -> _Result | Refusal:
+    async def judge(self, plan: Plan, client: str, steps: Steps[_Result], response_bytes: int = 0) -> _Result | Refusal:
         """Take the steps that judge an answer for a client; a refusal where too many corrections are waiting."""
         left = 0
-        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP:
+        is_slow_to_read = plan.bundle.codec is not None and response_bytes > MAX_PREDICTION_BYTES_ON_THE_LOOP
+        if len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP and not is_slow_to_read:
             try:
                 left = next(steps)
             except StopIteration as end:

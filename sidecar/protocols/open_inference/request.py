@@ -92,7 +92,7 @@ def read_request(request: InferRequest, signature: ModelSignature, limit_rows: i
     _refuse_too_many_tensors(request.message)
     _refuse_shared_memory(request.message)
     inputs = _read_inputs(request.message, signature, limit_rows)
-    _refuse_non_finite(inputs, signature)
+    refuse_non_finite(inputs, signature)
     added = _outputs_to_add(request.message, signature) if request.message.outputs else []
     forward = request.content + _output_requests(added) if added else request.content
     return GatedRequest(inputs, forward, frozenset(added))
@@ -131,14 +131,28 @@ def _common_count(counts: dict[str, int], limit_rows: int) -> int:
     largest = max(counts.values())
     if len(set(counts.values())) > 1:
         raise CallerError(Reason.INPUT_SHAPE, f"input tensors differ in their number of rows: {counts}")
-    if largest > limit_rows:
-        raise CallerError(
-            Reason.INPUT_SHAPE, f"got {largest} rows, at most {limit_rows} are accepted: send smaller batches"
-        )
+    refuse_too_many_rows(largest, limit_rows)
     return largest
 
 
-def _refuse_non_finite(inputs: Rows, signature: ModelSignature) -> None:
+def refuse_too_many_rows(count: int, limit_rows: int) -> None:
+    """Refuse a batch over the limit.
+
+    Raises:
+        CallerError: it is.
+    """
+    if count > limit_rows:
+        raise CallerError(
+            Reason.INPUT_SHAPE, f"got {count} rows, at most {limit_rows} are accepted: send smaller batches"
+        )
+
+
+def refuse_non_finite(inputs: Rows, signature: ModelSignature) -> None:
+    """Refuse rows that hold NaN or infinity.
+
+    Raises:
+        CallerError: they do.
+    """
     finite = np.isfinite(inputs)
     if not finite.all():
         row, column = (int(index) for index in np.argwhere(~finite)[0])
