@@ -35,7 +35,7 @@ def parsed(type_: type[Message], content: bytes) -> Message | None:
 
 
 def tensor(tensors: Sequence[Message], raw: Sequence[bytes], name: str) -> Tensor | None:
-    """The one tensor of this name, or None where there is none or no one, or where its contents do not fit its shape."""
+    """The one tensor of this name; None where there is not exactly one, or its contents do not fit its shape."""
     places = [index for index, each in enumerate(tensors) if each.name == name]
     if len(places) != 1:
         return None

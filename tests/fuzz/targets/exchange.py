@@ -97,7 +97,9 @@ def _outputs(content: bytes, rows: int, dropped: frozenset[str]) -> np.ndarray:
         if name in dropped:
             require(name not in [each.name for each in message.outputs], f"{name} was not asked for")
             continue
-        require(tensor is not None and tensor.datatype == datatype, f"judged an output {name} that others cannot decode")
+        require(
+            tensor is not None and tensor.datatype == datatype, f"judged an output {name} that others cannot decode"
+        )
         outputs[:, columns] = tensor.values.reshape(rows, -1)
     return outputs
 

@@ -1,4 +1,4 @@
-"""The codec of ModelInfer requests: what it reads is what everybody else reads, and what is forwarded means that too."""
+"""The codec of ModelInfer requests: it reads what everybody else reads, and what is forwarded means that too."""
 
 import random
 
@@ -61,6 +61,8 @@ def _check_forwarded(message, content: bytes, signature, gated) -> None:
     asked = {tensor.name for tensor in message.outputs}
     wanted = {spec.name for spec in signature.outputs} - asked if asked or message.outputs else set()
     require(gated.added_outputs == wanted, f"added {set(gated.added_outputs)}, needed {wanted}")
+    added = [tensor.name for tensor in forwarded.outputs[len(message.outputs) :]]
+    require(sorted(added) == sorted(wanted), f"asked for {added} besides, needed {wanted}")
     del forwarded.outputs[len(message.outputs) :]
     before, after = (each.SerializeToString(deterministic=True) for each in (message, forwarded))
     require(before == after, "something besides requested outputs changed on the way")

@@ -32,7 +32,7 @@ class Codec:
 
 def check(data: bytes, codec: type[Codec] = Codec) -> None:
     head, content = data[:2].ljust(2, b"\0"), data[2:]
-    signature, rows = SIGNATURES[head[0] % len(SIGNATURES)], 1 + head[1] % 4
+    signature, rows = SIGNATURES[head[0] % len(SIGNATURES)], 1 + (head[1] - 1) % 4
     message = referee.parsed(pb.ModelInferResponse, content)
     for names in DROPPED:
         _check_dropped(content, message, names, codec)
@@ -63,11 +63,15 @@ def _check_replaced(received, message, signature: ModelSignature, step: int, cod
     wanted.reshape(-1)[::step] = 2.0
     replaced = codec.replace(received, wanted, signature)
     after = pb.ModelInferResponse.FromString(replaced)
-    require(referee.same(_decoded(after, signature, len(wanted)), wanted), "the replaced values are not what others decode")
+    require(
+        referee.same(_decoded(after, signature, len(wanted)), wanted), "the replaced values are not what others decode"
+    )
     if (wanted == received.outputs).all():
         require(replaced == received.content, "nothing changed, and the bytes did")
     gated = {spec.name for spec in signature.outputs}
-    require(_pieces(replaced, message, gated) == _pieces(received.content, message, gated), "something else changed too")
+    require(
+        _pieces(replaced, message, gated) == _pieces(received.content, message, gated), "something else changed too"
+    )
     require(_blanked(after, gated) == _blanked(message, gated), "something else changed its meaning too")
 
 

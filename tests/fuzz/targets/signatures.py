@@ -7,7 +7,11 @@ from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 from tests.conformance.guarded_model import SIGNATURE
 
 MIXED = ModelSignature(
-    inputs=(TensorSpec("x", Datatype.FP16, (2,)), TensorSpec("h", Datatype.FP64, (1, 2)), TensorSpec("b", Datatype.BF16, (3,))),
+    inputs=(
+        TensorSpec("x", Datatype.FP16, (2,)),
+        TensorSpec("h", Datatype.FP64, (1, 2)),
+        TensorSpec("b", Datatype.BF16, (3,)),
+    ),
     outputs=(TensorSpec("y", Datatype.BF16, (2,)), TensorSpec("z", Datatype.FP16, (2, 1))),
     batch_axis=0,
 )
@@ -20,6 +24,13 @@ SIGNATURES = (SIGNATURE, MIXED, SINGLE)
 LIMIT_ROWS = 8
 
 Specs = tuple[TensorSpec, ...]
+ITEMS = {
+    Datatype.FP16: (b"\x00\x3a", b"\x00\x80"),
+    Datatype.BF16: (b"\x40\x3f", b"\x00\x80"),
+    Datatype.FP32: (b"\0\0\x40\x3f", b"\0\0\0\x80"),
+    Datatype.FP64: (b"\0\0\0\0\0\0\xe8\x3f", b"\0\0\0\0\0\0\0\x80"),
+}
+"""0.75 and minus zero."""
 TYPED = {Datatype.FP32: "fp32_contents", Datatype.FP64: "fp64_contents"}
 
 
@@ -33,13 +44,9 @@ def _fill(tensors, raw, specs: Specs, signature: ModelSignature, rows: int, *, t
         tensor = tensors.add(name=spec.name, datatype=spec.datatype, shape=shape)
         size = int(np.prod(shape, dtype=int))
         if typed:
-            getattr(tensor.contents, TYPED[spec.datatype]).extend([0.75] * size)
+            getattr(tensor.contents, TYPED[spec.datatype]).extend(([0.75, -0.0] * size)[:size])
         else:
-            raw.append({2: b"\x00\x3a", 4: b"\0\0\x40\x3f", 8: b"\0\0\0\0\0\0\xe8\x3f"}[spec_bytes(spec)] * size)
-
-
-def spec_bytes(spec: TensorSpec) -> int:
-    return {Datatype.FP64: 8, Datatype.FP32: 4}.get(spec.datatype, 2)
+            raw.append(b"".join((ITEMS[spec.datatype] * size)[:size]))
 
 
 def requests() -> list[bytes]:
@@ -65,7 +72,8 @@ def responses() -> list[bytes]:
         for rows, typed in ((1, False), (2, False), (1, True)):
             if typed and any(spec.datatype not in TYPED for spec in signature.outputs):
                 continue
-            rows = 1 if signature.batch_axis is None else rows
+            if signature.batch_axis is None and rows > 1:
+                continue
             message = pb.ModelInferResponse(model_name="guarded", id="42", model_version="1")
             message.parameters["took"].int64_param = 5
             _fill(message.outputs, message.raw_output_contents, signature.outputs, signature, rows, typed=typed)
