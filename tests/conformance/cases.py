@@ -4,47 +4,20 @@ A case says what the client sends, what the upstream answers, and what the clien
 answer with other values, or an error with a reason. Every transport is judged by these.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 from sidecar.errors import Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
+from tests.conformance.expectations import Case, Corrected, Error, VeryBytes
+from tests.conformance.gate_cases import GATE_CASES
 from tests.conformance.guarded_model import raw, request, response, typed_request, typed_response
+from tests.conformance.mode_cases import MODE_CASES
+from tests.conformance.output_cases import OUTPUT_CASES
+from tests.conformance.passing_cases import PASSING_CASES
+from tests.conformance.tensor_cases import TENSOR_CASES
+from tests.conformance.wire_cases import WIRE_CASES
 
 NAN, INFINITY = float("nan"), float("inf")
-
-
-@dataclasses.dataclass(frozen=True)
-class VeryBytes:
-    """The client gets the upstream's bytes; ``without`` names outputs that it had not asked for."""
-
-    outcome: str
-    without: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Corrected:
-    """The client gets these values in the named outputs, and everything else as the upstream had it."""
-
-    y: tuple[tuple[float, ...], ...] | None = None
-    z: tuple[tuple[float, ...], ...] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Error:
-    """The client gets an error; ``forwarded`` says whether the upstream saw the request."""
-
-    reason: Reason
-    forwarded: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    name: str
-    request: bytes
-    answer: bytes
-    expected: VeryBytes | Corrected | Error
-
 
 UNTOUCHED, OUTSIDE = VeryBytes("untouched"), VeryBytes("outside")
 FINE = response([[0.5, 0, 0]])
@@ -467,3 +440,4 @@ BAD_ANSWER_CASES = [
 ]
 
 CASES = [*UNTOUCHED_CASES, *CORRECTED_CASES, *GATE_REFUSES_CASES, *REFUSED_CASES, *BAD_ANSWER_CASES]
+CASES += [*GATE_CASES, *MODE_CASES, *OUTPUT_CASES, *PASSING_CASES, *TENSOR_CASES, *WIRE_CASES]

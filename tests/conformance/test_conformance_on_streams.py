@@ -21,11 +21,14 @@ from sidecar.proxy.workers import Workers
 from tests.conformance.cases import CASES, Case
 from tests.conformance.guarded_model import bundle_bytes
 from tests.conformance.judging import Received, check
+from tests.conformance.more_models import NAMES, more_bundles
+
+MODELS = ("guarded", *NAMES)
 
 
 @pytest.fixture(scope="module")
 def models():
-    return active_models([activate(bundle_bytes())], limit_rows=8)
+    return active_models([activate(content) for content in (bundle_bytes(), *more_bundles())], limit_rows=8)
 
 
 def _id(request: bytes) -> str:
@@ -63,7 +66,11 @@ def _received(message: bytes, metrics: Metrics, forwarded: bytes | None) -> Rece
         forwarded = forwarded.removesuffix(with_own_id(b"", _id(forwarded)))
     if answer.error_message:
         return Received(None, {"gate-reason": answer.error_message.partition(":")[0]}, forwarded)
-    outcomes = [each for each in RequestOutcome if metrics.value("gate_requests_total", model="guarded", outcome=each)]
+    outcomes = [
+        each
+        for each in RequestOutcome
+        if any(metrics.value("gate_requests_total", model=model, outcome=each) for model in MODELS)
+    ]
     (field,) = top_level_fields(message)
     return Received(message[field.payload : field.end], {"gate-outcome": ",".join(outcomes)}, forwarded)
 

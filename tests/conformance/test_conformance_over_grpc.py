@@ -1,12 +1,16 @@
 """All cases over the portable transport, against the upstream in memory."""
 
+import dataclasses
+
 import pytest
 
+from sidecar.config import BundleSource
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from tests.conformance.cases import CASES, Case
 from tests.conformance.judging import Received, check
+from tests.conformance.more_models import NAMES, more_bundles
 from tests.integration.proxy_harness import Loop, call, settings, sidecar
 
 READY = pb.ModelReadyResponse(ready=True).SerializeToString()
@@ -27,7 +31,12 @@ def upstream():
 @pytest.fixture(scope="module")
 def running(loop, upstream, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    with sidecar(loop, settings(folder, 1, limit_rows=8), upstream) as running:
+    stated = settings(folder, 1, limit_rows=8)
+    paths = [folder / f"{name}.gates" for name in NAMES]
+    for path, content in zip(paths, more_bundles(), strict=True):
+        path.write_bytes(content)
+    bundles = (*stated.bundles, *map(BundleSource, paths))
+    with sidecar(loop, dataclasses.replace(stated, bundles=bundles), upstream) as running:
         yield running
 
 

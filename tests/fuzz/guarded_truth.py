@@ -36,14 +36,16 @@ def _between(low: str, high: str) -> tuple[Fraction, Fraction]:
     return Fraction(low), Fraction(high)
 
 
+Y, Z = (0, 1, 2), (3,)
+"""A tensor that a requirement speaks of is required whole."""
+
 ENFORCED = (
-    Stated("ceiling", _between("0", "1"), (0,), [">", "Y_0", "1"]),
-    Stated("order", _between("2", "3"), (0, 1), [">", "Y_1", "Y_0"]),
-    Stated("never", _between("4", "5"), (2,), ["<=", "Y_2", "0"]),
-    Stated("either", _between("8", "9"), (3,), ["and", ["<", "Y_3", "1"], [">", "Y_3", "-1"]]),
-    Stated("cap", _between("17/2", "9"), (3,), [">", "Y_3", "3"]),
+    Stated("ceiling", _between("0", "1"), Y, [">", "Y_0", "1"]),
+    Stated("order", _between("2", "3"), Y, [">", "Y_1", "Y_0"]),
+    Stated("never", _between("4", "5"), Y, ["<=", "Y_2", "0"]),
+    Stated("either", _between("8", "9"), Z, ["and", ["<", "Y_3", "1"], [">", "Y_3", "-1"]]),
+    Stated("cap", _between("17/2", "9"), Z, [">", "Y_3", "3"]),
 )
-WATCHED_X0 = (_between("0", "1"),)
 
 
 def violations(x: np.ndarray, answer: np.ndarray) -> list[str]:
