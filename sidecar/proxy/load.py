@@ -24,17 +24,13 @@ _LEASE: Final[contextvars.ContextVar["Lease"]] = contextvars.ContextVar("lease")
 
 
 class Load:
-    """What is in flight, and how much may be.
+    """What is in flight, and how much may be."""
 
-    ``limit_bytes`` is for one request, inflated: gRPC looks at its size before it inflates it. None: as all together.
-    """
-
-    def __init__(self, limit_calls: int, limit_held_bytes: int, limit_bytes: int | None = None) -> None:
+    def __init__(self, limit_calls: int, limit_held_bytes: int) -> None:
         self.calls = 0
         self.held_bytes = 0
         self.limit_calls: Final = limit_calls
         self.limit_held_bytes: Final = limit_held_bytes
-        self.limit_bytes: Final = limit_held_bytes if limit_bytes is None else limit_bytes
 
     @contextlib.contextmanager
     def call(self, request_bytes: int) -> Iterator[Refusal | None]:
@@ -54,9 +50,6 @@ class Load:
         """Let a call in; or why not. The lease is to be closed when the call has ended."""
         if self.calls >= self.limit_calls:
             return Refusal(Reason.TOO_MANY_CALLS, f"{self.limit_calls} calls are in flight already; retry later")
-        if request_bytes > self.limit_bytes:
-            text = f"a message of {request_bytes} bytes once inflated, at most {self.limit_bytes} are accepted"
-            return Refusal(Reason.MESSAGE_TOO_LARGE, text)
         lease = Lease(self)
         refusal = lease.hold(request_bytes)
         if refusal is not None:

@@ -131,7 +131,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
     async with contextlib.AsyncExitStack() as stack:
         upstream = upstream or _upstream(settings, metrics)
         stack.push_async_callback(upstream.close)
-        load = Load(settings.limit_calls, settings.limit_held_bytes, settings.limit_bytes)
+        load = Load(settings.limit_calls, settings.limit_held_bytes)
         metrics.watch(load)
         receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)

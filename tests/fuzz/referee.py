@@ -10,6 +10,8 @@ import numpy as np
 import tritonclient.grpc as triton
 from google.protobuf.message import DecodeError, Message
 
+from tests.fuzz.wire import DELIMITED, spans
+
 pb = triton.service_pb2
 
 RAW = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
@@ -68,6 +70,20 @@ def _typed_values(found: Message) -> np.ndarray | None:
     if [each.name for each, _ in found.contents.ListFields()] != [field]:
         return None
     return np.array(getattr(found.contents, field), dtype).astype(np.float64)
+
+
+def parameter_keys(content: bytes, number: int) -> set[str]:
+    """The keys of the parameters in this field, read off the wire itself: an entry counts whatever else is in it.
+
+    Not read with the protobuf runtime, which is the product's too and sets entries with unknown fields aside.
+    """
+    keys = set()
+    for span in spans(content):
+        if (span.number, span.wire_type) == (number, DELIMITED):
+            entry = content[span.payload : span.end]
+            named = [entry[f.payload : f.end] for f in spans(entry) if (f.number, f.wire_type) == (1, DELIMITED)]
+            keys.add(named[-1].decode() if named else "")
+    return keys
 
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -18,6 +18,7 @@ from tests.e2e.processes import Launch, RunningServer, ServerFailed, free_ports,
 
 __all__ = [
     "DECOUPLED_MODEL",
+    "PLAIN_MODEL",
     "RunningTriton",
     "ServedFolder",
     "ServedModel",
@@ -72,6 +73,7 @@ class ServedFolder:
 
 
 DECOUPLED_MODEL = HERE / "decoupled_model"
+PLAIN_MODEL = HERE / "plain_model"
 
 
 def cache_folder() -> Path:

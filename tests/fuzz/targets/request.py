@@ -10,8 +10,10 @@ from tests.fuzz import referee
 from tests.fuzz.referee import pb
 from tests.fuzz.target import Target, require
 from tests.fuzz.targets.signatures import LIMIT_ROWS, SIGNATURES, requests, wire_shape
+from tests.fuzz.wire import DELIMITED, spans
 from tests.fuzz.wire_mutator import mutated
 
+INPUTS, OUTPUTS = 5, 6
 _HIDING = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 SEEDS = requests()
 _DONORS = [seed[1:] for seed in SEEDS]
@@ -28,7 +30,7 @@ def check(data: bytes, read=read_request) -> None:
     require(message is not None, "accepted what is no message to others")
     require(parsed.model_name == message.model_name, "another model name")
     _check_inputs(message, signature, gated.inputs)
-    _check_nothing_hidden(message, signature)
+    _check_nothing_hidden(content, message, signature)
     _check_forwarded(message, content, signature, gated)
 
 
@@ -45,9 +47,13 @@ def _check_inputs(message, signature, inputs) -> None:
     require(bool(np.isfinite(expected).all()) and 1 <= len(inputs) <= LIMIT_ROWS, "accepted what must be refused")
 
 
-def _check_nothing_hidden(message, signature) -> None:
-    for tensor in (*message.inputs, *message.outputs):
-        require(not any(key in tensor.parameters for key in _HIDING), f"{tensor.name} in shared memory was accepted")
+def _check_nothing_hidden(content: bytes, message, signature) -> None:
+    for field, parameters, tensors in ((INPUTS, 4, message.inputs), (OUTPUTS, 2, message.outputs)):
+        pieces = [s for s in spans(content) if (s.number, s.wire_type) == (field, DELIMITED)]
+        for span, tensor in zip(pieces, tensors, strict=True):
+            keys = referee.parameter_keys(content[span.payload : span.end], parameters)
+            require(not keys & set(_HIDING), f"{tensor.name} in shared memory was accepted")
+            require(keys == set(tensor.parameters), f"others read the parameters {keys} of {tensor.name}")
     gated = [spec.name for spec in signature.outputs]
     asked = [tensor.name for tensor in message.outputs if tensor.name in gated]
     require(len(asked) == len(set(asked)), "a gated output asked for twice was accepted")
