@@ -113,7 +113,8 @@ def _refuse_hidden_parameters(message: pb.ModelInferRequest) -> None:
     holders: list[Message] = [message, *message.inputs, *message.outputs]
     for holder in holders:
         parameters = holder.DESCRIPTOR.fields_by_name["parameters"].number
-        if any(field.field_number == parameters for field in UnknownFieldSet(holder)):
+        unknown = UnknownFieldSet(holder)
+        if any(unknown[index].field_number == parameters for index in range(len(unknown))):
             raise CallerError(
                 Reason.MALFORMED_REQUEST,
                 "a parameter's entry has a field besides key and value, so that some would read the parameter and some "
