@@ -13,7 +13,8 @@ import reprlib
 from typing import Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from sidecar.errors import CallerError, Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
@@ -90,6 +91,7 @@ def read_request(request: InferRequest, signature: ModelSignature, limit_rows: i
         CallerError: the request cannot be judged as it is; each cause has its own reason.
     """
     _refuse_too_many_tensors(request.message)
+    _refuse_hidden_parameters(request.message)
     _refuse_shared_memory(request.message)
     inputs = _read_inputs(request.message, signature, limit_rows)
     refuse_non_finite(inputs, signature)
@@ -102,6 +104,22 @@ def _refuse_too_many_tensors(message: pb.ModelInferRequest) -> None:
     count = max(len(message.inputs), len(message.outputs), len(message.raw_input_contents))
     if count > MAX_TENSORS:
         raise CallerError(Reason.MALFORMED_REQUEST, f"got {count} tensors, at most {MAX_TENSORS} are accepted")
+
+
+def _refuse_hidden_parameters(message: pb.ModelInferRequest) -> None:
+    """Refuse a parameter with an unknown field in its map entry: here the runtime sets the whole entry aside, as an
+    unknown field; other ones read the parameter, which could then put a tensor into shared memory behind our back.
+    """
+    holders: list[Message] = [message, *message.inputs, *message.outputs]
+    for holder in holders:
+        parameters = holder.DESCRIPTOR.fields_by_name["parameters"].number
+        unknown = UnknownFieldSet(holder)
+        if any(unknown[index].field_number == parameters for index in range(len(unknown))):
+            raise CallerError(
+                Reason.MALFORMED_REQUEST,
+                "a parameter's entry has a field besides key and value, so that some would read the parameter and some "
+                "would not: send key and value only",
+            )
 
 
 def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:
