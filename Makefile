@@ -18,7 +18,7 @@ export GATE_DATA ?= ../shared/data
 TESTS = OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The rooms in which a mistake gives a false guarantee.
-TRUSTED = gates numerics tensors bundle properties protocols.open_inference protocols.torchserve protocols.wire
+TRUSTED = gates numerics tensors bundle properties protocols.open_inference protocols.torchserve protocols.wire protocols.map_entries
 
 GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \

@@ -13,11 +13,11 @@ import reprlib
 from typing import Final
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
+from google.protobuf.message import DecodeError
 
 from sidecar.errors import CallerError, Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.protocols.map_entries import refuse_hidden_entries
 from sidecar.protocols.open_inference.bulk import refuse_bulky_structure
 from sidecar.protocols.open_inference.contents import (
     Defect,
@@ -107,19 +107,9 @@ def _refuse_too_many_tensors(message: pb.ModelInferRequest) -> None:
 
 
 def _refuse_hidden_parameters(message: pb.ModelInferRequest) -> None:
-    """Refuse a parameter with an unknown field in its map entry: here the runtime sets the whole entry aside, as an
-    unknown field; other ones read the parameter, which could then put a tensor into shared memory behind our back.
-    """
-    holders: list[Message] = [message, *message.inputs, *message.outputs]
-    for holder in holders:
-        parameters = holder.DESCRIPTOR.fields_by_name["parameters"].number
-        unknown = UnknownFieldSet(holder)
-        if any(unknown[index].field_number == parameters for index in range(len(unknown))):
-            raise CallerError(
-                Reason.MALFORMED_REQUEST,
-                "a parameter's entry has a field besides key and value, so that some would read the parameter and some "
-                "would not: send key and value only",
-            )
+    """A parameter that we do not see could put a tensor into shared memory behind our back."""
+    for holder in (message, *message.inputs, *message.outputs):
+        refuse_hidden_entries(holder, "parameters")
 
 
 def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:

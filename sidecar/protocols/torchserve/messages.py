@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from sidecar.errors import CallerError, Reason, UpstreamError
 from sidecar.protocols.generated import torchserve_pb2 as pb
+from sidecar.protocols.map_entries import refuse_hidden_entries
 from sidecar.protocols.wire import WireType, splice, top_level_fields
 
 MAX_FIELDS: Final = 4096
@@ -51,6 +52,7 @@ def parse_predictions_request(content: bytes) -> PredictionsRequest:
         message = pb.PredictionsRequest.FromString(content)
     except (DecodeError, ValueError) as error:
         raise CallerError(Reason.MALFORMED_REQUEST, "the message is no PredictionsRequest: resend it whole") from error
+    refuse_hidden_entries(message, "input")
     return PredictionsRequest(content, message.model_name, dict(message.input))
 
 

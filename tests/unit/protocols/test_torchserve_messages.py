@@ -244,3 +244,13 @@ def test_datatypes_that_have_raw_contents_only_cannot_be_served_by_that_service(
     require_typed(SIGNATURE)
     with pytest.raises(ValueError, match="'x' is BF16, which has no typed contents"):
         require_typed(HALF)
+
+
+def test_an_entry_that_only_other_readers_would_read_is_refused():
+    entry = b"\x0a\x04data\x12\x01x"
+    plain = pb.PredictionsRequest(model_name="m", input={"data": b"seen"}).SerializeToString()
+    hidden = plain + b"\x1a" + bytes([len(entry) + 2]) + entry + b"\x18\x01"
+    assert pb.PredictionsRequest.FromString(hidden).input["data"] == b"seen", "here the runtime sets it aside"
+    with pytest.raises(CallerError, match="besides key and value") as caught:
+        parse_predictions_request(hidden)
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
