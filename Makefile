@@ -1,9 +1,10 @@
 # Every target does its own set-up in .venv; python3.11 and make are all it needs.
 #
 #   make demo         the main job, shown on a model of our own
-#   make test         everything: units, laws, integration, real servers (make test-fast: units and laws)
+#   make test         everything: units, laws, integration, real servers (make test-fast: units, laws, stored fuzzing inputs)
 #   make check        ruff, mypy --strict, import-linter, generated-code drift
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
+#   make fuzz         every reader of outside bytes fuzzed, FUZZ_SECONDS=300 each, FUZZ_TARGETS="request bundle" or all
 #   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
@@ -17,13 +18,13 @@ export GATE_DATA ?= ../shared/data
 TESTS = OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The rooms in which a mistake gives a false guarantee.
-TRUSTED = gates numerics tensors bundle properties protocols.open_inference protocols.wire
+TRUSTED = gates numerics tensors bundle properties protocols.open_inference protocols.torchserve protocols.wire protocols.map_entries
 
 GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo test test-fast coverage check format generate lock bench-proxy bench-fairness bench-compile bench-swap clean
+.PHONY: help demo test test-fast fuzz coverage check format generate lock bench-proxy bench-fairness bench-compile bench-swap clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -54,7 +55,10 @@ test: $(VENV)/dev.stamp
 	$(TESTS)
 
 test-fast: $(VENV)/dev.stamp
-	$(TESTS) -m "not slow and not e2e" tests/unit tests/laws
+	$(TESTS) -m "not slow and not e2e" tests/unit tests/laws tests/fuzz
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),300) $(if $(FUZZ_KEEP),--keep) $(FUZZ_TARGETS)
 
 coverage: $(VENV)/dev.stamp
 	$(TESTS) -q -m "not e2e" --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TRUSTED:%=--cov=sidecar.%)
@@ -93,6 +97,7 @@ generate: $(VENV)/dev.stamp
 lock: $(BIN)/python
 	$(BIN)/pip install --quiet pip-tools==7.6.2
 	$(PIP_COMPILE) --extra compile --extra dev --output-file requirements-dev.lock pyproject.toml
+	sed -i 's/^atheris==[^ ]*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' requirements-dev.lock  # pip-compile drops it
 	$(PIP_COMPILE) --extra compile --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 clean:

@@ -5,4 +5,4 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 target=${1:-$root/sidecar/protocols/generated}
 cd "$root/protos"
-"${PYTHON:-python3}" -m grpc_tools.protoc -I . --python_out="$target" --pyi_out="$target" health.proto open_inference.proto reflection.proto
+"${PYTHON:-python3}" -m grpc_tools.protoc -I . --python_out="$target" --pyi_out="$target" health.proto open_inference.proto reflection.proto torchserve.proto

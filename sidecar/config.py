@@ -4,9 +4,10 @@ import dataclasses
 import enum
 import urllib.parse
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.gates.values import Mode
+from sidecar.tensors import Datatype
 
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Largest message that is received from a client or from the upstream."""
@@ -89,6 +90,57 @@ class OnUpstreamFailure(enum.StrEnum):
     FALLBACK = "fallback"
 
 
+class PredictionFormat(enum.StrEnum):
+    """What a model's messages carry where TorchServe serves it."""
+
+    JSON = "json"
+    NPY = "npy"
+    RAW = "raw"
+    OPEN_INFERENCE = "open_inference"
+
+
+DEFAULT_KEY: Final = "data"
+"""Of the map that a prediction's request carries: where TorchServe's own handlers look first."""
+
+TensorPlaces: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Tensor name -> where it stands in a JSON document: one place, or one for each value of a row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchServeSettings:
+    """How TorchServe serves a model.
+
+    Args:
+        format: of its payloads.
+        client_datatype: as what clients read the answer's numbers; None for the verified model's own.
+        key: under which a request carries its rows.
+        other_keys: what else a request may carry.
+        inputs, outputs: of JSON documents.
+        stream: whether the handler is made for StreamPredictions.
+    """
+
+    format: PredictionFormat
+    client_datatype: Datatype | None = None
+    key: str = DEFAULT_KEY
+    other_keys: tuple[str, ...] = ()
+    inputs: TensorPlaces = ()
+    outputs: TensorPlaces = ()
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        is_json = self.format is PredictionFormat.JSON
+        if is_json and not (self.inputs and self.outputs and self.client_datatype):
+            raise ValueError(
+                "format json needs inputs and outputs, where the tensors stand in the documents, and client_datatype: "
+                "JSON does not say as what clients read its numbers"
+            )
+        if not is_json and (self.inputs or self.outputs):
+            raise ValueError(f"inputs and outputs are places in JSON documents; format {self.format} has none")
+        others = self.client_datatype, self.key, self.other_keys, self.stream
+        if self.format is PredictionFormat.OPEN_INFERENCE and others != (None, DEFAULT_KEY, (), False):
+            raise ValueError("format open_inference has no further settings: its messages say all that is needed")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelPolicy:
     """What holds for one model, whatever its bundle is.
@@ -100,6 +152,7 @@ class ModelPolicy:
         on_upstream_failure: see :class:`OnUpstreamFailure`.
         upstream_timeout_seconds: how long the upstream may take, also where the client would wait longer; None for
             what the client's deadline leaves, or the sidecar's own for calls without one.
+        torchserve: None where another server serves it.
     """
 
     outside: Outside = Outside.PASS
@@ -107,6 +160,7 @@ class ModelPolicy:
     failure_mode: FailureMode = FailureMode.CLOSED
     on_upstream_failure: OnUpstreamFailure = OnUpstreamFailure.ERROR
     upstream_timeout_seconds: float | None = None
+    torchserve: TorchServeSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +172,7 @@ class ModelSettings:
         outside, probe, on_upstream_failure: where not None, stand in for the sidecar's.
         failure_mode: of this model alone: there is none for all.
         upstream_timeout_seconds: see :class:`ModelPolicy`.
+        torchserve: None where another server serves it.
     """
 
     name: str
@@ -126,6 +181,7 @@ class ModelSettings:
     failure_mode: FailureMode = FailureMode.CLOSED
     on_upstream_failure: OnUpstreamFailure | None = None
     upstream_timeout_seconds: float | None = None
+    torchserve: TorchServeSettings | None = None
 
     def __post_init__(self) -> None:
         if self.upstream_timeout_seconds is not None and self.upstream_timeout_seconds <= 0:
@@ -338,6 +394,7 @@ class ServeSettings:
             failure_mode=given.failure_mode,
             on_upstream_failure=given.on_upstream_failure or self.on_upstream_failure,
             upstream_timeout_seconds=given.upstream_timeout_seconds,
+            torchserve=given.torchserve,
         )
 
     @property

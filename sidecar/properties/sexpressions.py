@@ -13,7 +13,7 @@ from sidecar.properties.source import Source
 MAX_DEPTH: Final = 64
 """Brackets inside one another; public files need four."""
 
-_TOKEN = re.compile(r"[ \t\r\n]+|;[^\n]*|(?P<word>[()]|[^\s();]+|.)", re.DOTALL)
+_TOKEN = re.compile(r"[ \t\r\n]+|;[^\r\n]*|(?P<word>[()]|[^\s();]+|.)", re.DOTALL)
 
 
 class Atom(NamedTuple):

@@ -22,6 +22,8 @@ from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside, Probing, Un
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.prepare import PreparedGates, prepare
 from sidecar.gates.values import Mode
+from sidecar.protocols.torchserve.codec import PredictionCodec
+from sidecar.proxy.torchserve_setup import prediction_codec, unfit
 from sidecar.tensors import ModelSignature
 
 
@@ -37,6 +39,7 @@ class ActiveBundle:
         property_ids, modes: one per gate; modes as in force.
         watched: bool (gate,); whether the gate is not off.
         policy: of the model that it guards.
+        codec: how TorchServe's Predictions carry its rows; None where they do not.
     """
 
     model_name: str
@@ -48,6 +51,7 @@ class ActiveBundle:
     modes: tuple[Mode, ...]
     watched: npt.NDArray[np.bool_]
     policy: ModelPolicy
+    codec: PredictionCodec | None = None
 
     @property
     def enforces(self) -> bool:
@@ -56,8 +60,8 @@ class ActiveBundle:
 
     @property
     def signature(self) -> ModelSignature:
-        """The tensors that are judged."""
-        return self.bundle.manifest.signature
+        """The tensors that are judged, as they are on the wire."""
+        return self.bundle.manifest.signature if self.codec is None else self.codec.signature
 
     def is_proved(self, version: str) -> bool:
         """Whether what is proved is proved of a version of the model: where the bundle names none, of any."""
@@ -98,24 +102,37 @@ def activate(
 
     Raises:
         BundleError: the bundle is not acceptable, nobody in ``trust`` vouches for it, our code does not reproduce its
-            self-test vectors, or there is a mode for a property that it does not have.
+            self-test vectors, there is a mode for a property that it does not have, or TorchServe's payloads cannot
+            carry its tensors as the policy says.
     """
     bundle = accept(content, trust)
     in_force = _modes(bundle, mode, modes)
     guarded = model_name or bundle.manifest.name
+    gates = prepare(bundle.gates, bundle.manifest.signature)
+    in_policy = policy(guarded)
+    codec = prediction_codec(in_policy.torchserve, bundle.manifest.signature, guarded)
     active = ActiveBundle(
         model_name=guarded,
         digest=digest(content),
         bundle=bundle,
-        gates=prepare(bundle.gates, bundle.manifest.signature),
+        gates=gates if codec is None else _as_clients_read(bundle, codec, guarded),
         coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
         property_ids=tuple(gate.property_id for gate in bundle.gates),
         modes=in_force,
         watched=np.array([each is not Mode.OFF for each in in_force]),
-        policy=policy(guarded),
+        policy=in_policy,
+        codec=codec,
     )
-    self_test(bundle, active.gates)
+    self_test(bundle, gates)
     return active
+
+
+def _as_clients_read(bundle: Bundle, codec: PredictionCodec, model_name: str) -> PreparedGates:
+    """The gates for outputs in the datatypes that clients read them as."""
+    try:
+        return prepare(bundle.gates, codec.signature)
+    except ValueError as error:
+        raise unfit(model_name, error) from error
 
 
 def _modes(bundle: Bundle, mode: Mode | None, modes: Mapping[str, Mode]) -> tuple[Mode, ...]:

@@ -12,7 +12,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from sidecar.proxy.methods import RULES, Rule
+from sidecar.proxy.methods import RULES, STREAMED, Rule
 
 
 class Line:
@@ -24,7 +24,7 @@ class Line:
             method: channel.unary_unary(method) for method, rule in RULES.items() if rule in (Rule.GATED, Rule.PASSED)
         }
         self.streams: Final[dict[str, grpc.aio.StreamStreamMultiCallable[bytes, bytes]]] = {
-            method: channel.stream_stream(method) for method, rule in RULES.items() if rule is Rule.GATED_STREAM
+            method: channel.stream_stream(method) for method, rule in RULES.items() if rule in STREAMED
         }
         self.calls = 0
         self.losses = 0

@@ -1,4 +1,4 @@
-"""One ModelInfer call around the request path: admit, ask the upstream, judge, count, record.
+"""One call for a model's rows around the request path: admit, ask the upstream, judge, count, record.
 
 This is where bytes move and clocks tick, still without knowing the transport on the client's side. It
 fails closed: whatever goes wrong here, nothing of the upstream's response is answered.
@@ -6,9 +6,10 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
-from typing import Final
+from typing import Any, Final
 
 from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS
 from sidecar.errors import Reason
@@ -17,6 +18,7 @@ from sidecar.proxy.active_bundle import Registry
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.deadlines import upstream_seconds
 from sidecar.proxy.decision_ids import DECISION_KEY, decision_id
+from sidecar.proxy.dialects import OPEN_INFERENCE, Dialect
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import (
@@ -30,7 +32,6 @@ from sidecar.proxy.failure_policy import (
 from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.going_away import IsServed, understood
 from sidecar.proxy.metadata import Metadata
-from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.request_path import (
     Judgement,
@@ -41,6 +42,7 @@ from sidecar.proxy.request_path import (
     judge_in_steps,
     may_fall_back,
 )
+from sidecar.proxy.torchserve_failures import retold
 from sidecar.proxy.unguarded import Passage
 from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamReply
 from sidecar.proxy.workers import Workers
@@ -84,14 +86,20 @@ class ModelInfer:
         self._reserve_seconds = reserve_seconds
 
     async def answer(
-        self, call_id: str, request: bytes, metadata: Metadata, timeout_seconds: float, client: str | None = None
+        self,
+        call_id: str,
+        request: bytes,
+        metadata: Metadata,
+        timeout_seconds: float,
+        client: str | None = None,
+        dialect: Dialect[Any, Any] = OPEN_INFERENCE,
     ) -> Answer:
         """Answer one request within ``timeout_seconds``, which is the upstream's time too. Corrections for one
         ``client`` take turns with others'; None stands for one of which nothing is known.
         """
         exchange = _Exchange(decision=decision_id(call_id, 1), client=client or call_id)
         try:
-            return await self._answer(exchange, request, metadata, timeout_seconds)
+            return await self._answer(exchange, request, metadata, timeout_seconds, dialect)
         except asyncio.CancelledError:
             self._books.finished(exchange, RequestOutcome.CANCELLED)
             raise
@@ -99,20 +107,28 @@ class ModelInfer:
             _LOGGER.exception("decision %s failed", exchange.decision)
             return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
 
-    async def _answer(self, exchange: _Exchange, request: bytes, metadata: Metadata, timeout_seconds: float) -> Answer:
-        models = self._registry.current
-        admission = await self._workers.check(request, exchange.timed, admit, request, metadata, models)
+    async def _answer(
+        self,
+        exchange: _Exchange,
+        request: bytes,
+        metadata: Metadata,
+        timeout_seconds: float,
+        dialect: Dialect[Any, Any],
+    ) -> Answer:
+        check = functools.partial(exchange.timed, admit, request, metadata, self._registry.current, dialect)
+        admission = await self._workers.check(request, check)
         if isinstance(admission, Refusal):
             exchange.bundle = admission.bundle
             return self._refuse(exchange, admission)
         plan = admission.plan
         exchange.bundle = bundle_of(plan)
         seconds = self._upstream_seconds(exchange, plan, timeout_seconds)
-        reply = await self._upstream.call(MODEL_INFER, admission.forward, admission.metadata, seconds)
+        reply = await self._upstream.call(dialect.method, admission.forward, admission.metadata, seconds)
         if isinstance(reply, UpstreamFailure):
-            return await self._without_answer(exchange, plan, reply)
+            failure, told = await self._understood(exchange, reply, dialect, len(admission.forward))
+            return await self._without_answer(exchange, plan, failure, told)
         steps = self._judge_and_record(exchange, plan, reply.body)
-        judgement = await self._workers.judge(plan, exchange.client, steps)
+        judgement = await self._workers.judge(plan, exchange.client, steps, len(reply.body))
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)
@@ -122,10 +138,20 @@ class ModelInfer:
         policy = None if exchange.bundle is None else exchange.bundle.policy
         return upstream_seconds(policy, left_seconds, self._reserve_seconds if may_fall_back(plan) else 0.0)
 
-    async def _without_answer(self, exchange: _Exchange, plan: Plan | Passage, failure: UpstreamFailure) -> Answer:
-        """Where the upstream gave none: an error, or the properties' fallbacks."""
+    async def _understood(
+        self, exchange: _Exchange, failure: UpstreamFailure, dialect: Dialect[Any, Any], request_bytes: int
+    ) -> tuple[UpstreamFailure, UpstreamFailure]:
+        """What a failure means, for the books and for the client."""
+        if not dialect.tells_errors:
+            return failure, retold(failure, request_bytes)
         names = () if exchange.bundle is None else (exchange.bundle.model_name,)
         failure = await understood(failure, names, self._is_served)
+        return failure, failure
+
+    async def _without_answer(
+        self, exchange: _Exchange, plan: Plan | Passage, failure: UpstreamFailure, told: UpstreamFailure
+    ) -> Answer:
+        """Where the upstream gave none: an error, or the properties' fallbacks."""
         if may_fall_back(plan) and calls_for_fallback(failure):
             why = Refusal(failure.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
             judgement = await self._workers.compute(
@@ -133,7 +159,7 @@ class ModelInfer:
             )
             if judgement is not None:
                 return self._conclude(exchange, judgement, None)
-        return self._fail(exchange, failure)
+        return self._fail(exchange, failure, told)
 
     def _fall_back_and_record(self, exchange: _Exchange, plan: Plan | Passage, why: Refusal) -> Judgement | None:
         judgement = exchange.timed(fall_back, plan, why)
@@ -165,10 +191,11 @@ class ModelInfer:
         # Nothing of the upstream's answer goes to the client, its metadata included.
         return self._end(exchange, refusal, status_of_refusal(refusal))
 
-    def _fail(self, exchange: _Exchange, failure: UpstreamFailure) -> Answer:
-        refusal = Refusal(failure.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
-        answer = self._end(exchange, refusal, status_of_failure(failure))
-        return dataclasses.replace(answer, initial=failure.initial, trailing=failure.trailing + answer.trailing)
+    def _fail(self, exchange: _Exchange, failure: UpstreamFailure, told: UpstreamFailure) -> Answer:
+        """``failure`` goes into the books, and ``told`` to the client."""
+        refusal = Refusal(told.reason, f"{failure.code.name}: {failure.details}", exchange.bundle)
+        answer = self._end(exchange, refusal, status_of_failure(told))
+        return dataclasses.replace(answer, initial=told.initial, trailing=told.trailing + answer.trailing)
 
     def _end(self, exchange: _Exchange, refusal: Refusal, status: Status) -> Answer:
         outcome = RequestOutcome.FAILED if is_failure(refusal.reason) else RequestOutcome.REFUSED

@@ -19,13 +19,11 @@ from typing import Final
 
 from sidecar.config import Probing
 from sidecar.errors import UpstreamError
-from sidecar.protocols.open_inference.client import encode_infer_request
-from sidecar.protocols.open_inference.response import read_response
 from sidecar.proxy.active_bundle import ActiveBundle, Registry
-from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.probing import NOTHING_CERTIFIED, ProbeResult, Verdict, another_model, mismatch, probed_rows
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.trial import trial
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
@@ -179,13 +177,12 @@ class Probe:
 
     async def _compare(self, bundle: ActiveBundle, row: int) -> Verdict | None:
         """What speaks against a match in the answer to one vector, or in there being none."""
-        vectors, signature = bundle.bundle.vectors, bundle.signature
-        request = encode_infer_request(bundle.model_name, vectors.inputs[row : row + 1], signature)
-        reply = await self._upstream.call(MODEL_INFER, request, (), self._timeout_seconds)
+        dialect, request = trial(bundle, row)
+        reply = await self._upstream.call(dialect.method, request, (), self._timeout_seconds)
         if isinstance(reply, UpstreamFailure):
             return Verdict(ProbeResult.UNASKED, f"vector {row}: {reply.code.name}: {reply.details}")
         try:
-            answer = read_response(reply.body, signature, 1)
+            answer = dialect.read_response(reply.body, bundle, 1)
         except UpstreamError as error:
             return another_model(bundle, row, error.message)
         return mismatch(bundle, row, answer.outputs[0])

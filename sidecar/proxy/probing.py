@@ -7,13 +7,16 @@ arithmetic. A match shows little, for probing is sampling: it is no proof that t
 
 import dataclasses
 import enum
+import math
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
 
 from sidecar.bundle.values import SelfTestVectors
+from sidecar.numerics import round_to_datatype
 from sidecar.proxy.active_bundle import ActiveBundle
-from sidecar.tensors import ModelSignature, Rows
+from sidecar.tensors import Datatype, ModelSignature, Rows
 
 MAX_ROWS: Final = 32
 """In one probe, each a request of its own. Different models differ nearly everywhere."""
@@ -61,8 +64,9 @@ def mismatch(bundle: ActiveBundle, row: int, got: Rows) -> Verdict | None:
 
     NaN lies in no interval; where nothing is known, anything may be answered.
     """
-    vectors = bundle.bundle.vectors
-    lower, upper = vectors.lower[row], vectors.upper[row]
+    lower, upper = (
+        _as_read(bundle, bounds[row]) for bounds in (bundle.bundle.vectors.lower, bundle.bundle.vectors.upper)
+    )
     wrong = np.flatnonzero(np.isfinite(lower) & ~((lower <= got) & (got <= upper)))
     if not len(wrong):
         return None
@@ -73,6 +77,21 @@ def mismatch(bundle: ActiveBundle, row: int, got: Rows) -> Verdict | None:
         row,
         f"output {name} is {float(got[column])!r}, expected from {float(lower[column])!r} to {float(upper[column])!r}",
     )
+
+
+def _as_read(bundle: ActiveBundle, bounds: Rows) -> Rows:
+    """Bounds of what clients read, float64 (output,): rounding keeps the order, so it takes bounds to bounds."""
+    if bundle.signature == bundle.bundle.manifest.signature:
+        return bounds
+    datatypes = bundle.signature.output_datatypes()
+    return np.array([_rounded(bound, kind) for bound, kind in zip(bounds.tolist(), datatypes, strict=True)])
+
+
+def _rounded(bound: float, datatype: Datatype) -> float:
+    try:
+        return round_to_datatype(Fraction(bound), datatype)
+    except OverflowError:  # it is infinite, or reads as infinity
+        return math.copysign(math.inf, bound)
 
 
 def another_model(bundle: ActiveBundle, row: int, what: str) -> Verdict:

@@ -7,6 +7,7 @@ last answer, from any thread.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,10 +16,17 @@ from sidecar.protocols.open_inference.readiness import encode_model_ready_reques
 from sidecar.proxy.active_bundle import ActiveBundle, Registry
 from sidecar.proxy.methods import MODEL_METADATA, MODEL_READY
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.trial import trial
 from sidecar.proxy.upstream import Upstream
-from sidecar.proxy.upstream_model import Cause, Obstacle, obstacle
+from sidecar.proxy.upstream_model import Cause, Obstacle, obstacle, obstacle_in_trial
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
+
+TRIAL_TIMEOUT_SECONDS: Final = 10.0
+"""How long a model may take for one row of ours."""
+
+TRIAL_HOLDS_SECONDS: Final = 10.0
+"""How long a model that answered counts as ready: every trial is work for it."""
 
 _NOT_ASKED: Final = Obstacle(Cause.NOT_READY, "the upstream has not been asked yet")
 
@@ -43,6 +51,7 @@ class Readiness:
         self._asking_now = asyncio.Event()
         self._changed = asyncio.Event()
         self._asking: asyncio.Future[None] | None = None
+        self._trials: dict[str, tuple[ActiveBundle, float]] = {}
 
     @property
     def draining(self) -> bool:
@@ -162,11 +171,26 @@ class Readiness:
     async def _ask(self, bundle: ActiveBundle) -> Obstacle | None:
         name, timeout = bundle.model_name, max(self._interval_seconds, 1.0)
         try:
+            if bundle.policy.torchserve is not None:
+                return await self._try(bundle)
             ready = await self._upstream.call(MODEL_READY, encode_model_ready_request(name), (), timeout)
             metadata = await self._upstream.call(MODEL_METADATA, encode_model_metadata_request(name), (), timeout)
         except Exception as error:  # no yes, and it must not end the asking
             return Obstacle(Cause.UNREACHABLE, f"asking the upstream failed: {error!r}")
         return obstacle(name, bundle.signature, ready, metadata)
+
+    async def _try(self, bundle: ActiveBundle) -> Obstacle | None:
+        """Ask for a row: TorchServe says "healthy" while a model hangs. A row that came is believed for a while."""
+        now = time.monotonic()
+        tried, holds_until = self._trials.get(bundle.model_name, (None, 0.0))
+        if tried is bundle and now < holds_until:
+            return None
+        dialect, request = trial(bundle, 0)
+        outcome = await self._upstream.call(dialect.method, request, (), TRIAL_TIMEOUT_SECONDS)
+        found = obstacle_in_trial(bundle.model_name, outcome, lambda body: dialect.read_response(body, bundle, 1))
+        if found is None:
+            self._trials[bundle.model_name] = (bundle, now + TRIAL_HOLDS_SECONDS)
+        return found
 
 
 def _report(model_name: str, before: Obstacle | None, now: Obstacle | None) -> None:

@@ -1,4 +1,4 @@
-"""Journey two of DESIGN section 4: from a ModelInfer request to what the client gets, as two pure functions.
+"""Journey two of DESIGN section 4: from a request for rows to what the client gets, as two pure functions.
 
 ``admit`` decides before anything is forwarded, ``judge`` before anything is answered. Neither knows the
 transport, the clock or the counters; what was seen is returned as events. Any exception that leaves them is
@@ -6,7 +6,8 @@ a defect of ours, and the caller fails closed.
 """
 
 import dataclasses
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,10 @@ from sidecar.gates.membership import contains
 from sidecar.gates.partial import surely_violated
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Mode
-from sidecar.protocols.open_inference.request import Asked, InferRequest, asked_of, parse_request, read_request
-from sidecar.protocols.open_inference.response import (
-    GatedResponse,
-    drop_outputs,
-    read_response,
-    read_what_can_be,
-    replace_outputs,
-)
+from sidecar.protocols.open_inference.request import Asked
+from sidecar.protocols.open_inference.response import drop_outputs
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
+from sidecar.proxy.dialects import OPEN_INFERENCE, Dialect, Request, Response
 from sidecar.proxy.events import Events, Refusal, RequestOutcome, as_unproved
 from sidecar.proxy.failure_table import FAILURES
 from sidecar.proxy.fallback import all_have_fallbacks, fallback_answer
@@ -49,6 +45,8 @@ class Plan:
         is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
         asked: what an answer without the upstream has to repeat of the request, or to have.
+        dialect: how request and response carry their rows.
+        restore: what makes of the response the one to what the client sent, where the upstream got something else.
         may_fall_back: whether there may be such an answer: an error is no safe state, and every row has a fallback.
         unreadable: why the request cannot be judged, and passes all the same because nothing is enforced; then
             there are no rows.
@@ -60,6 +58,8 @@ class Plan:
     is_watched: bool
     added_outputs: frozenset[str]
     asked: Asked
+    dialect: Dialect[Any, Any]
+    restore: Callable[[bytes], bytes] | None = None
     may_fall_back: bool = False
     unreadable: Refusal | None = None
 
@@ -86,25 +86,31 @@ class Judgement:
     reason: Reason | None = None
 
 
-def admit(request: bytes, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
+def admit(
+    request: bytes, metadata: Metadata, models: ActiveModels, dialect: Dialect[Any, Any] = OPEN_INFERENCE
+) -> Admission | Refusal:
     """Check a request before anything is forwarded."""
     try:
-        parsed = parse_request(request)
+        parsed = dialect.parse(request)
     except CallerError as error:
         return Refusal(error.reason, error.message)
-    return admit_parsed(parsed, metadata, models)
+    return admit_parsed(parsed, metadata, models, dialect)
 
 
-def admit_parsed(parsed: InferRequest, metadata: Metadata, models: ActiveModels) -> Admission | Refusal:
-    """Check a request that is known to be one."""
+def admit_parsed(
+    parsed: Request, metadata: Metadata, models: ActiveModels, dialect: Dialect[Any, Any] = OPEN_INFERENCE
+) -> Admission | Refusal:
+    """Check a request that the dialect has parsed."""
     carried = travelling(metadata)
     bundle = models.bundles.get(parsed.model_name)
     if bundle is None:
         passage = without_bundle(parsed.model_name, models)
-        return passage if isinstance(passage, Refusal) else Admission(parsed.content, carried, passage)
+        if isinstance(passage, Refusal):
+            return passage
+        return Admission(parsed.content, carried, dataclasses.replace(passage, restore=dialect.restore(parsed)))
     try:
         _refuse_withheld(bundle, models)
-        forward, plan = _planned(parsed, parsed.content, bundle, models.limit_rows)
+        forward, plan = _planned(parsed, dialect, bundle, models.limit_rows)
         return Admission(forward, carried, plan)
     except CallerError as error:
         return Refusal(error.reason, error.message, bundle)
@@ -117,6 +123,10 @@ def judge(plan: Plan | Passage, response: bytes) -> Judgement | Refusal:
 
 def judge_in_steps(plan: Plan | Passage, response: bytes) -> Steps[Judgement | Refusal]:
     """As :func:`judge`, with a stop before each row that must be corrected or refused."""
+    try:
+        response = response if plan.restore is None else plan.restore(response)
+    except UpstreamError as error:
+        return Refusal(error.reason, error.message, bundle_of(plan))
     if isinstance(plan, Passage):
         return _passed(plan, response)
     if plan.unreadable is not None:
@@ -124,8 +134,8 @@ def judge_in_steps(plan: Plan | Passage, response: bytes) -> Steps[Judgement | R
     if not plan.is_watched:
         return Judgement(response, RequestOutcome.OUTSIDE, all_outside(len(plan.inputs)))
     try:
-        bundle = plan.bundle
-        received = read_response(response, bundle.signature, len(plan.inputs))
+        bundle, dialect = plan.bundle, plan.dialect
+        received = dialect.read_response(response, bundle, len(plan.inputs))
         decisions = yield from decide_in_steps(
             bundle.gates, bundle.modes, plan.contained, plan.inputs, received.outputs
         )
@@ -135,7 +145,7 @@ def judge_in_steps(plan: Plan | Passage, response: bytes) -> Steps[Judgement | R
             return Judgement(_refusal(plan, decisions), outcome, events)
         body = response
         if outcome is RequestOutcome.CORRECTED:
-            body = replace_outputs(received, _corrected(received.outputs, decisions), bundle.signature)
+            body = dialect.replace_outputs(received, _corrected(received.outputs, decisions), bundle)
         return Judgement(_as_asked(plan, body), outcome, events)
     except UpstreamError as error:
         return _unreadable(plan, response, Refusal(error.reason, error.message, plan.bundle))
@@ -167,7 +177,7 @@ def _passed(passage: Passage, response: bytes) -> Judgement:
     return Judgement(response, passage.outcome, events, passage.why.reason if is_bypass else None)
 
 
-def _of_version(plan: Plan, received: GatedResponse, events: Events) -> Events:
+def _of_version(plan: Plan, received: Response, events: Events) -> Events:
     """What the upstream says counts; where it says nothing, what the client asked for."""
     version = received.model_version or plan.asked.model_version
     return events if plan.bundle.is_proved(version) else as_unproved(events, version)
@@ -180,25 +190,31 @@ def _refuse_withheld(bundle: ActiveBundle, models: ActiveModels) -> None:
         )
 
 
-def _planned(parsed: InferRequest, request: bytes, bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
+def _planned(parsed: Request, dialect: Dialect[Any, Any], bundle: ActiveBundle, limit_rows: int) -> tuple[bytes, Plan]:
     """What to forward, and the plan. Shadow properties never influence what the client gets, so what only they would
     have watched, and cannot, goes its way unjudged.
     """
+    nothing = np.zeros((0, len(bundle.modes)), np.bool_)
+    plan = Plan(
+        bundle, _NO_ROWS, nothing, False, frozenset(), dialect.asked(parsed), dialect, restore=dialect.restore(parsed)
+    )
     try:
-        gated = read_request(parsed, bundle.signature, limit_rows)
+        gated = dialect.read_request(parsed, bundle, limit_rows)
     except CallerError as error:
         if bundle.enforces:
             raise
-        why = Refusal(error.reason, error.message, bundle)
-        nothing = np.zeros((0, len(bundle.modes)), np.bool_)
-        return request, Plan(bundle, _NO_ROWS, nothing, False, frozenset(), asked_of(parsed), unreadable=why)
+        return parsed.content, dataclasses.replace(plan, unreadable=Refusal(error.reason, error.message, bundle))
     contained = contains(bundle.gates, gated.inputs) & bundle.watched
     _refuse_outside(bundle, contained)
+    plan = dataclasses.replace(plan, inputs=gated.inputs, contained=contained)
     if not contained.any():
-        return request, Plan(bundle, gated.inputs, contained, False, frozenset(), asked_of(parsed))
-    fallback = bundle.policy.on_upstream_failure is OnUpstreamFailure.FALLBACK and all_have_fallbacks(bundle, contained)
-    return gated.forward, Plan(
-        bundle, gated.inputs, contained, True, gated.added_outputs, asked_of(parsed), may_fall_back=fallback
+        return parsed.content, plan
+    fallback = bundle.policy.on_upstream_failure is OnUpstreamFailure.FALLBACK and dialect.answers_alone
+    return gated.forward, dataclasses.replace(
+        plan,
+        is_watched=True,
+        added_outputs=gated.added_outputs,
+        may_fall_back=fallback and all_have_fallbacks(bundle, contained),
     )
 
 
@@ -242,7 +258,9 @@ def _may_bypass(plan: Plan, response: bytes, why: Refusal, enforced: npt.NDArray
     bundle = plan.bundle
     if bundle.policy.failure_mode is not FailureMode.OPEN or not FAILURES[why.reason].passes_open:
         return False
-    outputs, readable = read_what_can_be(response, bundle.signature, len(plan.inputs))
+    if plan.dialect.read_what_can_be is None:
+        return False
+    outputs, readable = plan.dialect.read_what_can_be(response, bundle, len(plan.inputs))
     return not surely_violated(bundle.gates, plan.inputs, outputs, readable, enforced).any()
 
 

@@ -23,6 +23,7 @@ from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.probe import Probe
 from sidecar.proxy.probing import ProbeResult, Verdict
 from sidecar.proxy.readiness import Readiness
@@ -191,7 +192,10 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             idle_seconds=settings.stream_idle_seconds,
             first_seen=first_seen,
         )
-        handler = ProxyHandler(infer, stream_infer, counted, readiness, metrics, load, receipts, timeout_seconds)
+        predictions = PredictionStream(registry, counted, metrics, workers, load)
+        handler = ProxyHandler(
+            infer, stream_infer, predictions, counted, readiness, metrics, load, receipts, timeout_seconds
+        )
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
         credentials = _listen_credentials(settings, metrics)

@@ -7,7 +7,7 @@ what a stream of them gets in :mod:`sidecar.proxy.stream_infer`.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -15,20 +15,24 @@ import grpc.aio
 
 from sidecar.errors import OperationError, Reason
 from sidecar.protocols.open_inference.readiness import encode_server_ready
+from sidecar.protocols.torchserve.messages import encode_ping_response
 from sidecar.proxy import audit
 from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import CALL_ID_KEY, DECISION_KEY, decision_id, new_call_id
+from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.events import Refusal, RequestOutcome
 from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
-from sidecar.proxy.methods import Rule, rule_of
+from sidecar.proxy.methods import PING, SERVER_READY, TORCHSERVE_SERVER_READY, Rule, rule_of
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.stream_client import StreamEnd
 from sidecar.proxy.stream_infer import ModelStreamInfer
+from sidecar.proxy.torchserve_failures import is_torchserves, retold
 from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
@@ -43,6 +47,13 @@ KEEPALIVE_TIMEOUT_MS: Final = 10_000
 MIN_CLIENT_PING_MS: Final = 5_000
 """A client that asks *us* more often loses its connection."""
 
+_READINESS: Final[Mapping[str, Callable[[bool], bytes]]] = {
+    SERVER_READY: encode_server_ready,
+    TORCHSERVE_SERVER_READY: encode_server_ready,
+    PING: encode_ping_response,
+}
+"""How each method that asks for it is told whether we are ready."""
+
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 
@@ -53,6 +64,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self,
         model_infer: ModelInfer,
         model_stream_infer: ModelStreamInfer,
+        prediction_stream: PredictionStream,
         upstream: Upstream,
         readiness: Readiness,
         metrics: Metrics,
@@ -62,6 +74,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     ) -> None:
         self._model_infer = model_infer
         self._model_stream_infer = model_stream_infer
+        self._prediction_stream = prediction_stream
         self._upstream = upstream
         self._readiness = readiness
         self._metrics = metrics
@@ -85,7 +98,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
             await self._answer_stream(call_id, context)
             return
         request = b""
-        if rule in (Rule.GATED, Rule.PASSED):
+        if rule in (Rule.GATED, Rule.PASSED, Rule.GATED_PREDICTION_STREAM):
             # A second message is not looked at, as gRPC servers do for unary methods.
             message = await self._receipts.read(context)
             if message is None:
@@ -95,6 +108,9 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 await _send(context, call_id, self._turn_away(rule, call_id, message))
                 return
             request = message
+        if rule is Rule.GATED_PREDICTION_STREAM:
+            await self._answer_predictions(call_id, request, context)
+            return
         with self._load.call(len(request)) as refusal:
             if refusal is not None:
                 answer = self._turn_away(rule, call_id, refusal)
@@ -115,6 +131,11 @@ class ProxyHandler(grpc.GenericRpcHandler):
         end = await self._model_stream_infer.answer(call_id, client, metadata, timeout_seconds, _connection(context))
         await client.end(end)
 
+    async def _answer_predictions(self, call_id: str, request: bytes, context: _Context) -> None:
+        client = _GrpcClient(call_id, context)
+        told = _metadata(context), self._timeout(context), _connection(context)
+        await client.end(await self._prediction_stream.answer(call_id, client, request, *told))
+
     async def _answer_safely(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         try:
             return await self._answer(method, rule, call_id, request, context)
@@ -126,15 +147,20 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _answer(self, method: str, rule: Rule, call_id: str, request: bytes, context: _Context) -> Answer:
         match rule:
             case Rule.GATED:
-                metadata, timeout_seconds = _metadata(context), self._timeout(context)
-                return await self._model_infer.answer(call_id, request, metadata, timeout_seconds, _connection(context))
-            case Rule.GATED_STREAM:
+                told = _metadata(context), self._timeout(context), _connection(context)
+                return await self._model_infer.answer(call_id, request, *told, DIALECTS[method])
+            case Rule.GATED_STREAM | Rule.GATED_PREDICTION_STREAM:
                 raise AssertionError("a stream has no single answer")
             case Rule.PASSED:
                 return await self._pass(method, request, context)
             case Rule.ANSWERED:
-                return Answer(encode_server_ready(self._readiness.ready))
-            case Rule.DENIED_REPOSITORY_CONTROL | Rule.DENIED_SHARED_MEMORY | Rule.DENIED_SERVER_SETTINGS:
+                return Answer(_READINESS[method](self._readiness.ready))
+            case (
+                Rule.DENIED_REPOSITORY_CONTROL
+                | Rule.DENIED_SHARED_MEMORY
+                | Rule.DENIED_SERVER_SETTINGS
+                | Rule.DENIED_PREDICTION_STREAM
+            ):
                 self._metrics.denied(rule)
                 text = f"{method} could change what the gates guard, or hide tensors from them"
                 return _refuse(call_id, Refusal(Reason.METHOD_DENIED, text))
@@ -147,6 +173,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _pass(self, method: str, request: bytes, context: _Context) -> Answer:
         outcome = await self._upstream.call(method, request, travelling(_metadata(context)), self._timeout(context))
         if isinstance(outcome, UpstreamFailure):
+            outcome = retold(outcome, len(request)) if is_torchserves(method) else outcome
             status = status_of_failure(outcome)
             self._metrics.refused(None, status.reason)
             return Answer(status, outcome.initial, (*outcome.trailing, (REASON_KEY, status.reason)))

@@ -8,6 +8,7 @@ is looked at by no gate.
 import dataclasses
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Final, Literal
 
 from sidecar.config import Unguarded
@@ -27,11 +28,13 @@ class Passage:
         outcome: UNGUARDED, or BYPASSED where the model has no active bundle and its failure mode is open.
         model_name: the model asked for; where bypassed, one that the settings name.
         why: what a client of a model with other settings would get.
+        restore: what makes of the response the one to what the client sent, where the upstream got something else.
     """
 
     outcome: Literal[RequestOutcome.UNGUARDED, RequestOutcome.BYPASSED]
     model_name: str
     why: Refusal
+    restore: Callable[[bytes], bytes] | None = None
 
 
 def without_bundle(model_name: str, models: ActiveModels) -> Passage | Refusal:

@@ -7,7 +7,7 @@ what contradicts the bundle is one, for no request could be served.
 
 import dataclasses
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import grpc
 
@@ -70,6 +70,34 @@ def obstacle(
     if not is_ready:
         return _of_not_ready(model_name, metadata)
     return _of_tensors(model_name, signature, metadata) if isinstance(metadata, UpstreamReply) else None
+
+
+def obstacle_in_trial(model_name: str, outcome: UpstreamOutcome, read: Callable[[bytes], object]) -> Obstacle | None:
+    """What stands between a bundle and a model whose server does not say whether it is ready, or None.
+
+    Args:
+        model_name: whose bundle it is.
+        outcome: how a request of ours for its rows ended.
+        read: reads them; raises UpstreamError.
+    """
+    if isinstance(outcome, UpstreamFailure):
+        said = f"{outcome.code.name}: {outcome.details}"
+        if not outcome.answered:
+            return Obstacle(Cause.UNREACHABLE, f"the upstream does not answer ({said}); start it, or see its log")
+        return Obstacle(
+            Cause.NOT_READY,
+            f"TorchServe answers a request of ours with {said}; either it does not serve {model_name!r} under this "
+            "name, or the torchserve settings do not say what its handler expects: see its log",
+        )
+    try:
+        read(outcome.body)
+    except UpstreamError as error:
+        return Obstacle(
+            Cause.OTHER_TENSORS,
+            f"TorchServe's answer to a request of ours cannot be read: {error.message}; serve the model that was "
+            "verified, or correct the torchserve settings",
+        )
+    return None
 
 
 def _of_failure(model_name: str, failure: UpstreamFailure) -> Obstacle:

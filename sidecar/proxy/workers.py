@@ -19,6 +19,9 @@ correction takes rational arithmetic, and the loop serves everyone."""
 MAX_REQUEST_BYTES_ON_THE_LOOP: Final = 16 * 1024
 """Larger requests are checked in a thread: thousands of rows may have to be looked for in thousands of boxes."""
 
+MAX_PREDICTION_BYTES_ON_THE_LOOP: Final = 64 * 1024
+"""Larger predictions of TorchServe's are read in a thread: JSON takes some milliseconds for these."""
+
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -39,10 +42,12 @@ class Workers:
             return compute(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large_requests, compute, *arguments)
 
-    async def judge(self, plan: Plan | Passage, client: str, steps: Steps[_Result]) -> _Result | Refusal:
+    async def judge(
+        self, plan: Plan | Passage, client: str, steps: Steps[_Result], response_bytes: int = 0
+    ) -> _Result | Refusal:
         """Take the steps that judge an answer for a client; a refusal where too many corrections are waiting."""
         left = 0
-        if _is_short(plan):
+        if _is_short(plan) and not _is_slow_to_read(plan, response_bytes):
             try:
                 left = next(steps)
             except StopIteration as end:
@@ -76,3 +81,8 @@ class Workers:
 
 def _is_short(plan: Plan | Passage) -> bool:
     return isinstance(plan, Passage) or len(plan.inputs) <= MAX_ROWS_ON_THE_LOOP
+
+
+def _is_slow_to_read(plan: Plan | Passage, response_bytes: int) -> bool:
+    is_prediction = isinstance(plan, Plan) and plan.bundle.codec is not None
+    return is_prediction and response_bytes > MAX_PREDICTION_BYTES_ON_THE_LOOP

@@ -56,13 +56,13 @@ def _value(setting: Setting, value: Value, folder: Path) -> Any:
             return _item(setting, value, folder)
         case Shape.LIST:
             return tuple(_item(setting, item, folder) for item in value.items())
-        case Shape.PER_PROPERTY:
-            return tuple(_of_property(setting, name, each, folder) for name, each in value.entries().items())
+        case Shape.PER_PROPERTY | Shape.PER_TENSOR:
+            return tuple(_of_key(setting, name, each, folder) for name, each in value.entries().items())
         case _:
             assert_never(setting.shape)
 
 
-def _of_property(setting: Setting, name: str, value: Value, folder: Path) -> tuple[str, Any]:
+def _of_key(setting: Setting, name: str, value: Value, folder: Path) -> tuple[str, Any]:
     with value.source.at(value.index):
         return kinds.name(name), _scalar(setting.kind, value, folder)
 

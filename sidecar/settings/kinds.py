@@ -18,12 +18,15 @@ from sidecar.config import (
     ListenTls,
     OnUpstreamFailure,
     Outside,
+    PredictionFormat,
     Probing,
     Unguarded,
     UpstreamTls,
 )
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
+from sidecar.protocols.torchserve.json_paths import parse_path
+from sidecar.tensors import FLOATING_DATATYPES, Datatype
 
 SECONDS_IN: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 BYTES_IN: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -210,17 +213,30 @@ def mapping(text: str) -> Any:
     raise Complaint(f"{shown(text)} stands where keys with values are expected, as in {{key: value}}")
 
 
-def _choice(kind: type[_Choice]) -> Callable[[str], _Choice]:
+def json_places(text: str) -> tuple[str, ...]:
+    """One place in a JSON document, or several with commas between them. Raises Complaint."""
+    places = tuple(place.strip() for place in text.split(","))
+    try:
+        for place in places:
+            parse_path(place)
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+    return places
+
+
+def _choice(kind: type[_Choice], among: Sequence[_Choice]) -> Callable[[str], _Choice]:
     def parse(text: str) -> _Choice:
-        if text not in list(kind):
-            raise Complaint(f"{shown(text)} is no choice; {suggestion(text, kind)}")
+        if text not in among:
+            raise Complaint(f"{shown(text)} is no choice; {suggestion(text, among)}")
         return kind(text)
 
     return parse
 
 
-def _choices(kind: type[_Choice]) -> Kind:
-    return Kind(", ".join(kind), "|".join(kind), _choice(kind), {"enum": [*kind]})
+def _choices(kind: type[_Choice], some: Sequence[_Choice] = ()) -> Kind:
+    """A member of an enum; of some of them only, where these are given."""
+    among = some or list(kind)
+    return Kind(", ".join(among), "|".join(among), _choice(kind, among), {"enum": [*among]})
 
 
 def _pattern(pattern: re.Pattern[str]) -> dict[str, object]:
@@ -251,3 +267,6 @@ PROBING: Final = _choices(Probing)
 UNGUARDED: Final = _choices(Unguarded)
 FAILURE_MODE: Final = _choices(FailureMode)
 ON_UPSTREAM_FAILURE: Final = _choices(OnUpstreamFailure)
+PREDICTION_FORMAT: Final = _choices(PredictionFormat)
+DATATYPE: Final = _choices(Datatype, FLOATING_DATATYPES)
+JSON_PLACES: Final = Kind("place such as `/rows/*/speed`, or one for each value", "", json_places, _TEXT, ", ".join)

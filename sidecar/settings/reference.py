@@ -77,6 +77,7 @@ def reference() -> str:
 
 
 def _parts(setting: Setting) -> Iterator[str]:
+    """What a setting's mapping has, and then what the mappings within it have."""
     whole = f"An item of `{setting.name}`" if setting.shape is Shape.LIST else f"`{setting.name}`"
     alternatives = ", ".join(f"`{name}`" for name in setting.exactly_one)
     more = f", exactly one of {alternatives} among them" if alternatives else ""
@@ -86,6 +87,9 @@ def _parts(setting: Setting) -> Iterator[str]:
     rows = [(f"`{part.name}`", _kind(part), _default(part), part.meaning) for part in setting.parts]
     yield from _table(("key", "value", "default", "meaning"), rows)
     yield ""
+    for part in setting.parts:
+        if part.parts:
+            yield from _parts(part)
 
 
 def _kind(setting: Setting) -> str:
@@ -96,6 +100,8 @@ def _kind(setting: Setting) -> str:
             return f"list: {setting.kind.name}"
         case Shape.PER_PROPERTY:
             return f"by property id: {setting.kind.name}"
+        case Shape.PER_TENSOR:
+            return f"by tensor name: {setting.kind.name}"
         case _:
             assert_never(setting.shape)
 

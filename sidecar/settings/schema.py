@@ -40,7 +40,7 @@ def _property(setting: Setting) -> dict[str, object]:
             return {"description": description, **_item(setting)}
         case Shape.LIST:
             return {"description": description, "type": "array", "minItems": 1, "items": _item(setting)}
-        case Shape.PER_PROPERTY:
+        case Shape.PER_PROPERTY | Shape.PER_TENSOR:
             values = dict(setting.kind.schema)
             return {"description": description, "type": "object", "minProperties": 1, "additionalProperties": values}
         case _:

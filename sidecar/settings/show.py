@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from sidecar.settings.given import Given
 from sidecar.settings.resolve import Resolved
@@ -36,9 +36,15 @@ def _item(setting: Setting, value: Any) -> str:
 
 
 def _part(part: Setting, value: Any) -> str:
-    if part.shape is Shape.PER_PROPERTY:
-        return f"{{{', '.join(f'{_quoted(name)}: {_text(part, each)}' for name, each in value)}}}"
-    return _text(part, value)
+    match part.shape:
+        case Shape.PER_PROPERTY | Shape.PER_TENSOR:
+            return f"{{{', '.join(f'{_quoted(name)}: {_text(part, each)}' for name, each in value)}}}"
+        case Shape.LIST:
+            return f"[{', '.join(_item(part, each) for each in value)}]"
+        case Shape.ONE:
+            return _item(part, value)
+        case _:
+            assert_never(part.shape)
 
 
 def _text(setting: Setting, value: Any) -> str:

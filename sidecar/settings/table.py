@@ -9,7 +9,15 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, ModelSettings, ServeSettings, UpstreamTls
+from sidecar.config import (
+    BundleSource,
+    HttpSource,
+    ListenTls,
+    ModelSettings,
+    ServeSettings,
+    TorchServeSettings,
+    UpstreamTls,
+)
 from sidecar.settings import kinds
 from sidecar.settings.kinds import Kind
 
@@ -18,11 +26,12 @@ PREFIX: Final = "GATE_"
 
 
 class Shape(enum.Enum):
-    """How many values a setting has: one, a list, or one per property id."""
+    """How many values a setting has: one, a list, or one per property id or tensor name."""
 
     ONE = "one"
     LIST = "list"
     PER_PROPERTY = "per property"
+    PER_TENSOR = "per tensor"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +124,48 @@ BUNDLE_SETTINGS: Final = (
 )
 """The keys of an item of ``bundles``, where it is written as a mapping."""
 
+TORCHSERVE_SETTINGS: Final = (
+    _part(TorchServeSettings, "format", kinds.PREDICTION_FORMAT, "What requests and answers carry."),
+    _part(
+        TorchServeSettings,
+        "client_datatype",
+        kinds.DATATYPE,
+        "As what clients read the answer's numbers; what is required holds after rounding to it. Required for json.",
+        unset="the verified model's",
+    ),
+    _part(TorchServeSettings, "key", kinds.NAME, "Of a request's map: where its rows are."),
+    _part(
+        TorchServeSettings,
+        "other_keys",
+        kinds.NAME,
+        "What else a request may carry, without rows in it; any other key is refused.",
+        shape=Shape.LIST,
+    ),
+    _part(
+        TorchServeSettings,
+        "inputs",
+        kinds.JSON_PLACES,
+        "Where each tensor stands in a JSON request; * stands for each row.",
+        unset="none; required for json",
+        shape=Shape.PER_TENSOR,
+    ),
+    _part(
+        TorchServeSettings,
+        "outputs",
+        kinds.JSON_PLACES,
+        "Where each tensor stands in a JSON answer.",
+        unset="none; required for json",
+        shape=Shape.PER_TENSOR,
+    ),
+    _part(
+        TorchServeSettings,
+        "stream",
+        kinds.BOOLEAN,
+        "Whether StreamPredictions is let through: the handler must be made for it. StreamPredictions2 never is.",
+    ),
+)
+"""The keys of a model's ``torchserve``."""
+
 MODEL_SETTINGS: Final = (
     _part(ModelSettings, "name", kinds.NAME, "The served model."),
     _part(ModelSettings, "outside", kinds.OUTSIDE, "For this model.", unset="the sidecar's outside"),
@@ -140,6 +191,15 @@ MODEL_SETTINGS: Final = (
         "How long the upstream may take for this model, also where the client would wait longer.",
         None,
         unset="what the client's deadline leaves, else the sidecar's upstream_timeout",
+    ),
+    _part(
+        ModelSettings,
+        "torchserve",
+        kinds.MAPPING,
+        "How TorchServe serves this model.",
+        unset="another server does",
+        parts=TORCHSERVE_SETTINGS,
+        make=TorchServeSettings,
     ),
 )
 """The keys of an item of ``models``."""

@@ -9,8 +9,14 @@ from collections.abc import Callable
 from sidecar.errors import Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.expectations import Case, Corrected, Error, VeryBytes
+from tests.conformance.gate_cases import GATE_CASES
 from tests.conformance.guarded_model import raw, request, response, typed_request, typed_response
+from tests.conformance.mode_cases import MODE_CASES
+from tests.conformance.output_cases import OUTPUT_CASES
+from tests.conformance.passing_cases import PASSING_CASES
+from tests.conformance.tensor_cases import TENSOR_CASES
 from tests.conformance.typed_cases import TYPED_CASES
+from tests.conformance.wire_cases import WIRE_CASES
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -434,11 +440,5 @@ BAD_ANSWER_CASES = [
     ),
 ]
 
-CASES = [
-    *UNTOUCHED_CASES,
-    *CORRECTED_CASES,
-    *GATE_REFUSES_CASES,
-    *REFUSED_CASES,
-    *BAD_ANSWER_CASES,
-    *TYPED_CASES,
-]
+CASES = [*UNTOUCHED_CASES, *CORRECTED_CASES, *GATE_REFUSES_CASES, *REFUSED_CASES, *BAD_ANSWER_CASES]
+CASES += [*GATE_CASES, *MODE_CASES, *OUTPUT_CASES, *PASSING_CASES, *TENSOR_CASES, *TYPED_CASES, *WIRE_CASES]

@@ -146,7 +146,7 @@ def bundle(name: str = MODEL, signature: ModelSignature = SIGNATURE, gates=GATES
             options=(),
         ),
         gates=only_gates,
-        coverage=tuple((tree,) for _, _, tree in gates),
+        coverage=tuple((tree,) * len(gate.domain) for gate, _, tree in gates),
         vectors=expected_decisions(
             only_gates,
             signature,

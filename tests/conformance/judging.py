@@ -7,6 +7,7 @@ import numpy as np
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.expectations import Case, Corrected, Error, VeryBytes
 from tests.conformance.guarded_model import values
+from tests.conformance.output_cases import CutDown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,9 @@ def check(case: Case, received: Received) -> None:
         case Corrected(y, z):
             assert received.trailers["gate-outcome"] == "corrected"
             _check_corrected(case.answer, received.body, {"y": y, "z": z})
+        case CutDown(without, corrected):
+            assert received.trailers["gate-outcome"] == "corrected"
+            _check_corrected(_cut_down(case.answer, without), received.body, corrected)
         case Error(reason, forwarded):
             assert received.body is None
             assert received.trailers["gate-reason"] == reason

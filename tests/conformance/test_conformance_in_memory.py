@@ -15,12 +15,14 @@ from sidecar.proxy.workers import Workers
 from tests.conformance.cases import CASES, Case
 from tests.conformance.guarded_model import bundle_bytes
 from tests.conformance.judging import Received, check
+from tests.conformance.more_models import more_bundles
 from tests.conformance.typed_model import typed_bundles
 
 
 @pytest.fixture(scope="module")
 def models():
-    return active_models([activate(content) for content in (bundle_bytes(), *typed_bundles())], limit_rows=8)
+    contents = (bundle_bytes(), *more_bundles(), *typed_bundles())
+    return active_models([activate(content) for content in contents], limit_rows=8)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -35,4 +37,4 @@ def test_case(case: Case, models):
 
 def test_case_names_are_distinct():
     names = [case.name for case in CASES]
-    assert len(set(names)) == len(names) >= 60
+    assert len(set(names)) == len(names) >= 400

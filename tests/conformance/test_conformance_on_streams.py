@@ -21,14 +21,16 @@ from sidecar.proxy.workers import Workers
 from tests.conformance.cases import CASES, Case
 from tests.conformance.guarded_model import DTYPES, bundle_bytes
 from tests.conformance.judging import Received, check
+from tests.conformance.more_models import NAMES, more_bundles
 from tests.conformance.typed_model import model_name, typed_bundles
 
-MODELS = ("guarded", *map(model_name, DTYPES))
+MODELS = ("guarded", *NAMES, *map(model_name, DTYPES))
 
 
 @pytest.fixture(scope="module")
 def models():
-    return active_models([activate(content) for content in (bundle_bytes(), *typed_bundles())], limit_rows=8)
+    contents = (bundle_bytes(), *more_bundles(), *typed_bundles())
+    return active_models([activate(content) for content in contents], limit_rows=8)
 
 
 def _id(request: bytes) -> str:

@@ -9,8 +9,8 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from tests.conformance.cases import CASES, Case
-from tests.conformance.guarded_model import DTYPES
 from tests.conformance.judging import Received, check
+from tests.conformance.more_models import more_bundles
 from tests.conformance.typed_model import typed_bundles
 from tests.integration.proxy_harness import Loop, call, settings, sidecar
 
@@ -32,10 +32,11 @@ def upstream():
 @pytest.fixture(scope="module")
 def running(loop, upstream, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    paths = [folder / f"{number}.gates" for number, _ in enumerate(DTYPES)]
-    for path, content in zip(paths, typed_bundles(), strict=True):
-        path.write_bytes(content)
     stated = settings(folder, 1, limit_rows=8)
+    contents = [*more_bundles(), *typed_bundles()]
+    paths = [folder / f"{number}.gates" for number, _ in enumerate(contents)]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
     bundles = (*stated.bundles, *map(BundleSource, paths))
     with sidecar(loop, dataclasses.replace(stated, bundles=bundles), upstream) as running:
         yield running

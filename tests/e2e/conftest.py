@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.installing import installed_or_not_run
+from tests.e2e.torchserve.launcher import TorchServeInstall, install_torchserve
 from tests.e2e.triton.launcher import TritonInstall, TritonUnavailable, cache_folder, install_triton, readable_log
 
 LOGS = pytest.StashKey[list[Path]]()
@@ -23,6 +25,12 @@ def triton_install() -> TritonInstall:
         return install_triton(cache_folder())
     except TritonUnavailable as error:
         pytest.skip(f"NOT RUN: no Triton on this machine: {error}")
+
+
+@pytest.fixture(scope="session")
+def torchserve_install() -> TorchServeInstall:
+    """TorchServe's packages and torch; where they cannot be had, tests that need them are not run, and say why."""
+    return installed_or_not_run("torchserve", install_torchserve)
 
 
 @pytest.hookimpl(wrapper=True)

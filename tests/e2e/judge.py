@@ -50,6 +50,10 @@ def holds(expression: Expression, outputs: Sequence[Fraction]) -> bool:
             return _exact(parts[0], outputs) <= _exact(parts[1], outputs)
         case ">=":
             return _exact(parts[0], outputs) >= _exact(parts[1], outputs)
+        case "<":
+            return _exact(parts[0], outputs) < _exact(parts[1], outputs)
+        case ">":
+            return _exact(parts[0], outputs) > _exact(parts[1], outputs)
     raise ValueError(f"not expected in these files: {operator}")
 
 

@@ -14,7 +14,7 @@ import tritonclient.grpc as triton
 
 from sidecar.network.onnx_reader import read_model
 from sidecar.network.values import Network, forward
-from tests.e2e.installing import ServerUnavailable, installed_or_not_run
+from tests.e2e.installing import ServerUnavailable
 from tests.e2e.networks import tying_network
 from tests.e2e.processes import RunningServer
 from tests.e2e.torchserve import launcher, predictions
@@ -33,11 +33,6 @@ ROWS = np.random.default_rng(0).uniform(-1, 1, (8, 5)).astype(np.float32)
 OPEN_INFERENCE = "/org.pytorch.serve.grpc.openinference.GRPCInferenceService/"
 
 pb = triton.service_pb2
-
-
-@pytest.fixture(scope="module")
-def torchserve_install() -> TorchServeInstall:
-    return installed_or_not_run("torchserve", install_torchserve)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """What the README tells people to type works, and prints what the README says."""
 
+import concurrent.futures
+import json
 import re
 import shlex
 import socket
@@ -10,10 +12,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from sidecar.protocols.generated import torchserve_pb2
+from sidecar.proxy.methods import PREDICTIONS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SIDECAR = [sys.executable, "-m", "sidecar.cli"]
@@ -123,6 +129,45 @@ def test_the_five_lines_guard_a_model(folder: Path, started: list["subprocess.Po
     assert curl == "curl localhost:9002/metrics"
     assert "gate_bundle_info{" in _get(f"http://127.0.0.1:{admin}/metrics")
     assert _get(f"http://127.0.0.1:{admin}/readyz")
+
+
+def _predict(request: bytes, _: object) -> bytes:
+    """What the README's handler does, in a TorchServe of few words."""
+    payload = json.loads(torchserve_pb2.PredictionsRequest.FromString(request).input["data"])
+    answer = {"predictions": [[0.0, 1.0, 2.0] for _ in payload["instances"]]}
+    return torchserve_pb2.PredictionResponse(prediction=json.dumps(answer).encode()).SerializeToString()
+
+
+class _TorchServe(grpc.GenericRpcHandler):
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return grpc.unary_unary_rpc_method_handler(_predict) if details.method == PREDICTIONS else None
+
+
+def test_what_is_said_of_torchserve_guards_a_model(folder: Path, started: list["subprocess.Popen[str]"]) -> None:
+    upstream, listen, admin = _free_ports(3)
+    settings = _block("### Behind TorchServe", "yaml")
+    compile_, check, serve, curl = _block(settings + "```").strip().splitlines()
+    assert curl == "curl localhost:9002/readyz"
+    for port, ours in (("7070", upstream), ("9001", listen), ("9002", admin)):
+        settings = settings.replace(port, str(ours))
+    (folder / "sidecar.yaml").write_text(settings)
+    for line in (compile_, check):
+        ended = subprocess.run(
+            [*SIDECAR, *shlex.split(line)[1:]], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(2), [_TorchServe()])
+    server.add_insecure_port(f"127.0.0.1:{upstream}")
+    server.start()
+    started.append(subprocess.Popen([*SIDECAR, *shlex.split(serve)[1:]], cwd=folder, stderr=subprocess.DEVNULL))
+    assert "ready" in _get(f"http://127.0.0.1:{admin}/readyz")
+    close_and_fast = {"instances": [[10 / 150, 30 / 40]]}
+    request = torchserve_pb2.PredictionsRequest(model_name="model", input={"data": json.dumps(close_and_fast).encode()})
+    with grpc.insecure_channel(f"127.0.0.1:{listen}") as channel:
+        answer = channel.unary_unary(PREDICTIONS)(request.SerializeToString(), timeout=10)
+    server.stop(None)
+    scores = json.loads(torchserve_pb2.PredictionResponse.FromString(answer).prediction)["predictions"][0]
+    assert scores[0] > max(scores[1:]), "the gate makes BRAKE the best"
 
 
 def test_every_command_in_the_readme_exists() -> None:

@@ -54,7 +54,7 @@ class TensorDefect(Exception):
         self.message = message
 
 
-_TYPED_FIELD: Final[dict[Datatype, str]] = {
+TYPED_FIELD: Final[dict[Datatype, str]] = {
     Datatype.BOOL: "bool_contents",
     Datatype.UINT8: "uint_contents",
     Datatype.UINT16: "uint_contents",
@@ -67,6 +67,7 @@ _TYPED_FIELD: Final[dict[Datatype, str]] = {
     Datatype.FP32: "fp32_contents",
     Datatype.FP64: "fp64_contents",
 }
+"""Of the datatypes that have typed contents: where they are."""
 
 _FIELD_DTYPE: Final[dict[str, npt.DTypeLike]] = {
     "bool_contents": np.bool_,
@@ -175,7 +176,7 @@ class TensorReader:
 
     def _typed_values(self, position: int, spec: TensorSpec, size: int) -> npt.NDArray[np.float64]:
         filled = [descriptor.name for descriptor, _ in self._tensors[position].contents.ListFields()]
-        expected = _TYPED_FIELD.get(spec.datatype)
+        expected = TYPED_FIELD.get(spec.datatype)
         if filled != [expected]:
             raise TensorDefect(
                 Defect.CONTENTS,
@@ -214,14 +215,14 @@ def replace_raw(raw: bytes, changed: npt.NDArray[np.bool_], values: Rows, dataty
 
 def replace_typed(tensor: Tensor, changed: npt.NDArray[np.bool_], values: Rows, datatype: Datatype) -> None:
     """Replace the changed values of a tensor's typed contents in place; all others keep their very bits."""
-    field = getattr(tensor.contents, _TYPED_FIELD[datatype])
-    number = _python_number(datatype)
+    field = getattr(tensor.contents, TYPED_FIELD[datatype])
+    number = python_number(datatype)
     flat = values.reshape(-1)
     for index in np.flatnonzero(changed):
         field[int(index)] = number(flat[index])
 
 
-def _python_number(datatype: Datatype) -> Callable[[Any], bool | int | float]:
+def python_number(datatype: Datatype) -> Callable[[Any], bool | int | float]:
     """What the protobuf runtime takes for a value of the datatype."""
     if datatype is Datatype.BOOL:
         return bool

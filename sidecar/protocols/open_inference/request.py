@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from sidecar.errors import CallerError, Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
+from sidecar.protocols.map_entries import refuse_hidden_entries
 from sidecar.protocols.open_inference.bulk import refuse_bulky_structure
 from sidecar.protocols.open_inference.contents import (
     Defect,
@@ -112,9 +113,10 @@ def read_request(request: InferRequest, signature: ModelSignature, limit_rows: i
         CallerError: the request cannot be judged as it is; each cause has its own reason.
     """
     _refuse_too_many_tensors(request.message)
+    _refuse_hidden_parameters(request.message)
     _refuse_shared_memory(request.message)
     inputs = _read_inputs(request.message, signature, limit_rows)
-    _refuse_non_finite(inputs, signature)
+    refuse_non_finite(inputs, signature)
     added = _outputs_to_add(request.message, signature) if request.message.outputs else []
     forward = request.content + _output_requests(added) if added else request.content
     return GatedRequest(inputs, forward, frozenset(added))
@@ -124,6 +126,12 @@ def _refuse_too_many_tensors(message: pb.ModelInferRequest) -> None:
     count = max(len(message.inputs), len(message.outputs), len(message.raw_input_contents))
     if count > MAX_TENSORS:
         raise CallerError(Reason.MALFORMED_REQUEST, f"got {count} tensors, at most {MAX_TENSORS} are accepted")
+
+
+def _refuse_hidden_parameters(message: pb.ModelInferRequest) -> None:
+    """A parameter that we do not see could put a tensor into shared memory behind our back."""
+    for holder in (message, *message.inputs, *message.outputs):
+        refuse_hidden_entries(holder, "parameters")
 
 
 def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:
@@ -153,14 +161,28 @@ def _common_count(counts: dict[str, int], limit_rows: int) -> int:
     largest = max(counts.values())
     if len(set(counts.values())) > 1:
         raise CallerError(Reason.INPUT_SHAPE, f"input tensors differ in their number of rows: {counts}")
-    if largest > limit_rows:
-        raise CallerError(
-            Reason.INPUT_SHAPE, f"got {largest} rows, at most {limit_rows} are accepted: send smaller batches"
-        )
+    refuse_too_many_rows(largest, limit_rows)
     return largest
 
 
-def _refuse_non_finite(inputs: Rows, signature: ModelSignature) -> None:
+def refuse_too_many_rows(count: int, limit_rows: int) -> None:
+    """Refuse a batch over the limit.
+
+    Raises:
+        CallerError: it is.
+    """
+    if count > limit_rows:
+        raise CallerError(
+            Reason.INPUT_SHAPE, f"got {count} rows, at most {limit_rows} are accepted: send smaller batches"
+        )
+
+
+def refuse_non_finite(inputs: Rows, signature: ModelSignature) -> None:
+    """Refuse rows that hold NaN or infinity.
+
+    Raises:
+        CallerError: they do.
+    """
     finite = np.isfinite(inputs)
     if not finite.all():
         row, column = (int(index) for index in np.argwhere(~finite)[0])

@@ -19,6 +19,7 @@ from tests.e2e.processes import Launch, RunningServer, ServerFailed, free_ports,
 __all__ = [
     "DECOUPLED_MODEL",
     "ECHO_MODEL",
+    "PLAIN_MODEL",
     "RunningTriton",
     "ServedFolder",
     "ServedModel",
@@ -74,6 +75,7 @@ class ServedFolder:
 
 DECOUPLED_MODEL = HERE / "decoupled_model"
 ECHO_MODEL = HERE / "echo_model"
+PLAIN_MODEL = HERE / "plain_model"
 
 
 def cache_folder() -> Path:

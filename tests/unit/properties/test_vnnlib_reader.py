@@ -143,3 +143,10 @@ def test_missing_bound_points_at_the_declaration(read: Read) -> None:
 def test_windows_line_ends_and_a_byte_order_mark_are_fine(read: Read) -> None:
     text = f"\ufeff{DECLARATIONS}{BOX}(assert (<= Y_0 0))".replace("\n", "\r\n")
     assert read(text, "p.vnnlib").properties[0].requirement.clauses == ((y({0: 1}),),)
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
+def test_a_comment_ends_with_its_line_however_lines_end(read: Read, line_break: str) -> None:
+    text = f"{DECLARATIONS}{BOX}; and now (the requirement\n(assert (<= Y_0 Y_1))\n(assert (>= Y_2 3))\n"
+    (stated,) = read(text.replace("\n", line_break), "p.vnnlib").properties
+    assert stated.requirement.clauses == ((y({0: 1, 1: -1}), y({2: -1}, 3)),)

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from sidecar.config import ModelPolicy, Probing
+from sidecar.config import ModelPolicy, PredictionFormat, Probing, TorchServeSettings
 from sidecar.errors import Reason
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy import probe as probe_module
@@ -17,12 +17,13 @@ from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.probe import Probe
-from sidecar.proxy.probing import MAX_ROWS, ProbeResult
+from sidecar.proxy.probing import MAX_ROWS, ProbeResult, mismatch
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.request_path import Admission, admit
 from sidecar.proxy.upstream import UpstreamFailure
+from sidecar.tensors import Datatype
 from tests.conformance.guarded_model import MODEL, bundle_bytes, request, response
-from tests.conformance.probed_model import answer_with, certified_bundle
+from tests.conformance.probed_model import answer_with, certified_bundle, certified_vectors
 
 YES = pb.ModelReadyResponse(ready=True).SerializeToString()
 NO = pb.ModelReadyResponse(ready=False).SerializeToString()
@@ -397,3 +398,17 @@ def test_a_bundle_to_be_active_that_does_not_match_changes_nothing_and_is_told_o
     assert fixture.probe.reports[MODEL].digest == first.digest
     assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 0
     assert [other.digest[:12] in message for message in caplog.messages] == [True]
+
+
+def test_bounds_are_those_of_what_clients_read_where_they_read_coarser_numbers():
+    places = (("x", ("/x",)),), (("y", ("/y",)), ("z", ("/z",)))
+    settings = TorchServeSettings(PredictionFormat.JSON, Datatype.FP32, "data", (), *places)
+    outputs = certified_vectors(1).outputs
+    outputs[0, 3] = 2.0 + 1e-9  # an FP64 output, which reads as 2.0
+    upper = outputs.copy()
+    upper[0, 3] = 1e300  # which reads as infinity
+    content = certified_bundle(count=1, outputs=outputs, corrected=outputs, lower=outputs, upper=upper)
+    served = activate(content, policy=lambda _: ModelPolicy(torchserve=settings))
+    for read, is_possible in ((2.0, True), (np.inf, True), (1.999, False)):
+        answer = np.append(outputs[0, :3], read)
+        assert (mismatch(served, 0, answer) is None) is is_possible, read

@@ -10,7 +10,7 @@ from sidecar.proxy.decision_ids import decision_id, new_call_id
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import is_failure, status_of_failure, status_of_refusal
 from sidecar.proxy.metadata import is_sendable, travelling
-from sidecar.proxy.methods import DENIED, RULES, SERVICE, UNSUPPORTED, Rule, rule_of
+from sidecar.proxy.methods import DENIED, RULES, SERVICE, STREAMED, UNSUPPORTED, Rule, rule_of
 from sidecar.proxy.upstream import UpstreamFailure
 
 OURS = [r for r in Reason if not r.startswith("bundle_") and r is not Reason.UPSTREAM_ERROR]
@@ -58,7 +58,7 @@ def test_the_table_names_all_methods_of_the_service():
 
 
 def test_every_rule_is_of_one_kind():
-    assert set(DENIED) | set(UNSUPPORTED) | {Rule.GATED, Rule.GATED_STREAM, Rule.PASSED, Rule.ANSWERED} == set(Rule)
+    assert {*DENIED, *UNSUPPORTED, *STREAMED, Rule.GATED, Rule.PASSED, Rule.ANSWERED} == set(Rule)
 
 
 @pytest.mark.parametrize("method", ["", "/", SERVICE, SERVICE + "modelinfer", "ModelInfer", SERVICE + "ModelInfer "])

@@ -12,8 +12,10 @@ from sidecar.config import (
     ModelSettings,
     OnUpstreamFailure,
     Outside,
+    PredictionFormat,
     Probing,
     ServeSettings,
+    TorchServeSettings,
     Unguarded,
     UpstreamTls,
 )
@@ -23,6 +25,7 @@ from sidecar.settings.file import MAX_FILE_BYTES
 from sidecar.settings.given import Level
 from sidecar.settings.resolve import resolve
 from sidecar.settings.show import render
+from sidecar.tensors import Datatype
 
 EVERYTHING = """\
 listen: 0.0.0.0:9001
@@ -322,8 +325,66 @@ def test_unsigned_bundles_are_accepted_where_nobody_is_trusted_and_otherwise_onl
         ServeSettings(bundles, "h:1", allow_unsigned=False)
 
 
+TORCHSERVE = """\
+upstream: torchserve:7070
+bundles: [a.gates]
+models:
+  - name: json
+    torchserve:
+      format: json
+      client_datatype: FP64
+      key: body
+      other_keys: [meta, "trace id"]
+      inputs: {x: "/rows/*/gap, /rows/*/own speed"}
+      outputs: {"y 1": /predictions, z: /z/*}
+      stream: true
+  - {name: raw, torchserve: {format: raw}}
+"""
+
+
+def test_how_torchserve_serves_a_model_is_read(tmp_path: Path) -> None:
+    settings = resolve(_file(tmp_path, TORCHSERVE), {}, {}).settings
+    assert settings.policy("json").torchserve == TorchServeSettings(
+        PredictionFormat.JSON,
+        Datatype.FP64,
+        key="body",
+        other_keys=("meta", "trace id"),
+        inputs=(("x", ("/rows/*/gap", "/rows/*/own speed")),),
+        outputs=(("y 1", ("/predictions",)), ("z", ("/z/*",))),
+        stream=True,
+    )
+    assert settings.policy("raw").torchserve == TorchServeSettings(PredictionFormat.RAW)
+    assert settings.policy("another").torchserve is None
+
+
 @pytest.mark.parametrize(
-    "text", [EVERYTHING, "upstream: h:1\nbundles: ['a file.gates', \"{x}.gates\", 'J\u00fcrg: 1.gates', '#.gates']"]
+    ("torchserve", "complaint"),
+    [
+        ("json", "stands where keys with values are expected"),
+        ("{key: data}", "the key 'format' is missing"),
+        ("{format: pickle}", "'pickle' is no choice"),
+        ("{format: json, inputs: {x: /a}, outputs: {y: /b}}", "JSON does not say as what clients read its numbers"),
+        ("{format: json, client_datatype: FP32, inputs: {x: /a}}", "format json needs inputs and outputs"),
+        ("{format: json, client_datatype: INT8, inputs: {x: /a}, outputs: {y: /b}}", "'INT8' is no choice"),
+        ("{format: json, client_datatype: FP32, inputs: {x: a}, outputs: {y: /b}}", "3:82: 'a' is no place"),
+        ("{format: raw, inputs: {x: /a}}", "format raw has none"),
+        ("{format: open_inference, key: body}", "open_inference has no further settings"),
+        ("{format: open_inference, stream: true}", "open_inference has no further settings"),
+    ],
+)
+def test_torchserve_settings_that_make_no_sense_are_told(tmp_path: Path, torchserve: str, complaint: str) -> None:
+    text = f"bundles: [a.gates]\nupstream: h:1\nmodels: [{{name: m, torchserve: {torchserve}}}]\n"
+    with pytest.raises(InputError, match=complaint):
+        resolve(_file(tmp_path, text), {}, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EVERYTHING,
+        TORCHSERVE,
+        "upstream: h:1\nbundles: ['a file.gates', \"{x}.gates\", 'J\u00fcrg: 1.gates', '#.gates']",
+    ],
 )
 def test_what_show_prints_is_a_file_that_means_the_same(tmp_path: Path, text: str) -> None:
     first = resolve(_file(tmp_path, text), {}, {})

@@ -4,11 +4,19 @@ import dataclasses
 import re
 from pathlib import Path
 
-from sidecar.config import BundleSource, HttpSource, ModelSettings, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ModelSettings, ServeSettings, TorchServeSettings
 from sidecar.settings.reference import reference
 from sidecar.settings.resolve import resolve
 from sidecar.settings.schema import schema
-from sidecar.settings.table import BUNDLE_SETTINGS, MODEL_SETTINGS, SETTINGS, Shape, default_text, is_required
+from sidecar.settings.table import (
+    BUNDLE_SETTINGS,
+    MODEL_SETTINGS,
+    SETTINGS,
+    TORCHSERVE_SETTINGS,
+    Shape,
+    default_text,
+    is_required,
+)
 
 PAGE = Path(__file__).parents[3] / "deploy" / "reference" / "settings.md"
 
@@ -18,6 +26,7 @@ def test_every_field_has_one_setting_and_every_setting_a_field() -> None:
         (SETTINGS, [ServeSettings]),
         (BUNDLE_SETTINGS, [BundleSource, HttpSource]),
         (MODEL_SETTINGS, [ModelSettings]),
+        (TORCHSERVE_SETTINGS, [TorchServeSettings]),
     ):
         fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
         assert sorted(setting.field for setting in settings) == sorted(fields)
@@ -31,7 +40,7 @@ def test_flags_and_variables_are_distinct() -> None:
 
 
 def test_what_has_no_default_that_can_be_shown_says_what_holds() -> None:
-    for setting in (*SETTINGS, *BUNDLE_SETTINGS, *MODEL_SETTINGS):
+    for setting in (*SETTINGS, *BUNDLE_SETTINGS, *MODEL_SETTINGS, *TORCHSERVE_SETTINGS):
         assert setting.meaning.endswith(".")
         assert bool(setting.unset) == (setting.default is None) or setting.shape is not Shape.ONE
 
@@ -71,3 +80,11 @@ def test_the_schema_knows_every_setting_and_nothing_else() -> None:
 def test_models_are_mappings_in_the_schema() -> None:
     items = schema()["properties"]["models"]["items"]
     assert (items["type"], items["required"], items["additionalProperties"]) == ("object", ["name"], False)
+    torchserve = items["properties"]["torchserve"]
+    assert (torchserve["type"], torchserve["required"]) == ("object", ["format"])
+    assert torchserve["properties"]["inputs"]["additionalProperties"] == {"type": "string", "minLength": 1}
+
+
+def test_mappings_within_mappings_are_on_the_reference_page() -> None:
+    page = reference()
+    assert page.index("`models` is a mapping") < page.index("`torchserve` is a mapping") < page.index("`other_keys`")
