@@ -86,7 +86,7 @@ class HttpSource:
         if not _is_fetchable(self.url):  # it is not repeated in the message: it may hold a password
             raise ValueError(
                 "a bundle's URL starts with http:// or https:// and a host, where needed with a port, and carries no "
-                "credentials, no spaces and no characters that cannot be shown"
+                "credentials, no spaces and nothing but ASCII characters that can be shown; write others as %-escapes"
             )
 
 
@@ -97,7 +97,7 @@ def _is_fetchable(url: str) -> bool:
     except ValueError:
         return False
     is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
-    return is_web and parts.username is None and port != 0 and url.isprintable() and " " not in url
+    return is_web and parts.username is None and port != 0 and url.isascii() and url.isprintable() and " " not in url
 
 
 @dataclasses.dataclass(frozen=True)

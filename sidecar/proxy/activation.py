@@ -9,15 +9,16 @@ import datetime
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from sidecar.bundle.keys import read_trust
 from sidecar.config import BundleSource, HttpSource, ServeSettings
-from sidecar.errors import BundleError, InputError, OperationError, Reason
+from sidecar.errors import BundleError, CommandError, InputError, Reason
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, activate, active_models
 from sidecar.proxy.bundle_http import HttpReader
-from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, places_of, source_name
+from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, is_there, places_of, source_name
 from sidecar.proxy.last_good import LastGood, read_kept
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.succession import Failure, Guard, Offer, succeed
@@ -148,6 +149,9 @@ class Activation:
             content = watched.reader.read()
         except BundleError as error:
             return error
+        except Exception as error:  # a defect of ours must not keep us from the other places
+            _LOGGER.exception("reading a bundle of %s failed", source_name(place.source))
+            return BundleError(Reason.INTERNAL, f"reading it failed: {type(error).__name__}; the log has the trace")
         if content is not None and (digest := hashlib.sha256(content).digest()) != watched.digest:
             watched.judged = self._activate(content, place.source)
             watched.digest = digest
@@ -172,20 +176,26 @@ class Activation:
             return
         name, kept = source_name(source), self._last_good
         try:
-            places = [place for place in places_of(source) if place.path is not None and place.path.exists()]
+            places = [place for place in places_of(source) if is_there(place)]
         except BundleError:
             places = []
         paths = [kept.of_place(name, place.name) for place in places] or kept.of_source(name)
-        now = datetime.datetime.now(datetime.UTC)
+        for path in paths:
+            bundle = self._read_kept(path, source)
+            if bundle is not None:
+                yield Guard(bundle, name, name, datetime.datetime.now(datetime.UTC), is_last_good=True)
+
+    def _read_kept(self, path: Path, source: _Source) -> ActiveBundle | None:
         try:
-            for content in read_kept(paths):
-                bundle = self._activate(content, source)
-                if isinstance(bundle, BundleError):
-                    _LOGGER.warning("a last good bundle of %s is of no use: %s", name, bundle.message)
-                else:
-                    yield Guard(bundle, name, name, now, is_last_good=True)
+            content = read_kept(path)
         except OSError as error:
-            _LOGGER.warning("the last good bundles of %s cannot be read: %s", name, error)
+            _LOGGER.warning("a last good bundle of %s cannot be read: %s: %s", source_name(source), path, error)
+            return None
+        bundle = None if content is None else self._activate(content, source)
+        if isinstance(bundle, BundleError):
+            _LOGGER.warning("a last good bundle of %s is of no use: %s", source_name(source), bundle.message)
+            return None
+        return bundle
 
     # -- making it so --------------------------------------------------------------------------------------
 
@@ -214,7 +224,7 @@ class Activation:
             if (source, place.name, watched.judged.digest) in active:
                 try:
                     self._last_good.keep(source, place.name, watched.to_keep)
-                except OperationError as error:
+                except CommandError as error:
                     return f"the last good bundle is not kept: {error}"
                 watched.to_keep = None
         return None

@@ -5,15 +5,14 @@ through symbolic links, so that a ConfigMap's swap of ``..data`` is a change of 
 """
 
 import dataclasses
-import errno
 import os
-import stat
 import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from sidecar.bundle.files import read_regular
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
 from sidecar.config import BundleSource, HttpSource
 from sidecar.errors import BundleError, Reason
@@ -65,8 +64,19 @@ def source_name(source: BundleSource | HttpSource) -> str:
 
 
 def is_folder(source: BundleSource | HttpSource) -> bool:
-    """Whether the source is a folder at this moment."""
-    return isinstance(source, BundleSource) and source.path.is_dir()
+    """Whether the source is a folder at this moment. What cannot be told is none: reading it will say why."""
+    try:
+        return isinstance(source, BundleSource) and source.path.is_dir()
+    except OSError:
+        return False
+
+
+def is_there(place: Place) -> bool:
+    """Whether the place is a file that exists, as far as can be told."""
+    try:
+        return place.path is not None and place.path.exists()
+    except OSError:
+        return False
 
 
 def places_of(source: BundleSource | HttpSource) -> Iterator[Place]:
@@ -112,12 +122,8 @@ class FileReader:
             found = self._path.stat()
             if self._seen is not None and self._seen == _stamp(found):
                 return None
-            if not stat.S_ISREG(found.st_mode):  # opening a pipe could wait for ever
-                raise OSError(errno.EINVAL, "it is no regular file")
-            self._seen = None
-            with self._path.open("rb") as file:
-                before, now = os.fstat(file.fileno()), time.time()
-                content = file.read(MAX_BUNDLE_BYTES + 1)
+            self._seen, now = None, time.time()
+            content, before = read_regular(self._path, MAX_BUNDLE_BYTES)
         except OSError as error:
             self._seen = None
             raise BundleError(

@@ -5,11 +5,10 @@ becomes a path. What is read here passes acceptance and self-test again: the fol
 """
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sidecar.bundle.files import write_file_atomically
+from sidecar.bundle.files import read_regular, write_file_atomically
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
 
 _DIGITS: Final = 32
@@ -25,9 +24,9 @@ class LastGood:
         """Keep the bundle of a place instead of the one before.
 
         Raises:
-            OperationError: it cannot be written; the one before is still there.
+            CommandError: it cannot be written; the one before is still there.
         """
-        write_file_atomically(self.folder / f"{_short(source)}-{_short(place)}.gates", content)
+        write_file_atomically(self.of_place(source, place), content)
 
     def of_place(self, source: str, place: str) -> Path:
         """Where the bundle of a place is kept, if one is."""
@@ -38,16 +37,16 @@ class LastGood:
         return sorted(self.folder.glob(f"{_short(source)}-*.gates"))
 
 
-def read_kept(paths: list[Path]) -> Iterator[bytes]:
-    """The contents of the files that are there.
+def read_kept(path: Path) -> bytes | None:
+    """The content of such a file; None where it is not there.
 
     Raises:
-        OSError: one is there and cannot be read.
+        OSError: it is there and cannot be read.
     """
-    for path in paths:
-        if path.exists():
-            with path.open("rb") as file:
-                yield file.read(MAX_BUNDLE_BYTES + 1)
+    try:
+        return read_regular(path, MAX_BUNDLE_BYTES)[0]
+    except FileNotFoundError:
+        return None
 
 
 def _short(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,24 @@ class TestFolder:
         assert watched.activation.look()
         assert (watched.revisions, watched.failing) == ({"guarded": 4}, [])
 
+    def test_a_defect_while_one_place_is_read_does_not_keep_us_from_the_others(self, path: Path, monkeypatch, caplog):
+        def defect(_):
+            raise ZeroDivisionError("ours")
+
+        monkeypatch.setattr("sidecar.proxy.activation.HttpReader.read", defect)
+        watched = Fixture(HttpSource(NOWHERE), BundleSource(path)).start()
+        assert watched.revisions == {"guarded": 3}
+        assert [reason for _, reason in watched.failing] == [Reason.INTERNAL]
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_a_path_that_cannot_even_be_looked_at_does_not_keep_us_from_the_others(self, path: Path, tmp_path: Path):
+        watched = Fixture(BundleSource(path)).start()
+        watched.activation._settings = ServeSettings((BundleSource(tmp_path / ("x" * 300)), BundleSource(path)), "u:1")
+        path.write_bytes(variant(2, 4))
+        watched.activation.look()
+        assert watched.revisions == {"guarded": 4}
+        assert [reason for _, reason in watched.failing] == [Reason.BUNDLE_UNREADABLE]
+
 
 class TestStart:
     def test_a_named_file_that_is_bad_ends_the_start_whatever_else_is_good(self, path: Path, folder: Path):
@@ -352,6 +371,27 @@ class TestLastGood:
         with pytest.raises(InputError, match=r"b\.gates"):
             self._start(BundleSource(path), state)
         assert "cannot be read" in caplog.text
+
+    def test_a_damaged_one_does_not_hide_the_others(self, folder: Path, state: Path, caplog):
+        (folder / "a.gates").write_bytes(variant(1))
+        (folder / "b.gates").write_bytes(variant(1, name="other"))
+        self._start(BundleSource(folder), state)
+        for file in folder.iterdir():
+            file.unlink()
+        first, _ = sorted(state.iterdir())
+        first.unlink()
+        os.mkfifo(first)
+        assert len(self._start(BundleSource(folder), state).revisions) == 1
+        assert "it is no regular file" in caplog.text
+
+    def test_a_folder_in_its_place_is_reported_and_nothing_else_suffers(self, path: Path, state: Path):
+        watched = Fixture(BundleSource(path), state_folder=state)
+        watched.activation._last_good.of_place(str(path), str(path)).mkdir()
+        watched.start()
+        assert watched.revisions == {"guarded": 3}
+        assert "got a folder" in watched.status["last_good_error"]
+        watched.activation.look()
+        assert watched.metrics.value("gate_bundle_activations_total", model="guarded") == 1
 
     def test_one_that_cannot_be_kept_is_reported_and_tried_again(self, path: Path, tmp_path: Path, caplog):
         state = tmp_path / "later"
