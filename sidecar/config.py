@@ -67,6 +67,11 @@ class BundleSource:
     mode: Mode | None = None
     modes: tuple[tuple[str, Mode], ...] = ()
 
+    @property
+    def name(self) -> str:
+        """As people know it."""
+        return _named(self.model_name, str(self.path))
+
 
 @dataclasses.dataclass(frozen=True)
 class HttpSource:
@@ -88,6 +93,16 @@ class HttpSource:
                 "a bundle's URL starts with http:// or https:// and a host, where needed with a port, and carries no "
                 "credentials, no spaces and nothing but ASCII characters that can be shown; write others as %-escapes"
             )
+
+    @property
+    def name(self) -> str:
+        """As people know it. What follows the path may be secret, and is left out."""
+        where = urllib.parse.urlsplit(self.url)._replace(query="", fragment="").geturl()
+        return _named(self.model_name, where)
+
+
+def _named(model_name: str | None, where: str) -> str:
+    return where if model_name is None else f"{model_name}={where}"
 
 
 def _is_fetchable(url: str) -> bool:
@@ -192,6 +207,10 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not self.bundles:
             raise ValueError("a sidecar needs at least one gate bundle to activate, got none")
+        names = [source.name for source in self.bundles]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"bundles has {name} more than once; take one out, or name the models with NAME=")
         for name, value in (
             ("limit_bytes", self.limit_bytes),
             ("limit_rows", self.limit_rows),

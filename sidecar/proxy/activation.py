@@ -1,14 +1,14 @@
 """Keeps the active bundles up to date with their sources: read, activate, let succeed, swap one reference, report.
 
 A look runs in a thread of its own, never on the event loop; who judges requests or shows the state reads one
-immutable value each. Whatever fails here leaves the active bundles as they are.
+immutable value each. Whatever fails here leaves the active bundles as they are. The clock is read here, once a look.
 """
 
 import dataclasses
 import datetime
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -16,9 +16,10 @@ from typing import Final, TypeAlias
 from sidecar.bundle.keys import read_trust
 from sidecar.config import BundleSource, HttpSource, ServeSettings
 from sidecar.errors import BundleError, CommandError, InputError, Reason
-from sidecar.proxy.active_bundle import ActiveBundle, Registry, activate, active_models
+from sidecar.proxy.active_bundle import ActiveBundle, Registry, activate, active_models, in_force
+from sidecar.proxy.audit import record_mode
 from sidecar.proxy.bundle_http import HttpReader
-from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, is_there, places_of, source_name
+from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, is_there, places_of
 from sidecar.proxy.last_good import LastGood, read_kept
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.succession import Failure, Guard, Offer, succeed
@@ -51,12 +52,16 @@ class _Watched:
 
     Args:
         reader: reads it.
+        source: the name of the source that it belongs to.
+        location: what is read.
         digest: SHA-256 of the content that was last read.
-        judged: what became of that content.
+        judged: what became of that content, in the modes that the bundle itself names.
         to_keep: that content, until it is kept as the last good.
     """
 
     reader: Reader
+    source: str
+    location: str
     digest: bytes = b""
     judged: ActiveBundle | BundleError | None = None
     to_keep: bytes | None = None
@@ -65,17 +70,32 @@ class _Watched:
 class Activation:
     """The bundles of one sidecar. All methods but ``state`` belong to one thread at a time.
 
+    Args:
+        settings: of them, :meth:`adopt` may change the bundles' sources, modes and everything that a bundle is put
+            in force with; the others hold to the end.
+        registry: where the active bundles are put.
+        metrics: to count in.
+        clock: the time, UTC.
+
     Raises:
         InputError: a file of a trusted key cannot be read, or holds none.
     """
 
-    def __init__(self, settings: ServeSettings, registry: Registry, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        registry: Registry,
+        metrics: Metrics,
+        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
         self._settings = settings
+        self._clock = clock
+        self._awaitable: frozenset[str] = frozenset(source.name for source in settings.bundles)
         self._registry = registry
         self._metrics = metrics
         self._trust = read_trust(settings.trusted_keys, settings.accepts_unsigned)
         self._last_good = None if settings.state_folder is None else LastGood(settings.state_folder)
-        self._watched: dict[Place, _Watched] = {}
+        self._watched: dict[str, _Watched] = {}
         self.state = ActivationState(MappingProxyType({}), MappingProxyType({}), None, None)
 
     def start(self) -> None:
@@ -84,12 +104,23 @@ class Activation:
         Raises:
             InputError: a file that the settings name gives no bundle, and none was kept; two of them guard one model.
         """
-        kept = [bundle for source in self._settings.bundles for bundle in self._kept(source)]
+        now = self._clock()
+        kept = [guard for source in self._settings.bundles for guard in self._kept(source, now)]
         self._look({guard.bundle.model_name: guard for guard in sorted(kept, key=lambda each: each.bundle.revision)})
-        named = {source_name(source) for source in self._settings.bundles if _is_file(source)}
+        named = {source.name for source in self._settings.bundles if _is_file(source)}
         for failure in self.state.failures:
             if failure.place in named & set(self._registry.current.awaited):
                 raise InputError(f"gate bundle {failure.place}: {failure.reason}: {failure.message}")
+
+    def adopt(self, settings: ServeSettings) -> None:
+        """Follow other settings: at once for what guards already, from the next look on for what does not, which is
+        not waited for either.
+        """
+        self._settings = settings
+        guards, _ = self._settled(self.state.guards)
+        self._publish(guards)
+        before, self.state = self.state, dataclasses.replace(self.state, guards=MappingProxyType(guards))
+        self._report(before, self.state)
 
     def look(self, again: bool = False) -> bool:
         """Look at the sources, and activate what is new; ``again`` reads also what seems unchanged.
@@ -105,39 +136,64 @@ class Activation:
         return self._registry.current is not before
 
     def _look(self, guards: Mapping[str, Guard]) -> None:
-        now = datetime.datetime.now(datetime.UTC)
+        now = self._clock()
         offers, failures = self._read()
+        guards, unsettled = self._settled(guards)
         after = succeed(guards, offers, now, self._settings.allow_rollback)
         failures += after.failures
+        failures += [failure for model, failure in unsettled.items() if after.guards[model] is guards[model]]
         failures += _gone(after.guards.values(), offers, failures)
         self._publish(after.guards)
         error = self._keep(after.guards.values())
         before, since = self.state, {failure: self.state.failures.get(failure, now) for failure in failures}
         self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now)
         self._report(before, self.state)
+        self._metrics.bundles_looked_at(len({failure.place for failure in failures}))
 
     # -- reading -------------------------------------------------------------------------------------------
 
     def _read(self) -> tuple[list[Offer], list[Failure]]:
-        offers, failures, seen = list[Offer](), list[Failure](), set[Place]()
+        offers, failures, seen = list[Offer](), list[Failure](), set[str]()
         for source in self._settings.bundles:
             try:
                 for place in places_of(source):
-                    seen.add(place)
+                    seen.add(place.name)
                     self._read_place(place, offers, failures)
             except BundleError as error:
-                failures.append(Failure(source_name(source), error.reason, error.message))
-        self._watched = {place: watched for place, watched in self._watched.items() if place in seen}
+                failures.append(Failure(source.name, error.reason, error.message))
+        self._watched = {name: watched for name, watched in self._watched.items() if name in seen}
         return offers, failures
 
     def _read_place(self, place: Place, offers: list[Offer], failures: list[Failure]) -> None:
-        if place not in self._watched:
-            self._watched[place] = _Watched(self._reader(place))
-        found = self._examine(place, self._watched[place])
-        if isinstance(found, BundleError):
-            failures.append(Failure(place.name, found.reason, found.message))
-        else:
-            offers.append(Offer(found, place.name, source_name(place.source)))
+        if place.name not in self._watched or self._watched[place.name].location != place.location:
+            self._watched[place.name] = _Watched(self._reader(place), place.source.name, place.location)
+        found = self._examine(place, self._watched[place.name])
+        try:
+            if isinstance(found, BundleError):
+                raise found
+            offers.append(Offer(self._in_force(found, place.source), place.name, place.source.name))
+        except BundleError as error:
+            failures.append(Failure(place.name, error.reason, error.message))
+
+    def _in_force(self, bundle: ActiveBundle, source: _Source) -> ActiveBundle:
+        """A bundle as the settings of this moment want it."""
+        return in_force(bundle, source.mode or self._settings.mode, dict(source.modes), self._settings.outside)
+
+    def _settled(self, guards: Mapping[str, Guard]) -> tuple[dict[str, Guard], dict[str, Failure]]:
+        """What guards already, as the settings of this moment want it, whether or not its source still gives it; and
+        by model why not. What comes from no source of theirs any more stays as it is.
+        """
+        sources = {source.name: source for source in self._settings.bundles}
+        settled, failures = dict(guards), dict[str, Failure]()
+        for model, guard in guards.items():
+            source = sources.get(guard.source)
+            try:
+                bundle = guard.bundle if source is None else self._in_force(guard.bundle, source)
+            except BundleError as error:
+                failures[model] = Failure(guard.place, error.reason, error.message)
+            else:
+                settled[model] = guard if bundle is guard.bundle else dataclasses.replace(guard, bundle=bundle)
+        return settled, failures
 
     def _reader(self, place: Place) -> Reader:
         if isinstance(place.source, HttpSource):
@@ -150,7 +206,7 @@ class Activation:
         except BundleError as error:
             return error
         except Exception as error:  # a defect of ours must not keep us from the other places
-            _LOGGER.exception("reading a bundle of %s failed", source_name(place.source))
+            _LOGGER.exception("reading a bundle of %s failed", place.source.name)
             return BundleError(Reason.INTERNAL, f"reading it failed: {type(error).__name__}; the log has the trace")
         if content is not None and (digest := hashlib.sha256(content).digest()) != watched.digest:
             watched.judged = self._activate(content, place.source)
@@ -162,19 +218,18 @@ class Activation:
 
     def _activate(self, content: bytes, source: _Source) -> ActiveBundle | BundleError:
         try:
-            mode, outside = source.mode or self._settings.mode, self._settings.outside
-            return activate(content, source.model_name, mode, outside, modes=dict(source.modes), trust=self._trust)
+            return activate(content, source.model_name, trust=self._trust)
         except BundleError as error:
             return error
         except Exception as error:  # a defect of ours must not end the watching
-            _LOGGER.exception("activating a bundle of %s failed", source_name(source))
+            _LOGGER.exception("activating a bundle of %s failed", source.name)
             return BundleError(Reason.INTERNAL, f"activating it failed: {error!r}; the log has the trace")
 
-    def _kept(self, source: _Source) -> Iterator[Guard]:
+    def _kept(self, source: _Source, now: datetime.datetime) -> Iterator[Guard]:
         """The last good bundles of a source: of the files that it has, or of all that it had where it has none."""
         if self._last_good is None:
             return
-        name, kept = source_name(source), self._last_good
+        name, kept = source.name, self._last_good
         try:
             places = [place for place in places_of(source) if is_there(place)]
         except BundleError:
@@ -183,34 +238,40 @@ class Activation:
         for path in paths:
             bundle = self._read_kept(path, source)
             if bundle is not None:
-                yield Guard(bundle, name, name, datetime.datetime.now(datetime.UTC), is_last_good=True)
+                yield Guard(bundle, name, name, now, is_last_good=True)
 
     def _read_kept(self, path: Path, source: _Source) -> ActiveBundle | None:
         try:
             content = read_kept(path)
         except OSError as error:
-            _LOGGER.warning("a last good bundle of %s cannot be read: %s: %s", source_name(source), path, error)
+            _LOGGER.warning("a last good bundle of %s cannot be read: %s: %s", source.name, path, error)
             return None
         bundle = None if content is None else self._activate(content, source)
         if isinstance(bundle, BundleError):
-            _LOGGER.warning("a last good bundle of %s is of no use: %s", source_name(source), bundle.message)
+            _LOGGER.warning("a last good bundle of %s is of no use: %s", source.name, bundle.message)
             return None
         return bundle
 
     # -- making it so --------------------------------------------------------------------------------------
 
     def _publish(self, guards: Mapping[str, Guard]) -> None:
-        before = {model: guard.bundle for model, guard in self.state.guards.items()}
-        after = {model: guard.bundle for model, guard in guards.items()}
         given = {guard.source for guard in guards.values()}
-        awaited = tuple(name for name in map(source_name, self._settings.bundles) if name not in given)
-        if after == before and awaited == self._registry.current.awaited:
+        names = [source.name for source in self._settings.bundles]
+        awaited = tuple(name for name in names if name in self._awaitable and name not in given)
+        models = active_models((guard.bundle for guard in guards.values()), self._settings.limit_rows)
+        models = dataclasses.replace(models, awaited=awaited)
+        before = self._registry.current
+        if models == before:
             return
-        for model, bundle in after.items():
-            if bundle is not before.get(model):  # its series exist before its first request is counted
-                self._metrics.bundle_activated(bundle, before.get(model))
-        models = active_models(after.values(), self._settings.limit_rows)
-        self._registry.current = dataclasses.replace(models, awaited=awaited)
+        for model, bundle in models.bundles.items():  # the series exist before the first request is counted
+            self._announce(bundle, before.bundles.get(model))
+        self._registry.current = models
+
+    def _announce(self, bundle: ActiveBundle, replaced: ActiveBundle | None) -> None:
+        if replaced is None or replaced.digest != bundle.digest:
+            self._metrics.bundle_activated(bundle, replaced)
+        if replaced is not bundle:
+            self._metrics.bundle_in_force(bundle, replaced)
 
     def _keep(self, guards: Iterable[Guard]) -> str | None:
         """Keep what became active as the last good; a failure is tried again at the next look."""
@@ -220,10 +281,9 @@ class Activation:
         for place, watched in self._watched.items():
             if watched.to_keep is None or not isinstance(watched.judged, ActiveBundle):
                 continue
-            source = source_name(place.source)
-            if (source, place.name, watched.judged.digest) in active:
+            if (watched.source, place, watched.judged.digest) in active:
                 try:
-                    self._last_good.keep(source, place.name, watched.to_keep)
+                    self._last_good.keep(watched.source, place, watched.to_keep)
                 except CommandError as error:
                     return f"the last good bundle is not kept: {error}"
                 watched.to_keep = None
@@ -233,15 +293,16 @@ class Activation:
         """Log and count what is new: once for each change, not for each look."""
         for model, guard in after.guards.items():
             known = before.guards.get(model)
-            if known is None or known.bundle is not guard.bundle or known.is_last_good != guard.is_last_good:
+            if known is None or _standing(known) != _standing(guard):
                 _log_active(guard)
+            if known is not None:
+                _report_modes(known.bundle, guard.bundle)
         for failure in after.failures.keys() - before.failures.keys():
             self._metrics.bundle_failed(failure.reason)
             _LOGGER.warning("bundle at %s is not active: %s: %s", failure.place, failure.reason, failure.message)
         places = {failure.place for failure in after.failures}
         for place in {failure.place for failure in before.failures} - places:
             _LOGGER.info("bundle at %s: what was reported is over", place)
-        self._metrics.bundles_failing(len(places))
         if after.last_good_error is not None and after.last_good_error != before.last_good_error:
             _LOGGER.warning("%s", after.last_good_error)
 
@@ -264,6 +325,22 @@ def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[F
         for guard in guards
         if guard.place not in failed and guard.bundle.model_name not in offered
     ]
+
+
+def _standing(guard: Guard) -> tuple[object, ...]:
+    """What is told of a guard when it is new."""
+    return guard.bundle.digest, guard.bundle.signed, guard.is_last_good
+
+
+def _report_modes(before: ActiveBundle, after: ActiveBundle) -> None:
+    """Log and record the properties that are in another mode than before, and another rule for rows outside."""
+    if before.outside is not after.outside:
+        _LOGGER.info("rows outside for %s: %s -> %s", after.model_name, before.outside, after.outside)
+    known = dict(zip(before.property_ids, before.modes, strict=True))
+    for name, mode in zip(after.property_ids, after.modes, strict=True):
+        if known.get(name, mode) is not mode:
+            _LOGGER.info("mode of property %s of %s: %s -> %s", name, after.model_name, known[name], mode)
+            record_mode(after, name, known[name], mode)
 
 
 def _log_active(guard: Guard) -> None:

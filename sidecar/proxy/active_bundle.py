@@ -5,17 +5,17 @@ it to their end; a change replaces the one reference to it. A bundle that fails 
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.acceptance import accept, digest
+from sidecar.bundle.acceptance import accept, claimed_signature, digest
 from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
-from sidecar.bundle.signature import Trust
+from sidecar.bundle.signature import SignedBy, Trust
 from sidecar.bundle.values import Bundle
 from sidecar.config import DEFAULT_LIMIT_ROWS, Outside
 from sidecar.errors import BundleError, Reason
@@ -36,6 +36,7 @@ class ActiveBundle:
         property_ids, modes: one per gate; modes as in force.
         watched: bool (gate,); whether the gate is not off.
         outside: what happens to rows in no domain.
+        signed: whose signature was verified, and when it ends; None where there was none.
     """
 
     model_name: str
@@ -47,6 +48,7 @@ class ActiveBundle:
     modes: tuple[Mode, ...]
     watched: npt.NDArray[np.bool_]
     outside: Outside
+    signed: SignedBy | None = None
 
     @property
     def enforces(self) -> bool:
@@ -86,7 +88,7 @@ def activate(
             self-test vectors, or there is a mode for a property that it does not have.
     """
     bundle = accept(content, trust)
-    in_force = _modes(bundle, mode, modes)
+    found = _modes(bundle, mode, modes)
     active = ActiveBundle(
         model_name=model_name or bundle.manifest.name,
         digest=digest(content),
@@ -94,12 +96,29 @@ def activate(
         gates=prepare(bundle.gates, bundle.manifest.signature),
         coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
         property_ids=tuple(gate.property_id for gate in bundle.gates),
-        modes=in_force,
-        watched=np.array([each is not Mode.OFF for each in in_force]),
+        modes=found,
+        watched=_watched(found),
         outside=outside,
+        signed=claimed_signature(content),
     )
     self_test(bundle, active.gates)
     return active
+
+
+def in_force(active: ActiveBundle, mode: Mode | None, modes: Mapping[str, Mode], outside: Outside) -> ActiveBundle:
+    """The same bundle under other settings, see :func:`activate`; the same value where nothing differs.
+
+    Raises:
+        BundleError: there is a mode for a property that it does not have.
+    """
+    found = _modes(active.bundle, mode, modes)
+    if (found, outside) == (active.modes, active.outside):
+        return active
+    return dataclasses.replace(active, modes=found, watched=_watched(found), outside=outside)
+
+
+def _watched(modes: Sequence[Mode]) -> npt.NDArray[np.bool_]:
+    return np.array([each is not Mode.OFF for each in modes])
 
 
 def _modes(bundle: Bundle, mode: Mode | None, modes: Mapping[str, Mode]) -> tuple[Mode, ...]:

@@ -6,22 +6,16 @@ through symbolic links, so that a ConfigMap's swap of ``..data`` is a change of 
 
 import dataclasses
 import os
-import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from sidecar.bundle.files import read_regular
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
 from sidecar.config import BundleSource, HttpSource
 from sidecar.errors import BundleError, Reason
+from sidecar.proxy.watched_file import WatchedFile
 
 SUFFIX: Final = ".gates"
-
-SETTLED_SECONDS: Final = 2.0
-"""A file touched less than this before it was read may be touched again without its times showing it: file systems
-count in ticks, some of a whole second."""
 
 
 class Reader(Protocol):
@@ -52,15 +46,10 @@ class Place:
     path: Path | None
     source: BundleSource | HttpSource
 
-
-def source_name(source: BundleSource | HttpSource) -> str:
-    """A setting as people know it. What follows the path of a URL may be secret, and is left out."""
-    where = (
-        urllib.parse.urlsplit(source.url)._replace(query="", fragment="").geturl()
-        if isinstance(source, HttpSource)
-        else str(source.path)
-    )
-    return where if source.model_name is None else f"{source.model_name}={where}"
+    @property
+    def location(self) -> str:
+        """All of the path or URL; it may hold a secret."""
+        return self.source.url if isinstance(self.source, HttpSource) else str(self.path)
 
 
 def is_folder(source: BundleSource | HttpSource) -> bool:
@@ -85,7 +74,7 @@ def places_of(source: BundleSource | HttpSource) -> Iterator[Place]:
     Raises:
         BundleError: the source is a folder that cannot be listed.
     """
-    name = source_name(source)
+    name = source.name
     if isinstance(source, HttpSource):
         yield Place(name, None, source)
     elif not is_folder(source):
@@ -109,31 +98,17 @@ class FileReader:
     """Reads a file; nothing but a ``stat`` where it is as it was."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: tuple[int, ...] | None = None
+        self._file = WatchedFile(path, MAX_BUNDLE_BYTES)
 
     def forget(self) -> None:
         """See :class:`Reader`."""
-        self._seen = None
+        self._file.forget()
 
     def read(self) -> bytes | None:
         """See :class:`Reader`."""
         try:
-            found = self._path.stat()
-            if self._seen is not None and self._seen == _stamp(found):
-                return None
-            self._seen, now = None, time.time()
-            content, before = read_regular(self._path, MAX_BUNDLE_BYTES)
+            return self._file.read()
         except OSError as error:
-            self._seen = None
             raise BundleError(
                 Reason.BUNDLE_UNREADABLE, f"cannot read it: {error.strerror}; put a bundle there, or name another path"
             ) from error
-        # From before the reading: what changes while it is read is read again.
-        if max(before.st_mtime, before.st_ctime) + SETTLED_SECONDS < now:
-            self._seen = _stamp(before)
-        return content
-
-
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

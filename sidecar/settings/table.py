@@ -41,6 +41,7 @@ class Setting:
         parts: the keys that a value has where the file writes it as a mapping.
         exactly_one: the parts of which one must be given, and no other.
         make: the value that its parts make, by their fields.
+        hot: whether a running sidecar follows the file in it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Setting:
     parts: "tuple[Setting, ...]" = ()
     exactly_one: tuple[str, ...] = ()
     make: Callable[..., Any] = dict
+    hot: bool = False
 
     @property
     def variable(self) -> str:
@@ -127,6 +129,7 @@ SETTINGS: Final = (
         parts=BUNDLE_SETTINGS,
         exactly_one=("path", "url"),
         make=_bundle_source,
+        hot=True,
     ),
     _setting("upstream", "upstream", kinds.TARGET, "The model server's gRPC address."),
     _setting(
@@ -140,8 +143,11 @@ SETTINGS: Final = (
         "Instead of every property's own mode; shadow records what would be done and changes nothing. Given by flag "
         "or environment it also replaces the modes that the file gives to single bundles and properties.",
         unset="each property's own",
+        hot=True,
     ),
-    _setting("outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain."),
+    _setting(
+        "outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain.", hot=True
+    ),
     _setting(
         "message_limit",
         "limit_bytes",
@@ -153,6 +159,7 @@ SETTINGS: Final = (
         "limit_rows",
         kinds.COUNT,
         "The largest batch; it bounds how long the correction of one request can take.",
+        hot=True,
     ),
     _setting(
         "held_limit",
@@ -222,6 +229,7 @@ SETTINGS: Final = (
         "allow_rollback",
         kinds.BOOLEAN,
         "Whether a bundle may take the place of one with a higher revision.",
+        hot=True,
     ),
     _setting(
         "state_folder",

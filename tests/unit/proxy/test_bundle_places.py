@@ -9,7 +9,7 @@ import pytest
 from sidecar.bundle.files import read_regular
 from sidecar.config import BundleSource, HttpSource
 from sidecar.errors import BundleError, Reason
-from sidecar.proxy.bundle_places import FileReader, places_of, source_name
+from sidecar.proxy.bundle_places import FileReader, places_of
 
 LONG_AGO = 1_000_000_000
 
@@ -47,7 +47,7 @@ def test_a_path_that_cannot_even_be_looked_at_is_a_place_that_cannot_be_read(tmp
 
 
 def test_a_source_is_named_without_what_may_be_secret():
-    assert source_name(HttpSource("https://host:8443/b.gates?token=s3cret#f", "m")) == "m=https://host:8443/b.gates"
+    assert HttpSource("https://host:8443/b.gates?token=s3cret#f", "m").name == "m=https://host:8443/b.gates"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, make):
 class TestFile:
     def _settle(self, path: Path, monkeypatch) -> None:
         """Let the file's last change be long ago."""
-        monkeypatch.setattr("sidecar.proxy.bundle_places.time.time", lambda: path.stat().st_ctime + 60)
+        monkeypatch.setattr("sidecar.proxy.watched_file.time.time", lambda: path.stat().st_ctime + 60)
 
     def test_a_settled_file_is_read_once(self, tmp_path: Path, monkeypatch):
         path = tmp_path / "b.gates"
