@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sidecar.errors import BundleError, CommandError, InputError
+from sidecar.errors import BundleError, CommandError, InputError, OperationError
 from sidecar.properties.source import Complaint
 from sidecar.settings import kinds
 from sidecar.settings.flags import add_flags, argument
 
 if TYPE_CHECKING:
     from sidecar.proxy.live_settings import SettingsFile
+    from sidecar.remote.reference import Reference
     from sidecar.settings.resolve import Resolved
 
 
@@ -138,6 +139,20 @@ def _parser() -> argparse.ArgumentParser:
         help="until when serve activates it: 90d from now, or 2027-01-01 (default: for ever); it guards on after that",
     )
     sign.add_argument("--output", type=Path, metavar="S.gates", help="the signed bundle (default: B.gates itself)")
+
+    push = _command(commands, "push", "put a bundle into a registry, for serve to pull by its digest", _push)
+    push.add_argument("bundle", type=Path, metavar="B.gates", help="what compile or sign wrote")
+    push.add_argument(
+        "reference", type=argument(_reference), metavar="oci://HOST/REPOSITORY[:TAG]", help="oci+http:// without TLS"
+    )
+    push.add_argument("--credentials", type=Path, metavar="FILE", help="what docker login wrote (default: anonymous)")
+    push.add_argument(
+        "--timeout",
+        type=argument(kinds.positive_seconds),
+        default=60.0,
+        metavar="TIME",
+        help="for all of it (default 60s)",
+    )
 
     serve = _command(commands, "serve", "stand in front of a model server and keep its answers safe", _serve)
     serve.add_argument(
@@ -277,6 +292,36 @@ def _signature_end(text: str) -> datetime.datetime:
         return signature_end(text, datetime.datetime.now(datetime.UTC))
     except Complaint as complaint:
         raise InputError(f"--expires: {complaint}") from None
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.files import read_bundle
+    from sidecar.remote.artefact import push
+    from sidecar.remote.credentials import login_for
+    from sidecar.remote.registry import Repository
+    from sidecar.remote.web import Deadline, RemoteError
+
+    reference, credentials = arguments.reference, arguments.credentials
+    content, _ = read_bundle(arguments.bundle)
+    repository = Repository(reference, lambda: credentials and login_for(reference.registry, credentials))
+    try:
+        digest = push(repository, content, Deadline(arguments.timeout))
+    except RemoteError as error:
+        raise OperationError(f"pushing to {reference.unpinned} failed: {error}") from error
+    print(f"{reference.unpinned}@{digest}")
+    return 0
+
+
+def _reference(text: str) -> "Reference":
+    from sidecar.remote.reference import parse_reference
+
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+    if reference.digest is not None:
+        raise Complaint("a digest says what is there already; give a repository, with a tag if it is to have one")
+    return reference
 
 
 def _serve(arguments: argparse.Namespace) -> int:

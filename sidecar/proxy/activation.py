@@ -11,22 +11,22 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, assert_never
 
 from sidecar.bundle.keys import read_trust
-from sidecar.config import BundleSource, HttpSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, OciSource, ServeSettings, Source
 from sidecar.errors import BundleError, CommandError, InputError, Reason
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, activate, active_models, in_force
 from sidecar.proxy.audit import record_mode
 from sidecar.proxy.bundle_http import HttpReader
+from sidecar.proxy.bundle_oci import OciReader
 from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, is_there, places_of
 from sidecar.proxy.last_good import LastGood, read_kept
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.succession import Failure, Guard, Offer, succeed
+from sidecar.remote.credentials import Login, login_for
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
-
-_Source: TypeAlias = BundleSource | HttpSource
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class Activation:
         except BundleError as error:
             failures.append(Failure(place.name, error.reason, error.message))
 
-    def _in_force(self, bundle: ActiveBundle, source: _Source) -> ActiveBundle:
+    def _in_force(self, bundle: ActiveBundle, source: Source) -> ActiveBundle:
         """A bundle as the settings of this moment want it."""
         return in_force(bundle, source.mode or self._settings.mode, dict(source.modes), self._settings.outside)
 
@@ -196,9 +196,20 @@ class Activation:
         return settled, failures
 
     def _reader(self, place: Place) -> Reader:
-        if isinstance(place.source, HttpSource):
-            return HttpReader(place.source.url, self._settings.bundle_timeout_seconds)
-        return FileReader(place.path or place.source.path)
+        source, timeout_seconds = place.source, self._settings.bundle_timeout_seconds
+        match source:
+            case HttpSource():
+                return HttpReader(source.url, timeout_seconds)
+            case OciSource():
+                return OciReader(source.reference, lambda: self._login(source.reference.registry), timeout_seconds)
+            case BundleSource():
+                return FileReader(place.path or source.path)
+            case _:
+                assert_never(source)
+
+    def _login(self, registry: str) -> Login | None:
+        path = self._settings.registry_credentials
+        return None if path is None else login_for(registry, path)
 
     def _examine(self, place: Place, watched: _Watched) -> ActiveBundle | BundleError:
         try:
@@ -216,7 +227,7 @@ class Activation:
         assert watched.judged is not None  # noqa: S101 (a reader gives content first)
         return watched.judged
 
-    def _activate(self, content: bytes, source: _Source) -> ActiveBundle | BundleError:
+    def _activate(self, content: bytes, source: Source) -> ActiveBundle | BundleError:
         try:
             return activate(content, source.model_name, trust=self._trust)
         except BundleError as error:
@@ -225,7 +236,7 @@ class Activation:
             _LOGGER.exception("activating a bundle of %s failed", source.name)
             return BundleError(Reason.INTERNAL, f"activating it failed: {error!r}; the log has the trace")
 
-    def _kept(self, source: _Source, now: datetime.datetime) -> Iterator[Guard]:
+    def _kept(self, source: Source, now: datetime.datetime) -> Iterator[Guard]:
         """The last good bundles of a source: of the files that it has, or of all that it had where it has none."""
         if self._last_good is None:
             return
@@ -240,7 +251,7 @@ class Activation:
             if bundle is not None:
                 yield Guard(bundle, name, name, now, is_last_good=True)
 
-    def _read_kept(self, path: Path, source: _Source) -> ActiveBundle | None:
+    def _read_kept(self, path: Path, source: Source) -> ActiveBundle | None:
         try:
             content = read_kept(path)
         except OSError as error:
@@ -307,7 +318,7 @@ class Activation:
             _LOGGER.warning("%s", after.last_good_error)
 
 
-def _is_file(source: _Source) -> bool:
+def _is_file(source: Source) -> bool:
     return isinstance(source, BundleSource) and not is_folder(source)
 
 

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
 from sidecar.errors import BundleError, Reason
-from sidecar.remote.web import Ask, Deadline, WebError, exchange
+from sidecar.remote.web import Ask, Deadline, RemoteError, exchange
 
 
 class HttpReader:
@@ -30,7 +30,7 @@ class HttpReader:
         ask = Ask(self._url, headers={} if etag is None else {"If-None-Match": etag})
         try:
             answer = exchange(ask, Deadline(self._timeout_seconds), MAX_BUNDLE_BYTES)
-        except WebError as error:
+        except RemoteError as error:
             raise _unreadable(f"fetching it failed: {error}; see that the server is up and the URL right") from error
         if answer.status == HTTPStatus.NOT_MODIFIED and etag is not None:
             self._etag = etag

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
-from sidecar.config import BundleSource, HttpSource
+from sidecar.config import BundleSource, Source
 from sidecar.errors import BundleError, Reason
 from sidecar.proxy.watched_file import WatchedFile
 
@@ -44,15 +44,15 @@ class Place:
 
     name: str
     path: Path | None
-    source: BundleSource | HttpSource
+    source: Source
 
     @property
     def location(self) -> str:
         """All of the path or URL; it may hold a secret."""
-        return self.source.url if isinstance(self.source, HttpSource) else str(self.path)
+        return str(self.path) if isinstance(self.source, BundleSource) else self.source.url
 
 
-def is_folder(source: BundleSource | HttpSource) -> bool:
+def is_folder(source: Source) -> bool:
     """Whether the source is a folder at this moment. What cannot be told is none: reading it will say why."""
     try:
         return isinstance(source, BundleSource) and source.path.is_dir()
@@ -68,14 +68,14 @@ def is_there(place: Place) -> bool:
         return False
 
 
-def places_of(source: BundleSource | HttpSource) -> Iterator[Place]:
+def places_of(source: Source) -> Iterator[Place]:
     """The places of a source at this moment, in order of their names.
 
     Raises:
         BundleError: the source is a folder that cannot be listed.
     """
     name = source.name
-    if isinstance(source, HttpSource):
+    if not isinstance(source, BundleSource):
         yield Place(name, None, source)
     elif not is_folder(source):
         yield Place(name, source.path, source)

@@ -15,9 +15,20 @@ import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 
+from sidecar.errors import Reason
 
-class WebError(Exception):
-    """There is no whole answer; the message says why, and repeats nothing of the URL."""
+
+class RemoteError(Exception):
+    """There is no answer that can be used; the message says why, and repeats nothing that may be secret.
+
+    Args:
+        message: got, expected, what to do.
+        reason: the stable code.
+    """
+
+    def __init__(self, message: str, reason: Reason = Reason.BUNDLE_UNREADABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Ask:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back; the names of ``headers`` are in lower case."""
+    """What came back; the names of ``headers`` are in lower case, several of one name are joined by commas."""
 
     status: int
     phrase: str
@@ -64,13 +75,13 @@ def exchange(ask: Ask, deadline: Deadline, limit_bytes: int) -> Answer:
     """Ask, and read the answer: no more of its body than shows that it is larger than ``limit_bytes``.
 
     Raises:
-        WebError: nobody answers, not by the deadline, not whole, or no HTTP.
+        RemoteError: nobody answers, not by the deadline, not whole, or no HTTP.
     """
     try:
         return _exchange(ask, deadline, limit_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
         late = "" if deadline.left_seconds > 0 else f" (not done in {deadline.seconds:g} s)"
-        raise WebError(f"{error!r}{late}") from error
+        raise RemoteError(f"{error!r}{late}") from error
 
 
 def _exchange(ask: Ask, deadline: Deadline, limit_bytes: int) -> Answer:
@@ -108,7 +119,8 @@ def _answer(response: http.client.HTTPResponse, deadline: Deadline, limit_bytes:
         raise TimeoutError("the body did not come in time")
     if announced is not None and len(body) < min(announced, limit_bytes + 1):
         raise ConnectionError(f"the connection ended after {len(body)} of {announced} bytes")
-    headers = {name.lower(): value for name, value in response.getheaders()}
+    names = {name.lower() for name in response.headers}
+    headers = {name: ", ".join(response.headers.get_all(name, ())) for name in names}
     return Answer(response.status, response.reason, headers, body)
 
 

@@ -1,7 +1,7 @@
 """Every setting of ``sidecar serve``, once. Reading, ``--help``, the JSON schema and the reference all come from here.
 
-A new setting is a field of :class:`sidecar.config.ServeSettings` (or of :class:`~sidecar.config.BundleSource` and
-:class:`~sidecar.config.HttpSource`) and one row of these tables; a test holds that the two agree.
+A new setting is a field of :class:`sidecar.config.ServeSettings` (or of each kind of :data:`sidecar.config.Source`)
+and one row of these tables; a test holds that the two agree.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, ServeSettings, UpstreamTls
+from sidecar.config import BundleSource, ListenTls, ServeSettings, Source, UpstreamTls
 from sidecar.settings import kinds
 from sidecar.settings.kinds import Kind
 
@@ -76,8 +76,8 @@ def _part(owner: type, name: str, kind: Kind, meaning: str, **more: Any) -> Sett
     return Setting(name, name, kind, meaning, _default(owner, name), **more)
 
 
-def _bundle_source(**fields: Any) -> BundleSource | HttpSource:
-    return HttpSource(**fields) if "url" in fields else BundleSource(**fields)
+def _bundle_source(**fields: Any) -> Source:
+    return kinds.remote_source(**fields) if "url" in fields else BundleSource(**fields)
 
 
 def _default(owner: type, field: str) -> Any:
@@ -103,7 +103,7 @@ UPSTREAM_TLS_SETTINGS: Final = (
 
 BUNDLE_SETTINGS: Final = (
     Setting("path", "path", kinds.PATH, "A file, or a folder: every *.gates in it.", None, unset="none"),
-    Setting("url", "url", kinds.URL, "Where to fetch it, http or https.", None, unset="none"),
+    Setting("url", "url", kinds.URL, "Where to fetch it: http(s)://, or oci:// from a registry.", None, unset="none"),
     _bundle_part("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
     _bundle_part("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
     _bundle_part(
@@ -122,8 +122,9 @@ SETTINGS: Final = (
         "bundles",
         "bundles",
         kinds.BUNDLE,
-        "The gate bundles to activate, as sidecar compile wrote them: files, folders of them, or http(s) URLs, watched "
-        "for changes; NAME: the served model's name, where it is not the bundle's.",
+        "The gate bundles to activate, as sidecar compile wrote them: files, folders of them, http(s) URLs, or "
+        "oci:// references into registries, watched for changes; NAME: the served model's name, where it is not the "
+        "bundle's.",
         shape=Shape.LIST,
         flag="--bundle",
         parts=BUNDLE_SETTINGS,
@@ -222,7 +223,15 @@ SETTINGS: Final = (
         "bundle_timeout",
         "bundle_timeout_seconds",
         kinds.DURATION,
-        "How long fetching one bundle from a URL may take in all.",
+        "How long fetching one bundle from a URL or registry may take in all.",
+    ),
+    _setting(
+        "registry_credentials",
+        "registry_credentials",
+        kinds.PATH,
+        "A file of docker login (a secret of type kubernetes.io/dockerconfigjson) with names and passwords for "
+        "registries; read at each login.",
+        unset="anonymous",
     ),
     _setting(
         "allow_rollback",

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from sidecar.config import BundleSource, HttpSource, ServeSettings
+from sidecar.config import BundleSource, HttpSource, OciSource, ServeSettings
 from sidecar.settings.reference import reference
 from sidecar.settings.resolve import resolve
 from sidecar.settings.schema import schema
@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[3] / "deploy" / "reference" / "settings.md"
 
 
 def test_every_field_has_one_setting_and_every_setting_a_field() -> None:
-    for settings, kinds in ((SETTINGS, [ServeSettings]), (BUNDLE_SETTINGS, [BundleSource, HttpSource])):
+    for settings, kinds in ((SETTINGS, [ServeSettings]), (BUNDLE_SETTINGS, [BundleSource, HttpSource, OciSource])):
         fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
         assert sorted(setting.field for setting in settings) == sorted(fields)
         assert len({setting.name for setting in settings}) == len(settings)
