@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, assert_never
@@ -21,7 +21,7 @@ from sidecar.proxy.audit import record_mode
 from sidecar.proxy.bundle_http import HttpReader
 from sidecar.proxy.bundle_oci import OciReader
 from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, is_there, places_of
-from sidecar.proxy.last_good import LastGood, read_kept
+from sidecar.proxy.last_good import LastGood, is_of_place, read_kept
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.succession import Failure, Guard, Offer, succeed
 from sidecar.remote.credentials import Login, login_for
@@ -67,6 +67,20 @@ class _Watched:
     to_keep: bytes | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Kept:
+    """A last good bundle at the start.
+
+    Args:
+        guard: as which it could go on.
+        is_taken_out: whether its source has other files and not that one: then its model is to be unguarded, unless
+            another file offers a bundle for it, which must not have a lower revision then.
+    """
+
+    guard: Guard
+    is_taken_out: bool
+
+
 class Activation:
     """The bundles of one sidecar. All methods but ``state`` belong to one thread at a time.
 
@@ -105,8 +119,12 @@ class Activation:
             InputError: a file that the settings name gives no bundle, and none was kept; two of them guard one model.
         """
         now = self._clock()
-        kept = [guard for source in self._settings.bundles for guard in self._kept(source, now)]
-        self._look({guard.bundle.model_name: guard for guard in sorted(kept, key=lambda each: each.bundle.revision)})
+        kept = [each for source in self._settings.bundles for each in self._kept(source, now)]
+        latest = {
+            each.guard.bundle.model_name: each for each in sorted(kept, key=lambda each: each.guard.bundle.revision)
+        }
+        offered_only = frozenset(model for model, each in latest.items() if each.is_taken_out)
+        self._look({model: each.guard for model, each in latest.items()}, offered_only)
         named = {source.name for source in self._settings.bundles if _is_file(source)}
         for failure in self.state.failures:
             if failure.place in named & set(self._registry.current.awaited):
@@ -135,9 +153,12 @@ class Activation:
         self._look(self.state.guards)
         return self._registry.current is not before
 
-    def _look(self, guards: Mapping[str, Guard]) -> None:
+    def _look(self, guards: Mapping[str, Guard], offered_only: Collection[str] = ()) -> None:
+        """``offered_only``: the models whose guards count only where bundles for them are offered."""
         now = self._clock()
         offers, failures = self._read()
+        gone = {*offered_only} - {offer.bundle.model_name for offer in offers}
+        guards = {model: guard for model, guard in guards.items() if model not in gone}
         guards, unsettled = self._settled(guards)
         after = succeed(guards, offers, now, self._settings.allow_rollback)
         failures += after.failures
@@ -236,20 +257,19 @@ class Activation:
             _LOGGER.exception("activating a bundle of %s failed", source.name)
             return BundleError(Reason.INTERNAL, f"activating it failed: {error!r}; the log has the trace")
 
-    def _kept(self, source: Source, now: datetime.datetime) -> Iterator[Guard]:
-        """The last good bundles of a source: of the files that it has, or of all that it had where it has none."""
+    def _kept(self, source: Source, now: datetime.datetime) -> Iterator[_Kept]:
+        """The last good bundles of a source."""
         if self._last_good is None:
             return
-        name, kept = source.name, self._last_good
         try:
-            places = [place for place in places_of(source) if is_there(place)]
+            places = [place.name for place in places_of(source) if is_there(place)]
         except BundleError:
             places = []
-        paths = [kept.of_place(name, place.name) for place in places] or kept.of_source(name)
-        for path in paths:
+        for path in self._last_good.of_source(source.name):
             bundle = self._read_kept(path, source)
             if bundle is not None:
-                yield Guard(bundle, name, name, now, is_last_good=True)
+                taken_out = bool(places) and not any(is_of_place(path, place) for place in places)
+                yield _Kept(Guard(bundle, source.name, source.name, now, is_last_good=True), taken_out)
 
     def _read_kept(self, path: Path, source: Source) -> ActiveBundle | None:
         try:
@@ -285,20 +305,20 @@ class Activation:
             self._metrics.bundle_in_force(bundle, replaced)
 
     def _keep(self, guards: Iterable[Guard]) -> str | None:
-        """Keep what became active as the last good; a failure is tried again at the next look."""
-        if self._last_good is None:
-            return None
-        active = {(guard.source, guard.place, guard.bundle.digest) for guard in guards if not guard.is_last_good}
+        """Keep what became active as the last good; a failure is told, and tried again at the next look."""
+        told = None
+        active = {(guard.place, guard.bundle.digest, guard.bundle.signed) for guard in guards if not guard.is_last_good}
         for place, watched in self._watched.items():
-            if watched.to_keep is None or not isinstance(watched.judged, ActiveBundle):
+            bundle, content = watched.judged, watched.to_keep
+            if content is None or self._last_good is None or not isinstance(bundle, ActiveBundle):
                 continue
-            if (watched.source, place, watched.judged.digest) in active:
+            if (place, bundle.digest, bundle.signed) in active:
                 try:
-                    self._last_good.keep(watched.source, place, watched.to_keep)
-                except CommandError as error:
-                    return f"the last good bundle is not kept: {error}"
-                watched.to_keep = None
-        return None
+                    self._last_good.keep(watched.source, place, bundle.model_name, content)
+                    watched.to_keep = None
+                except (CommandError, OSError) as error:
+                    told = f"the last good bundle is not kept: {error}"
+        return told
 
     def _report(self, before: ActivationState, after: ActivationState) -> None:
         """Log and count what is new: once for each change, not for each look."""

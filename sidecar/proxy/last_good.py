@@ -1,7 +1,8 @@
-"""The last good bundles on disk: for a start when their source is gone or bad.
+"""The last good bundles on disk: for a start when their source is gone or bad, and so that revisions do not go down
+over a restart.
 
-One file for each place, named by digests of the source's and the place's names, so that no name from outside
-becomes a path. What is read here passes acceptance and self-test again: the folder is no source of trust.
+Of each source, one file for each place and one for each model, named by digests of the three names, so that no name
+from outside becomes a path. What is read here passes acceptance and self-test again: the folder is no source of trust.
 """
 
 import hashlib
@@ -20,21 +21,26 @@ class LastGood:
     def __init__(self, folder: Path) -> None:
         self.folder: Final = folder
 
-    def keep(self, source: str, place: str, content: bytes) -> None:
-        """Keep the bundle of a place instead of the one before.
+    def keep(self, source: str, place: str, model: str, content: bytes) -> None:
+        """Keep the bundle of a place instead of the one before, and of the one for its model from another place.
 
         Raises:
             CommandError: it cannot be written; the one before is still there.
         """
-        write_file_atomically(self.of_place(source, place), content)
-
-    def of_place(self, source: str, place: str) -> Path:
-        """Where the bundle of a place is kept, if one is."""
-        return self.folder / f"{_short(source)}-{_short(place)}.gates"
+        kept = self.folder / _name(source, place, model)
+        write_file_atomically(kept, content)
+        for path in (*self.folder.glob(_name(source, place, "*")), *self.folder.glob(_name(source, "*", model))):
+            if path != kept:
+                path.unlink(missing_ok=True)
 
     def of_source(self, source: str) -> list[Path]:
-        """Where the bundles of all places of a source are kept."""
-        return sorted(self.folder.glob(f"{_short(source)}-*.gates"))
+        """Where the bundles of a source are kept."""
+        return sorted(self.folder.glob(_name(source, "*", "*")))
+
+
+def is_of_place(kept: Path, place: str) -> bool:
+    """Whether a file keeps what was found at a place."""
+    return kept.name.split("-")[1] == _short(place)
 
 
 def read_kept(path: Path) -> bytes | None:
@@ -47,6 +53,11 @@ def read_kept(path: Path) -> bytes | None:
         return read_regular(path, MAX_BUNDLE_BYTES)[0]
     except FileNotFoundError:
         return None
+
+
+def _name(*names: str) -> str:
+    """Of the file for a source, a place and a model, where ``*`` stands for any."""
+    return "-".join("*" if name == "*" else _short(name) for name in names) + ".gates"
 
 
 def _short(name: str) -> str:

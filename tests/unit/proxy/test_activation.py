@@ -14,6 +14,7 @@ from sidecar.bundle.signature import sign
 from sidecar.config import BundleSource, HttpSource, Outside, ServeSettings
 from sidecar.errors import InputError, Reason
 from sidecar.gates.values import Mode
+from sidecar.proxy import last_good
 from sidecar.proxy.activation import Activation
 from sidecar.proxy.active_bundle import Registry, active_models
 from sidecar.proxy.memory_upstream import MemoryUpstream
@@ -338,6 +339,31 @@ class TestLastGood:
         path.unlink()
         assert self._start(BundleSource(path), state).revisions == {"guarded": 2}
 
+    def test_nor_under_another_name_in_the_same_folder(self, folder: Path, state: Path):
+        (folder / "a.gates").write_bytes(variant(1, 3))
+        (folder / "o.gates").write_bytes(variant(1, 1, "other"))
+        self._start(BundleSource(folder), state)
+        (folder / "a.gates").unlink()
+        (folder / "b.gates").write_bytes(variant(2, 2))
+        watched = self._start(BundleSource(folder), state)
+        assert watched.revisions == {"guarded": 3, "other": 1}
+        assert watched.failing == [("b.gates", Reason.BUNDLE_ROLLBACK)]
+        forced = self._start(BundleSource(folder), state, allow_rollback=True)
+        assert (forced.revisions, forced.failing) == ({"guarded": 2, "other": 1}, [])
+        assert self._start(BundleSource(folder), state).revisions == {"guarded": 2, "other": 1}
+        assert len(list(state.iterdir())) == 2
+
+    def test_a_copy_whose_signature_has_ended_is_not_kept_over_a_good_one(self, path: Path, state: Path):
+        public, _ = create_key_files(path.with_name("ops"))
+        signer = read_private_key_file(path.with_name("ops"))
+        good = sign(variant(1), signer)
+        path.write_bytes(good)
+        watched = self._start(BundleSource(path), state, trusted_keys=(public,))
+        path.write_bytes(sign(variant(1), signer, watched.now))
+        watched.activation.look()
+        assert watched.failing == [("b.gates", Reason.BUNDLE_EXPIRED)]
+        assert [kept.read_bytes() for kept in state.iterdir()] == [good]
+
     @pytest.mark.parametrize("how", ["emptied", "removed"])
     def test_a_folder_that_is_gone_or_empty_is_stood_in_for(self, folder: Path, state: Path, how: str):
         (folder / "a.gates").write_bytes(variant(1))
@@ -394,7 +420,8 @@ class TestLastGood:
 
     def test_a_folder_in_its_place_is_reported_and_nothing_else_suffers(self, path: Path, state: Path):
         watched = Fixture(BundleSource(path), state_folder=state)
-        watched.activation._last_good.of_place(str(path), str(path)).mkdir()
+        kept = last_good._name(str(path), str(path), "guarded")
+        (state / kept).mkdir()
         watched.start()
         assert watched.revisions == {"guarded": 3}
         assert "got a folder" in watched.status["last_good_error"]
