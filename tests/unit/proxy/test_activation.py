@@ -159,7 +159,7 @@ class TestFile:
         def defect(*_, **__):
             raise ZeroDivisionError("ours")
 
-        monkeypatch.setattr("sidecar.proxy.activation.activate", defect)
+        monkeypatch.setattr("sidecar.proxy.offers.activate", defect)
         watched.activation.look()
         assert watched.registry.current is before
         assert watched.failing == [("b.gates", Reason.INTERNAL)]
@@ -262,7 +262,7 @@ class TestFolder:
         def defect(_):
             raise ZeroDivisionError("ours")
 
-        monkeypatch.setattr("sidecar.proxy.activation.HttpReader.read", defect)
+        monkeypatch.setattr("sidecar.proxy.offers.HttpReader.read", defect)
         watched = Fixture(HttpSource(NOWHERE), BundleSource(path)).start()
         assert watched.revisions == {"guarded": 3}
         assert [reason for _, reason in watched.failing] == [Reason.INTERNAL]
@@ -387,7 +387,7 @@ class TestLastGood:
         assert (watched.revisions, watched.failing) == ({"other": 3}, [])
 
     def test_it_stands_in_for_a_url(self, state: Path, monkeypatch):
-        monkeypatch.setattr("sidecar.proxy.activation.HttpReader.read", lambda _: variant(1))
+        monkeypatch.setattr("sidecar.proxy.offers.HttpReader.read", lambda _: variant(1))
         self._start(HttpSource(NOWHERE), state)
         monkeypatch.undo()
         watched = self._start(HttpSource(NOWHERE), state)
@@ -712,7 +712,7 @@ class TestAdoptedSettings:
             asked.append(reader._url)
             return variant(1)
 
-        monkeypatch.setattr("sidecar.proxy.activation.HttpReader.read", read)
+        monkeypatch.setattr("sidecar.proxy.offers.HttpReader.read", read)
         watched = Fixture(HttpSource(f"{NOWHERE}?token=1")).start()
         watched.adopt(HttpSource(f"{NOWHERE}?token=2"))
         watched.activation.look()
@@ -745,7 +745,7 @@ class TestModes:
         assert self._modes(watched) == {"ceiling": "off", "order": "enforce"}
 
     def test_also_for_what_a_url_gives(self, monkeypatch):
-        monkeypatch.setattr("sidecar.proxy.activation.HttpReader.read", lambda _: variant(1))
+        monkeypatch.setattr("sidecar.proxy.offers.HttpReader.read", lambda _: variant(1))
         watched = Fixture(HttpSource(NOWHERE, modes=(("order", Mode.OFF),)), mode=Mode.SHADOW).start()
         assert self._modes(watched) == {"ceiling": "shadow", "order": "off"}
 
