@@ -80,8 +80,15 @@ def exchange(ask: Ask, deadline: Deadline, limit_bytes: int) -> Answer:
     try:
         return _exchange(ask, deadline, limit_bytes)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        late = "" if deadline.left_seconds > 0 else f" (not done in {deadline.seconds:g} s)"
-        raise RemoteError(f"{error!r}{late}") from error
+        raise RemoteError(f"{error!r}{_hint(error, deadline)}") from error
+
+
+def _hint(error: Exception, deadline: Deadline) -> str:
+    if deadline.left_seconds <= 0:
+        return f" (not done in {deadline.seconds:g} s)"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return " (no TLS is spoken there; where that is meant, write http:// or oci+http://)"
+    return ""
 
 
 def _exchange(ask: Ask, deadline: Deadline, limit_bytes: int) -> Answer:

@@ -218,6 +218,10 @@ def test_https_from_a_server_that_nobody_vouches_for_is_refused(shelf, certifica
     assert shelf.asked == []
 
 
+def test_what_speaks_no_tls_is_said_with_what_to_write(shelf):
+    assert "write http:// or oci+http://" in _refused(HttpReader(shelf.url.replace("http:", "https:"), 5.0))
+
+
 def test_what_speaks_no_http_is_said():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/b"

@@ -9,13 +9,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sidecar.errors import Reason
+from sidecar.config import OciSource, ServeSettings
+from sidecar.errors import BundleError, Reason
+from sidecar.proxy.activation import Activation
+from sidecar.proxy.active_bundle import Registry, active_models
+from sidecar.proxy.bundle_oci import OciReader
+from sidecar.proxy.metrics import Metrics
 from sidecar.remote import registry
 from sidecar.remote.artefact import BUNDLE_TYPE, Layer, fetch_layer, find_layer, push
 from sidecar.remote.credentials import Login
 from sidecar.remote.reference import parse_reference
 from sidecar.remote.registry import Repository
 from sidecar.remote.web import Deadline, RemoteError
+from tests.conformance.bundle_variants import variant
 
 Play = Callable[["Asked"], tuple[int, dict[str, str], bytes]]
 LOGIN = Login("me", "s3cret")
@@ -306,3 +312,69 @@ def test_without_time_nothing_is_asked(serve):
     server = serve(lambda _: (200, {}, b""))
     assert "no time is left" in str(_complaint(lambda: find_layer(server.repository(), Deadline(0.0))))
     assert server.asked == []
+
+
+class TestReader:
+    """What a source in the settings reads, again and again."""
+
+    def _play(self, shelf: dict[str, bytes]) -> Play:
+        def play(asked: Asked):
+            return (200, {}, shelf[asked.path]) if asked.path in shelf else (404, {}, b"")
+
+        return play
+
+    def _reader(self, server: Server, suffix: str) -> OciReader:
+        return OciReader(server.repository(suffix).reference, lambda: None, 5.0)
+
+    def test_by_digest_nothing_is_asked_again(self, serve):
+        named = _digest(_manifest())
+        server = serve(
+            self._play({f"/v2/a/manifests/{named}": _manifest(), f"/v2/a/blobs/{_digest(b'bundle')}": b"bundle"})
+        )
+        reader = self._reader(server, f":v@{named}")
+        assert [reader.read(), reader.read()] == [b"bundle", None]
+        assert len(server.asked) == 2
+        reader.forget()
+        assert reader.read() == b"bundle"
+
+    def test_by_tag_only_a_manifest_is_asked_for_until_the_tag_moves(self, serve):
+        shelf = {"/v2/a/manifests/v": _manifest(), f"/v2/a/blobs/{_digest(b'bundle')}": b"bundle"}
+        server = serve(self._play(shelf))
+        reader = self._reader(server, ":v")
+        assert [reader.read(), reader.read()] == [b"bundle", None]
+        assert len(server.asked) == 3
+        shelf["/v2/a/manifests/v"] = _manifest(layer={"digest": _digest(b"newer"), "size": 5})
+        with pytest.raises(BundleError, match="pulling v failed: .*404"):
+            reader.read()
+        shelf[f"/v2/a/blobs/{_digest(b'newer')}"] = b"newer"
+        assert [reader.read(), reader.read()] == [b"newer", None]
+
+    def test_after_a_failure_content_is_given_again(self, serve):
+        shelf = {"/v2/a/manifests/v": _manifest(), f"/v2/a/blobs/{_digest(b'bundle')}": b"bundle"}
+        server = serve(self._play(shelf))
+        reader = self._reader(server, ":v")
+        reader.read()
+        kept = shelf.pop("/v2/a/manifests/v")
+        with pytest.raises(BundleError) as caught:
+            reader.read()
+        assert caught.value.reason is Reason.BUNDLE_UNREADABLE
+        shelf["/v2/a/manifests/v"] = kept
+        assert reader.read() == b"bundle"
+
+    def test_the_sidecar_logs_in_with_the_credentials_of_the_settings(self, serve, tmp_path):
+        content = variant(1)
+        manifest = _manifest(layer={"digest": _digest(content), "size": len(content)})
+        shelf = {f"/v2/a/manifests/{_digest(manifest)}": manifest, f"/v2/a/blobs/{_digest(content)}": content}
+
+        def play(asked: Asked):
+            known = asked.authorization == LOGIN.basic
+            return (200, {}, shelf[asked.path]) if known else (401, {"WWW-Authenticate": "Basic r"}, b"")
+
+        server, held = serve(play), Registry(active_models([]))
+        credentials = tmp_path / "config.json"
+        credentials.write_text(json.dumps({"auths": {server.address: {"username": "me", "password": "s3cret"}}}))
+        source = OciSource(f"oci+http://{server.address}/a@{_digest(manifest)}")
+        for given, models in ((None, []), (credentials, ["guarded"])):
+            made = ServeSettings((source,), "u:1", registry_credentials=given)
+            Activation(made, held, Metrics()).start()
+            assert list(held.current.bundles) == models
