@@ -344,7 +344,7 @@ class TestReader:
         assert [reader.read(), reader.read()] == [b"bundle", None]
         assert len(server.asked) == 3
         shelf["/v2/a/manifests/v"] = _manifest(layer={"digest": _digest(b"newer"), "size": 5})
-        with pytest.raises(BundleError, match="pulling v failed: .*404"):
+        with pytest.raises(BundleError, match=r"pulling v failed: .*404"):
             reader.read()
         shelf[f"/v2/a/blobs/{_digest(b'newer')}"] = b"newer"
         assert [reader.read(), reader.read()] == [b"newer", None]
