@@ -6,17 +6,17 @@ it to their end; a change replaces the one reference to it. A bundle that fails 
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.acceptance import accept, digest
+from sidecar.bundle.acceptance import accept, claimed_signature, digest
 from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
-from sidecar.bundle.signature import Trust
+from sidecar.bundle.signature import SignedBy, Trust
 from sidecar.bundle.values import Bundle
 from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside, Probing
 from sidecar.errors import BundleError, Reason
@@ -37,6 +37,7 @@ class ActiveBundle:
         property_ids, modes: one per gate; modes as in force.
         watched: bool (gate,); whether the gate is not off.
         policy: of the model that it guards.
+        signed: whose signature was verified, and when it ends; None where there was none.
     """
 
     model_name: str
@@ -48,6 +49,7 @@ class ActiveBundle:
     modes: tuple[Mode, ...]
     watched: npt.NDArray[np.bool_]
     policy: ModelPolicy
+    signed: SignedBy | None = None
 
     @property
     def enforces(self) -> bool:
@@ -96,7 +98,7 @@ def activate(
             self-test vectors, or there is a mode for a property that it does not have.
     """
     bundle = accept(content, trust)
-    in_force = _modes(bundle, mode, modes)
+    found = _modes(bundle, mode, modes)
     guarded = model_name or bundle.manifest.name
     active = ActiveBundle(
         model_name=guarded,
@@ -105,12 +107,32 @@ def activate(
         gates=prepare(bundle.gates, bundle.manifest.signature),
         coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
         property_ids=tuple(gate.property_id for gate in bundle.gates),
-        modes=in_force,
-        watched=np.array([each is not Mode.OFF for each in in_force]),
+        modes=found,
+        watched=_watched(found),
         policy=policy(guarded),
+        signed=claimed_signature(content),
     )
     self_test(bundle, active.gates)
     return active
+
+
+def in_force(active: ActiveBundle, mode: Mode | None, modes: Mapping[str, Mode], policy: ModelPolicy) -> ActiveBundle:
+    """The same bundle under other settings, see :func:`activate`; the same value where nothing differs.
+
+    Raises:
+        BundleError: there is a mode for a property that it does not have.
+    """
+    found, active = _modes(active.bundle, mode, modes), under(active, policy)
+    return active if found == active.modes else dataclasses.replace(active, modes=found, watched=_watched(found))
+
+
+def under(active: ActiveBundle, policy: ModelPolicy) -> ActiveBundle:
+    """The same bundle, in its modes, under another policy; the same value where it is no other one."""
+    return active if policy == active.policy else dataclasses.replace(active, policy=policy)
+
+
+def _watched(modes: Sequence[Mode]) -> npt.NDArray[np.bool_]:
+    return np.array([each is not Mode.OFF for each in modes])
 
 
 def _modes(bundle: Bundle, mode: Mode | None, modes: Mapping[str, Mode]) -> tuple[Mode, ...]:

@@ -1,5 +1,5 @@
-"""The audit record: one JSON line to the logger ``sidecar.audit`` for each row that a gate fired on, and for
-each request that was refused, failed, or answered without being judged.
+"""The audit record: one JSON line to the logger ``sidecar.audit`` for each row that a gate fired on, for each
+request that was refused, failed, or answered without being judged, and for each change of a property's mode.
 
 Rows that satisfied their properties leave no line; metrics count them.
 """
@@ -9,6 +9,7 @@ import logging
 import math
 from typing import Final
 
+from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, Refusal, RowEvent
 
@@ -46,6 +47,20 @@ def _record_row(bundle: ActiveBundle, decision: str, event: RowEvent) -> None:
 def record_refusal(decision: str, refusal: Refusal) -> None:
     """Write down that a request got an error."""
     _write_request(decision, "error", refusal)
+
+
+def record_mode(bundle: ActiveBundle, property_id: str, before: Mode, after: Mode) -> None:
+    """Write down that requests from now on find a property in another mode."""
+    _write(
+        {
+            "event": "mode_changed",
+            "model": bundle.model_name,
+            "revision": bundle.revision,
+            "property": property_id,
+            "before": before,
+            "after": after,
+        }
+    )
 
 
 def _write_request(decision: str, outcome: str, refusal: Refusal) -> None:
