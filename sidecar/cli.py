@@ -4,6 +4,7 @@ Exit status: 0 done, 1 the answer is no, 2 used wrongly or unreadable input, 3 f
 """
 
 import argparse
+import datetime
 import json
 import os
 import signal
@@ -12,11 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from sidecar.errors import BundleError, CommandError
+from sidecar.errors import BundleError, CommandError, InputError, OperationError
+from sidecar.properties.source import Complaint
 from sidecar.settings import kinds
 from sidecar.settings.flags import add_flags, argument
 
 if TYPE_CHECKING:
+    from sidecar.proxy.live_settings import SettingsFile
+    from sidecar.remote.reference import Reference
     from sidecar.settings.resolve import Resolved
 
 
@@ -142,7 +146,26 @@ def _parser() -> argparse.ArgumentParser:
     sign = _command(commands, "sign", "sign a bundle, so that serve --trust accepts it", _sign)
     sign.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
     sign.add_argument("--key", type=Path, required=True, metavar="KEY", help="the private key that keygen wrote")
+    sign.add_argument(
+        "--expires",
+        metavar="WHEN",
+        help="until when serve activates it: 90d from now, or 2027-01-01 (default: for ever); it guards on after that",
+    )
     sign.add_argument("--output", type=Path, metavar="S.gates", help="the signed bundle (default: B.gates itself)")
+
+    push = _command(commands, "push", "put a bundle into a registry, for serve to pull by its digest", _push)
+    push.add_argument("bundle", type=Path, metavar="B.gates", help="what compile or sign wrote")
+    push.add_argument(
+        "reference", type=argument(_reference), metavar="oci://HOST/REPOSITORY[:TAG]", help="oci+http:// without TLS"
+    )
+    push.add_argument("--credentials", type=Path, metavar="FILE", help="what docker login wrote (default: anonymous)")
+    push.add_argument(
+        "--timeout",
+        type=argument(kinds.positive_seconds),
+        default=60.0,
+        metavar="TIME",
+        help="for all of it (default 60s)",
+    )
 
     serve = _command(commands, "serve", "stand in front of a model server and keep its answers safe", _serve)
     serve.add_argument(
@@ -221,13 +244,13 @@ def _compile(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from sidecar.bundle.acceptance import claimed_signer
+    from sidecar.bundle.acceptance import claimed_signature
     from sidecar.bundle.files import read_bundle
     from sidecar.bundle.summary import describe, render
 
     content, bundle = read_bundle(arguments.bundle)
-    signed_by = claimed_signer(content)
-    print(json.dumps(describe(bundle, signed_by), indent=2) if arguments.json else render(bundle, signed_by))
+    signed = claimed_signature(content)
+    print(json.dumps(describe(bundle, signed), indent=2) if arguments.json else render(bundle, signed))
     return 0
 
 
@@ -241,11 +264,12 @@ def _try(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.acceptance import claimed_signature
     from sidecar.bundle.difference import compare, document, render
     from sidecar.bundle.files import read_bundle
 
-    before, after = read_bundle(arguments.before)[1], read_bundle(arguments.after)[1]
-    changes = compare(before, after)
+    (old, before), (new, after) = read_bundle(arguments.before), read_bundle(arguments.after)
+    changes = compare(before, after, (claimed_signature(old), claimed_signature(new)))
     print(json.dumps(document(before, after, changes), indent=2) if arguments.json else render(changes))
     return 1 if changes else 0
 
@@ -259,18 +283,61 @@ def _keygen(arguments: argparse.Namespace) -> int:
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    from sidecar.bundle.acceptance import claimed_signer, sealed_part
+    from sidecar.bundle.acceptance import sealed_part
+    from sidecar.bundle.expiry import moment_text
     from sidecar.bundle.files import read_bundle, write_file_atomically
     from sidecar.bundle.keys import read_private_key_file
-    from sidecar.bundle.signature import sign
+    from sidecar.bundle.signature import fingerprint, sign
 
+    end = None if arguments.expires is None else _signature_end(arguments.expires)
     key = read_private_key_file(arguments.key)
     content, bundle = read_bundle(arguments.bundle)
-    signed = sign(sealed_part(content), key)
+    signed = sign(sealed_part(content), key, end)
     target = arguments.output or arguments.bundle
     write_file_atomically(target, signed)
-    print(f"{target}: revision {bundle.manifest.revision} for {bundle.manifest.name!r}, key {claimed_signer(signed)}")
+    until = "" if end is None else f", until {moment_text(end)}"
+    name = fingerprint(key.public_key())
+    print(f"{target}: revision {bundle.manifest.revision} for {bundle.manifest.name!r}, key {name}{until}")
     return 0
+
+
+def _signature_end(text: str) -> datetime.datetime:
+    from sidecar.bundle.expiry import signature_end
+
+    try:
+        return signature_end(text, datetime.datetime.now(datetime.UTC))
+    except Complaint as complaint:
+        raise InputError(f"--expires: {complaint}") from None
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.files import read_bundle
+    from sidecar.remote.artefact import push
+    from sidecar.remote.credentials import login_for
+    from sidecar.remote.registry import Repository
+    from sidecar.remote.web import Deadline, RemoteError
+
+    reference, credentials = arguments.reference, arguments.credentials
+    content, _ = read_bundle(arguments.bundle)
+    repository = Repository(reference, lambda: credentials and login_for(reference.registry, credentials))
+    try:
+        digest = push(repository, content, Deadline(arguments.timeout))
+    except RemoteError as error:
+        raise OperationError(f"pushing to {reference.unpinned} failed: {error}") from error
+    print(f"{reference.unpinned}@{digest}")
+    return 0
+
+
+def _reference(text: str) -> "Reference":
+    from sidecar.remote.reference import parse_reference
+
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+    if reference.digest is not None:
+        raise Complaint("a digest says what is there already; give a repository, with a tag if it is to have one")
+    return reference
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -281,8 +348,21 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     settings = _resolve(arguments).settings
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(serve(settings))
+    asyncio.run(serve(settings, _settings_file(arguments)))
     return 0
+
+
+def _settings_file(arguments: argparse.Namespace) -> "SettingsFile | None":
+    """What serve follows; None where there is no file, or a pipe, which can be read once only."""
+    from sidecar.proxy.live_settings import SettingsFile
+    from sidecar.settings.flags import values
+    from sidecar.settings.resolve import resolve
+
+    path: Path | None = arguments.config
+    if path is None or not path.is_file():
+        return None
+    environment, flags = dict(os.environ), values(arguments)
+    return SettingsFile(path, lambda content: resolve(path, environment, flags, content).settings)
 
 
 def _resolve(arguments: argparse.Namespace) -> "Resolved":

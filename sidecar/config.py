@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from sidecar.gates.values import Mode
+from sidecar.remote.reference import Reference, parse_reference
 from sidecar.tensors import Datatype
 
 DEFAULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
@@ -204,6 +205,11 @@ class BundleSource:
     mode: Mode | None = None
     modes: tuple[tuple[str, Mode], ...] = ()
 
+    @property
+    def name(self) -> str:
+        """As people know it."""
+        return _named(self.model_name, str(self.path))
+
 
 @dataclasses.dataclass(frozen=True)
 class HttpSource:
@@ -223,8 +229,51 @@ class HttpSource:
         if not _is_fetchable(self.url):  # it is not repeated in the message: it may hold a password
             raise ValueError(
                 "a bundle's URL starts with http:// or https:// and a host, where needed with a port, and carries no "
-                "credentials, no spaces and no characters that cannot be shown"
+                "credentials, no spaces and nothing but ASCII characters that can be shown; write others as %-escapes"
             )
+
+    @property
+    def name(self) -> str:
+        """As people know it. What follows the path may be secret, and is left out."""
+        where = urllib.parse.urlsplit(self.url)._replace(query="", fragment="").geturl()
+        return _named(self.model_name, where)
+
+
+@dataclasses.dataclass(frozen=True)
+class OciSource:
+    """A gate bundle to pull from a registry and activate.
+
+    Args:
+        url: ``oci://host[:port]/repository[:tag][@sha256:...]``, or ``oci+http://`` without TLS; a digest or a tag.
+        model_name, mode, modes: as for :class:`BundleSource`.
+    """
+
+    url: str
+    model_name: str | None = None
+    mode: Mode | None = None
+    modes: tuple[tuple[str, Mode], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.reference.digest is None and self.reference.tag is None:
+            raise ValueError(f"{self.url} names no artefact; add its digest, as `sidecar push` prints it: @sha256:...")
+
+    @property
+    def reference(self) -> Reference:
+        """The artefact."""
+        return parse_reference(self.url)
+
+    @property
+    def name(self) -> str:
+        """As people know it: without the digest, so that another one is the next version of the same thing."""
+        return _named(self.model_name, self.reference.unpinned)
+
+
+Source: TypeAlias = BundleSource | HttpSource | OciSource
+"""Where gate bundles come from."""
+
+
+def _named(model_name: str | None, where: str) -> str:
+    return where if model_name is None else f"{model_name}={where}"
 
 
 def _is_fetchable(url: str) -> bool:
@@ -234,7 +283,7 @@ def _is_fetchable(url: str) -> bool:
     except ValueError:
         return False
     is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
-    return is_web and parts.username is None and port != 0 and url.isprintable() and " " not in url
+    return is_web and parts.username is None and port != 0 and url.isascii() and url.isprintable() and " " not in url
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,6 +350,7 @@ class ServeSettings:
         allow_unsigned: whether bundles without a signature are accepted; None: if there are no trusted keys.
         bundle_poll_seconds: between two looks at the bundles' sources.
         bundle_timeout_seconds: for fetching one bundle over HTTP.
+        registry_credentials: a file of `docker login` with who we are to registries; None for nobody.
         allow_rollback: whether a bundle may displace one of a higher revision.
         state_folder: where the last good bundles are kept for a start without their source; None: nowhere.
         listen_tls, upstream_tls: None for plaintext.
@@ -309,7 +359,7 @@ class ServeSettings:
         stream_idle_seconds: a stream without a message and without a request in flight ends after that long.
     """
 
-    bundles: tuple[BundleSource | HttpSource, ...]
+    bundles: tuple[Source, ...]
     upstream: str
     listen: str = "127.0.0.1:9001"
     admin: str = "127.0.0.1:9002"
@@ -333,6 +383,7 @@ class ServeSettings:
     allow_unsigned: bool | None = None
     bundle_poll_seconds: float = DEFAULT_BUNDLE_POLL_SECONDS
     bundle_timeout_seconds: float = DEFAULT_BUNDLE_TIMEOUT_SECONDS
+    registry_credentials: Path | None = None
     allow_rollback: bool = False
     state_folder: Path | None = None
     listen_tls: ListenTls | None = None
@@ -344,6 +395,10 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not self.bundles:
             raise ValueError("a sidecar needs at least one gate bundle to activate, got none")
+        names = [source.name for source in self.bundles]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"bundles has {name} more than once; take one out, or name the models with NAME=")
         for name, value in (
             ("limit_bytes", self.limit_bytes),
             ("limit_rows", self.limit_rows),
@@ -379,6 +434,13 @@ class ServeSettings:
                 "allow_unsigned is false and there are no trusted_keys: no bundle can be accepted; give the public key "
                 "of who signs them, or allow unsigned ones"
             )
+
+        for source in self.bundles:
+            if isinstance(source, OciSource) and source.reference.digest is None and self.accepts_unsigned:
+                raise ValueError(
+                    f"bundles has {source.name}: a tag can be moved by whoever writes to the registry; add the digest, "
+                    "@sha256:..., or accept signed bundles only, with trusted_keys"
+                )
 
     @property
     def accepts_unsigned(self) -> bool:

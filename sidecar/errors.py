@@ -70,8 +70,14 @@ class Reason(enum.StrEnum):
     BUNDLE_SOURCES = "bundle_sources"
     BUNDLE_SELF_TEST = "bundle_self_test"
     BUNDLE_PROBE = "bundle_probe"
+    BUNDLE_EXPIRED = "bundle_expired"
     BUNDLE_CONFLICT = "bundle_conflict"
     BUNDLE_ROLLBACK = "bundle_rollback"
+
+    # The settings file, when it is read again.
+    SETTINGS_UNREADABLE = "settings_unreadable"
+    SETTINGS_INVALID = "settings_invalid"
+    SETTINGS_NEED_RESTART = "settings_need_restart"
 
     # Ourselves.
     NOT_READY = "not_ready"

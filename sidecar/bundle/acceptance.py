@@ -2,7 +2,8 @@
 
 A bundle that passes can be prepared, evaluated and labelled without further checks. What is not checked
 here: that our code decides as the compiler's did (:mod:`sidecar.bundle.self_test`), that the upstream
-serves the verified model (the probe), and that the coverage map is true (the certificate).
+serves the verified model (the probe), that the coverage map is true (the certificate), and that the signature has
+not ended (:mod:`sidecar.proxy.succession`).
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from typing import Final
 
 from sidecar.bundle import array_codecs, container, gate_codec, manifest_codec, rules
 from sidecar.bundle.container import Section
-from sidecar.bundle.signature import Trust, check_signature, signer
+from sidecar.bundle.signature import SignedBy, Trust, check_signature, signed_by
 from sidecar.bundle.values import Bundle
 from sidecar.errors import BundleError, Reason
 
@@ -51,17 +52,17 @@ def accept_unverified(content: bytes) -> Bundle:
     """
     sealed, block = _intact(content)
     if block:
-        signer(block)
+        signed_by(block)
     return _read(sealed)
 
 
-def claimed_signer(content: bytes) -> str | None:
-    """The fingerprint of the key that a bundle says it is signed with; None where it is not signed.
+def claimed_signature(content: bytes) -> SignedBy | None:
+    """The key that a bundle says it is signed with, and until when; None where it is not signed.
 
-    Nothing is verified. ``content`` has passed acceptance.
+    ``content`` has passed acceptance; only :func:`accept` verifies what is said here.
     """
     _, block = container.split_block(content)
-    return signer(block) if block else None
+    return signed_by(block) if block else None
 
 
 def sealed_part(content: bytes) -> bytes:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
-from sidecar.bundle.signature import SIGNATURE_BLOCK_BYTES
+from sidecar.bundle.signature import BLOCK_SIZES
 from sidecar.bundle.values import FORMAT_VERSION
 from sidecar.errors import BundleError, Reason
 
@@ -95,7 +95,7 @@ def split_block(content: bytes) -> tuple[bytes, bytes]:
     Raises BUNDLE_TRUNCATED when the file is shorter than it says itself, or has something else appended.
     """
     (length,) = _LENGTH.unpack_from(content, len(MAGIC) + _VERSION.size)
-    if length not in (len(content), len(content) - SIGNATURE_BLOCK_BYTES):
+    if len(content) - length not in (0, *BLOCK_SIZES):
         raise _cut_off(f"the file has {len(content)} bytes and says that it has {length}")
     if length < _HEADER_BYTES + _TRAILER_BYTES:
         raise _cut_off(f"{length} bytes cannot hold header and trailer")

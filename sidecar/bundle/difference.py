@@ -1,13 +1,14 @@
 """What changed between two bundles: :func:`compare` finds it, :func:`render` tells people, :func:`document` programs.
 
-There is no change between two bundles exactly where their digests are equal: every section is compared, and what is
-too large to be shown (self-test vectors, the boxes of a coverage map, property files) is named with its digest.
+There is no change between two bundles exactly where their digests are equal and their signatures say the same: every
+section is compared, and what is too large to be shown (self-test vectors, the boxes of a coverage map, property files)
+is named with its digest.
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.bundle.acceptance import digest
 from sidecar.bundle.array_codecs import encode_coverage, encode_vectors
@@ -17,6 +18,8 @@ from sidecar.bundle.gate_codec import gate_document
 from sidecar.bundle.manifest_codec import manifest_document
 from sidecar.bundle.naming import Naming, naming_of
 from sidecar.bundle.readable import number_text, region_lines, requirement_lines, share_text, value_text
+from sidecar.bundle.signature import SignedBy
+from sidecar.bundle.summary import signature_text
 from sidecar.bundle.values import Bundle, PropertyRecord
 from sidecar.gates.values import Gate
 from sidecar.tensors import TensorSpec
@@ -54,9 +57,14 @@ class Change:
     after: Fact | None
 
 
-def compare(before: Bundle, after: Bundle) -> tuple[Change, ...]:
+Signatures: TypeAlias = tuple[SignedBy | None, SignedBy | None]
+"""What the signatures of the older and of the newer file say, unverified."""
+
+
+def compare(before: Bundle, after: Bundle, signatures: Signatures = (None, None)) -> tuple[Change, ...]:
     """Every difference: the bundles' own, then those of the properties of ``before``, then of the added ones."""
-    changes = [*_differing(BUNDLE, _bundle_facts(before), _bundle_facts(after))]
+    old_facts, new_facts = _bundle_facts(before, signatures[0]), _bundle_facts(after, signatures[1])
+    changes = [*_differing(BUNDLE, old_facts, new_facts)]
     old, new = _properties(before), _properties(after)
     for name in dict.fromkeys((*old, *new)):
         where = f"property {name}"
@@ -82,7 +90,7 @@ def _whole(facts: Mapping[str, Fact] | None) -> Fact | None:
     return Fact({name: fact.exact for name, fact in facts.items()}, "\n".join(lines))
 
 
-def _bundle_facts(bundle: Bundle) -> dict[str, Fact]:
+def _bundle_facts(bundle: Bundle, signed: SignedBy | None) -> dict[str, Fact]:
     manifest, vectors = bundle.manifest, bundle.vectors
     signature = manifest_document(manifest)["signature"]
     order = [gate.property_id for gate in bundle.gates]
@@ -102,7 +110,15 @@ def _bundle_facts(bundle: Bundle) -> dict[str, Fact]:
             "\n".join(f"{each.origin}, sha256 {_sha256(each.content)}" for each in bundle.sources),
         ),
         "self-test vectors": Fact(vectors_digest, f"{len(vectors.inputs)} rows, sha256 {vectors_digest}"),
+        "signature": _signature(signed),
     }
+
+
+def _signature(signed: SignedBy | None) -> Fact:
+    if signed is None:
+        return Fact(None, "none")
+    exact = {"key": signed.key, "ends": None if signed.end is None else signed.end.isoformat()}
+    return Fact(exact, signature_text(signed))
 
 
 def _plain(text: str) -> Fact:

@@ -1,8 +1,10 @@
 """Bundles on disk: read no more than a bundle may have, write all of it or nothing."""
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,26 @@ def read_bundle(path: Path) -> tuple[bytes, Bundle]:
     return content, accept_unverified(content)
 
 
+def read_regular(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
+    """What a regular file holds, no more of it than shows that it is larger than the limit; and its status, from
+    before it was read.
+
+    For files that may be replaced at any time by anything: a pipe is an error here, not something to wait for.
+
+    Raises:
+        OSError: it is not there, not readable, or no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit_bytes + 1), found
+    finally:
+        os.close(descriptor)
+
+
 def require_writable(path: Path) -> None:
     """See before hours of work that :func:`write_file_atomically` will succeed after them; raises as it does."""
     with _temporary(path, 1) as temporary:
@@ -51,10 +73,10 @@ def write_file_atomically(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def _temporary(path: Path, size: int) -> Iterator[Path]:
     """A name beside ``path`` for a file that is gone afterwards, in any case."""
-    if not path.name or path.is_dir():
-        raise InputError(f"cannot write {path}: expected the path of a file, got a folder; add a file name")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
+        if not path.name or path.is_dir():
+            raise InputError(f"cannot write {path}: expected the path of a file, got a folder; add a file name")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         try:
             yield temporary
         finally:

@@ -2,19 +2,23 @@
 
 A signed bundle is the bundle as it was sealed, followed by one block:
 
-    kind       8 bytes   "ED25519 "
+    kind       8 bytes   "ED25519 ", or "ED25519T" for one that ends
     key        32 bytes  SHA-256 of the raw public key; says which key, and is no reason to trust it
-    signature  64 bytes  over all bytes before it, kind and key included
+    end        8 bytes   in one that ends only: from when on it does not count, u64, whole seconds since 1970, UTC
+    signature  64 bytes  over all bytes before it, kind, key and end included
 
-One algorithm, over raw bytes, without exclusions or options: there is nothing to choose and nothing to confuse. Keys
-come from outside only, never from a bundle. The bundle's own length field says where the block would begin, so no
-sealed bundle can pass for a signed one.
+All numbers are little-endian. One algorithm, over raw bytes, without exclusions or options: there is nothing to choose
+and nothing to confuse. Keys come from outside only, never from a bundle. The bundle's own length field says where the
+block would begin, so no sealed bundle can pass for a signed one. What is checked here is timeless: what the end of a
+signature means is for those to say who know what time it is and what guards already (:mod:`sidecar.proxy.succession`).
 
 Source: RFC 8032 (Ed25519), RFC 8410 and RFC 5958 (the key files).
 """
 
 import dataclasses
+import datetime
 import hashlib
+import struct
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,10 +28,36 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sidecar.errors import BundleError, InputError, Reason
 
 _KIND: Final = b"ED25519 "
+_KIND_WITH_END: Final = b"ED25519T"
+_END: Final = struct.Struct("<Q")
+_LATEST_END: Final = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp())
+"""The last day that dates can name."""
+
 _KEY_BYTES: Final = hashlib.sha256().digest_size
 _SIGNATURE_BYTES: Final = 64
-SIGNATURE_BLOCK_BYTES: Final = len(_KIND) + _KEY_BYTES + _SIGNATURE_BYTES
+_HEAD_BYTES: Final = len(_KIND) + _KEY_BYTES
+SIGNATURE_BLOCK_BYTES: Final = _HEAD_BYTES + _SIGNATURE_BYTES
 """What signing adds to a bundle."""
+
+BLOCK_SIZES: Final = (SIGNATURE_BLOCK_BYTES, SIGNATURE_BLOCK_BYTES + _END.size)
+"""Of a block without an end, and with one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SignedBy:
+    """What a signature block says of itself.
+
+    Args:
+        key: the fingerprint of the key.
+        end: from when on it does not count any more, UTC; None for never.
+    """
+
+    key: str
+    end: datetime.datetime | None = None
+
+    def has_ended(self, now: datetime.datetime) -> bool:
+        """Whether it counts no more."""
+        return self.end is not None and self.end <= now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +78,38 @@ def fingerprint(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
-def sign(sealed: bytes, key: Ed25519PrivateKey) -> bytes:
-    """The signed bundle; ``sealed`` is the bundle without a signature block."""
-    signed = sealed + _KIND + bytes.fromhex(fingerprint(key.public_key()))
+def sign(sealed: bytes, key: Ed25519PrivateKey, end: datetime.datetime | None = None) -> bytes:
+    """The signed bundle.
+
+    Args:
+        sealed: the bundle without a signature block.
+        key: to sign with.
+        end: from when on the signature does not count any more, in whole seconds; None for never.
+    """
+    name = bytes.fromhex(fingerprint(key.public_key()))
+    signed = sealed + (_KIND + name if end is None else _KIND_WITH_END + name + _END.pack(int(end.timestamp())))
     return signed + key.sign(signed)
 
 
-def signer(block: bytes) -> str:
-    """The fingerprint that a block names, unverified. Raises BUNDLE_SIGNATURE for another kind of block."""
-    if not block.startswith(_KIND):
+def signed_by(block: bytes) -> SignedBy:
+    """What a block says, unverified. Raises BUNDLE_SIGNATURE for another kind of block, or an end that is no moment."""
+    kind, key = block[: len(_KIND)], block[len(_KIND) : _HEAD_BYTES].hex()
+    if (kind, len(block)) == (_KIND, BLOCK_SIZES[0]):
+        return SignedBy(key)
+    if (kind, len(block)) != (_KIND_WITH_END, BLOCK_SIZES[1]):
         raise BundleError(
             Reason.BUNDLE_SIGNATURE,
-            f"unknown kind of signature {block[: len(_KIND)]!r}, expected {_KIND!r}; "
+            f"unknown kind of signature {kind!r} of {len(block)} bytes, expected {_KIND!r} or {_KIND_WITH_END!r}; "
             "sign the bundle with `sidecar sign`",
         )
-    return block[len(_KIND) : len(_KIND) + _KEY_BYTES].hex()
+    (seconds,) = _END.unpack_from(block, _HEAD_BYTES)
+    if seconds > _LATEST_END:
+        raise BundleError(
+            Reason.BUNDLE_SIGNATURE,
+            f"the signature says that it ends {seconds} seconds after 1970, expected at most {_LATEST_END}; "
+            "sign the bundle with `sidecar sign`",
+        )
+    return SignedBy(key, datetime.datetime.fromtimestamp(seconds, datetime.UTC))
 
 
 def check_signature(sealed: bytes, block: bytes, trust: Trust) -> None:
@@ -83,7 +130,7 @@ def check_signature(sealed: bytes, block: bytes, trust: Trust) -> None:
                 "the bundle is not signed and only signed ones are accepted here; sign it with `sidecar sign`",
             )
         return
-    name = signer(block)
+    name = signed_by(block).key
     if name not in trust.keys:
         known = ", ".join(sorted(key[:16] for key in trust.keys)) or "none"
         raise BundleError(

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from sidecar.bundle.acceptance import digest
 from sidecar.bundle.codec import encode
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
+from sidecar.bundle.expiry import moment_text
 from sidecar.bundle.gate_codec import gate_document
 from sidecar.bundle.manifest_codec import manifest_document
 from sidecar.bundle.naming import Naming, naming_of
 from sidecar.bundle.readable import number_text, region_lines, requirement_lines, share_text, value_text
+from sidecar.bundle.signature import SignedBy
 from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, Manifest, PropertyRecord, SelfTestVectors
 from sidecar.gates.values import Action, Gate
 from sidecar.tensors import TensorSpec
@@ -31,6 +33,8 @@ _ARITHMETIC: Final = {
     Arithmetic.IEEE64: "IEEE float64, in any order of summation",
 }
 
+_NOT_VERIFIED: Final = "not verified here; sidecar serve --trust does"
+
 _LEGEND: Final = """\
 What is proved (shares of the volume of a domain's box)
   silent     No input there makes the verified model violate the property: not in real arithmetic,
@@ -43,17 +47,18 @@ any region a violation is corrected or refused. In a silent one it is also count
 then the served model is not the verified one, or computes otherwise."""
 
 
-def describe(bundle: Bundle, signed_by: str | None = None) -> dict[str, object]:
+def describe(bundle: Bundle, signed: SignedBy | None = None) -> dict[str, object]:
     """Everything but vectors and trees, as JSON values; rational numbers as text ``p/q``.
 
-    ``signed_by`` is the fingerprint that the file's signature names, unverified; None where there is no signature.
+    ``signed`` is what the file's signature says, unverified; None where there is no signature.
     """
     content = encode(bundle)
     return {
         "format_version": FORMAT_VERSION,
         "digest": digest(content),
         "bytes": len(content),
-        "signed_by": signed_by,
+        "signed_by": None if signed is None else signed.key,
+        "signature_ends": None if signed is None or signed.end is None else signed.end.isoformat(),
         "manifest": manifest_document(bundle.manifest),
         "gates": [
             gate_document(gate) | {"coverage": [_coverage_document(tree) for tree in trees]}
@@ -78,10 +83,10 @@ def _leaves(tree: CoverageTree) -> int:
     return int((tree.feature == LEAF).sum())
 
 
-def render(bundle: Bundle, signed_by: str | None = None) -> str:
+def render(bundle: Bundle, signed: SignedBy | None = None) -> str:
     """The same for people, one fact per line."""
     naming = naming_of(bundle)
-    blocks = [_table(_head(bundle, naming, signed_by))]
+    blocks = [_table(_head(bundle, naming, signed))]
     for record, gate, trees in zip(bundle.manifest.properties, bundle.gates, bundle.coverage, strict=True):
         title = f"property {record.trace.property_id}"
         facts = [*_trace(record), *_gate(gate, naming), *_coverage(trees)]
@@ -101,7 +106,7 @@ def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[str, str]]:
+def _head(bundle: Bundle, naming: Naming, signed: SignedBy | None) -> list[tuple[str, str]]:
     manifest, vectors = bundle.manifest, bundle.vectors
     content = encode(bundle)
     rows = "one row per message" if manifest.signature.batch_axis is None else "the first dimension counts rows"
@@ -111,7 +116,7 @@ def _head(bundle: Bundle, naming: Naming, signed_by: str | None) -> list[tuple[s
         *([("versions", ", ".join(manifest.versions))] if manifest.versions else []),
         ("revision", str(manifest.revision)),
         ("bundle", f"sha256 {digest(content)}\n{len(content):,} bytes, format version {FORMAT_VERSION}"),
-        ("signed", "no" if signed_by is None else f"by key {signed_by}\nnot verified here; sidecar serve --trust does"),
+        ("signed", "no" if signed is None else f"{signature_text(signed)}\n{_NOT_VERIFIED}"),
         _model(manifest),
         ("inputs", "\n".join(map(_tensor, manifest.signature.inputs))),
         ("outputs", "\n".join(map(_tensor, manifest.signature.outputs))),
@@ -142,6 +147,12 @@ def _probe_text(vectors: SelfTestVectors) -> str:
         return "no upstream can be probed: between which bounds it answers is not proved"
     known = int(vectors.certified.sum())
     return f"{known} of these rows; the answers are proved to within intervals no wider than {widest:.2g}"
+
+
+def signature_text(signed: SignedBy) -> str:
+    """By whom, and until when."""
+    end = "for ever" if signed.end is None else f"until {moment_text(signed.end)}"
+    return f"by key {signed.key}\n{end}"
 
 
 def _tensor(spec: TensorSpec) -> str:

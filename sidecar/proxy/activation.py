@@ -1,31 +1,29 @@
 """Keeps the active bundles up to date with their sources: read, activate, let succeed, swap one reference, report.
 
 A look runs in a thread of its own, never on the event loop; who judges requests or shows the state reads one
-immutable value each. Whatever fails here leaves the active bundles as they are.
+immutable value each. Whatever fails here leaves the active bundles as they are. The clock is read here, once a look.
 """
 
 import dataclasses
 import datetime
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from sidecar.bundle.keys import read_trust
-from sidecar.config import BundleSource, HttpSource, Probing, ServeSettings
-from sidecar.errors import BundleError, InputError, OperationError, Reason
-from sidecar.proxy.active_bundle import ActiveBundle, Registry, activate, active_models
-from sidecar.proxy.bundle_http import HttpReader
-from sidecar.proxy.bundle_places import FileReader, Place, Reader, is_folder, places_of, source_name
-from sidecar.proxy.last_good import LastGood, read_kept
+from sidecar.config import BundleSource, ModelPolicy, Probing, ServeSettings, Source
+from sidecar.errors import BundleError, InputError, Reason
+from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models, under
+from sidecar.proxy.audit import record_mode
+from sidecar.proxy.bundle_places import is_folder
+from sidecar.proxy.last_good import LastGood
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.offers import Offers
 from sidecar.proxy.probing import ProbeResult, Verdict
 from sidecar.proxy.succession import Failure, Guard, Offer, Succession, may_guard_more, succeed
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
-
-_Source: TypeAlias = BundleSource | HttpSource
 
 Prober: TypeAlias = Callable[[ActiveBundle], Verdict]
 """Probes the upstream for a bundle that is to become active; takes a while."""
@@ -62,37 +60,34 @@ class ActivationState:
     looked_at: datetime.datetime | None
 
 
-@dataclasses.dataclass(eq=False)
-class _Watched:
-    """A place as we know it.
-
-    Args:
-        reader: reads it.
-        digest: SHA-256 of the content that was last read.
-        judged: what became of that content.
-        to_keep: that content, until it is kept as the last good.
-    """
-
-    reader: Reader
-    digest: bytes = b""
-    judged: ActiveBundle | BundleError | None = None
-    to_keep: bytes | None = None
-
-
 class Activation:
     """The bundles of one sidecar. All methods but ``state`` belong to one thread at a time.
+
+    Args:
+        settings: of them, :meth:`adopt` may change the bundles' sources, modes and everything that a bundle is put
+            in force with; the others hold to the end.
+        registry: where the active bundles are put.
+        metrics: to count in.
+        clock: the time, UTC.
 
     Raises:
         InputError: a file of a trusted key cannot be read, or holds none.
     """
 
-    def __init__(self, settings: ServeSettings, registry: Registry, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        registry: Registry,
+        metrics: Metrics,
+        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
         self._settings = settings
+        self._clock = clock
+        self._awaitable: frozenset[str] = frozenset(source.name for source in settings.bundles)
         self._registry = registry
         self._metrics = metrics
-        self._trust = read_trust(settings.trusted_keys, settings.accepts_unsigned)
+        self._offers = Offers(settings, read_trust(settings.trusted_keys, settings.accepts_unsigned))
         self._last_good = None if settings.state_folder is None else LastGood(settings.state_folder)
-        self._watched: dict[Place, _Watched] = {}
         self.state = ActivationState(MappingProxyType({}), MappingProxyType({}), None, None)
 
     def start(self) -> None:
@@ -101,13 +96,24 @@ class Activation:
         Raises:
             InputError: a file that the settings name gives no bundle, and none was kept; two of them guard one model.
         """
-        kept = [bundle for source in self._settings.bundles for bundle in self._kept(source)]
-        by_model = {guard.bundle.model_name: guard for guard in sorted(kept, key=lambda each: each.bundle.revision)}
-        self._look(by_model, not_probed)
-        named = {source_name(source) for source in self._settings.bundles if _is_file(source)}
+        kept = [] if self._last_good is None else self._last_good.stand_ins(self._offers, self._clock())
+        latest = {each.guard.bundle.model_name: each for each in sorted(kept, key=lambda each: each.revision)}
+        offered_only = frozenset(model for model, each in latest.items() if each.is_taken_out)
+        self._look({model: each.guard for model, each in latest.items()}, not_probed, offered_only)
+        named = {source.name for source in self._settings.bundles if _is_file(source)}
         for failure in self.state.failures:
             if failure.place in named & set(self._registry.current.awaited):
                 raise InputError(f"gate bundle {failure.place}: {failure.reason}: {failure.message}")
+
+    def adopt(self, settings: ServeSettings) -> None:
+        """Follow other settings: at once for what guards already, from the next look on for what does not, which is
+        not waited for either.
+        """
+        self._settings = self._offers.settings = settings
+        guards, _ = self._settled(self.state.guards)
+        self._publish(guards, may_guard_more(self.state.failures, guards))
+        before, self.state = self.state, dataclasses.replace(self.state, guards=MappingProxyType(guards))
+        self._report(before, self.state)
 
     def look(self, again: bool = False, probe: Prober = not_probed) -> bool:
         """Look at the sources, and activate what is new; ``again`` reads also what seems unchanged.
@@ -116,159 +122,91 @@ class Activation:
             Whether other bundles are active than before.
         """
         if again:
-            for watched in self._watched.values():
-                watched.reader.forget()
+            self._offers.forget()
         before = self._registry.current
         self._look(self.state.guards, probe)
         after = self._registry.current
         return (after.bundles, after.awaited) != (before.bundles, before.awaited)
 
-    def _look(self, guards: Mapping[str, Guard], probe: Prober) -> None:
-        now = datetime.datetime.now(datetime.UTC)
-        offers, failures = self._read()
+    def _look(self, guards: Mapping[str, Guard], probe: Prober, offered_only: Collection[str] = ()) -> None:
+        """``offered_only``: the models whose guards count only where bundles for them are offered."""
+        now = self._clock()
+        offers, failures = self._offers.look()
+        gone = {*offered_only} - {offer.bundle.model_name for offer in offers}
+        guards = {model: guard for model, guard in guards.items() if model not in gone}
+        guards, unsettled = self._settled(guards)
         after = succeed(guards, offers, now, self._settings.allow_rollback)
         after = require_matches(guards, after, probe)
         failures += after.failures
+        failures += [failure for model, failure in unsettled.items() if after.guards[model] is guards[model]]
         failures += _gone(after.guards.values(), offers, failures)
         self._publish(after.guards, may_guard_more(failures, after.guards))
-        error = self._keep(after.guards.values())
+        error = None if self._last_good is None else self._last_good.keep_active(self._offers, after.guards.values())
         before, since = self.state, {failure: self.state.failures.get(failure, now) for failure in failures}
         self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now)
         self._report(before, self.state)
+        self._metrics.bundles_looked_at(len({failure.place for failure in failures}))
 
-    # -- reading -------------------------------------------------------------------------------------------
-
-    def _read(self) -> tuple[list[Offer], list[Failure]]:
-        offers, failures, seen = list[Offer](), list[Failure](), set[Place]()
-        for source in self._settings.bundles:
+    def _settled(self, guards: Mapping[str, Guard]) -> tuple[dict[str, Guard], dict[str, Failure]]:
+        """What guards already, as the settings of this moment want it, whether or not its source still gives it; and
+        by model why not. What comes from no source of theirs any more stays in its modes.
+        """
+        sources = {source.name: source for source in self._settings.bundles}
+        settled, failures = dict(guards), dict[str, Failure]()
+        for model, guard in guards.items():
+            source, bundle = sources.get(guard.source), guard.bundle
             try:
-                for place in places_of(source):
-                    seen.add(place)
-                    self._read_place(place, offers, failures)
+                bundle = under(bundle, self._settings.policy(model))
+                bundle = bundle if source is None else self._offers.in_force(bundle, source)
             except BundleError as error:
-                failures.append(Failure(source_name(source), error.reason, error.message, source.model_name))
-        self._watched = {place: watched for place, watched in self._watched.items() if place in seen}
-        return offers, failures
-
-    def _read_place(self, place: Place, offers: list[Offer], failures: list[Failure]) -> None:
-        if place not in self._watched:
-            self._watched[place] = _Watched(self._reader(place))
-        found = self._examine(place, self._watched[place])
-        if isinstance(found, BundleError):
-            failures.append(Failure(place.name, found.reason, found.message, place.source.model_name))
-        else:
-            offers.append(Offer(found, place.name, source_name(place.source)))
-
-    def _reader(self, place: Place) -> Reader:
-        if isinstance(place.source, HttpSource):
-            return HttpReader(place.source.url, self._settings.bundle_timeout_seconds)
-        return FileReader(place.path or place.source.path)
-
-    def _examine(self, place: Place, watched: _Watched) -> ActiveBundle | BundleError:
-        try:
-            content = watched.reader.read()
-        except BundleError as error:
-            return error
-        if content is not None and (digest := hashlib.sha256(content).digest()) != watched.digest:
-            watched.judged = self._activate(content, place.source)
-            watched.digest = digest
-            accepted = isinstance(watched.judged, ActiveBundle)
-            watched.to_keep = content if accepted and self._last_good is not None else None
-        assert watched.judged is not None  # noqa: S101 (a reader gives content first)
-        return watched.judged
-
-    def _activate(self, content: bytes, source: _Source) -> ActiveBundle | BundleError:
-        try:
-            mode, policy = source.mode or self._settings.mode, self._settings.policy
-            return activate(
-                content, source.model_name, mode, policy=policy, modes=dict(source.modes), trust=self._trust
-            )
-        except BundleError as error:
-            return error
-        except Exception as error:  # a defect of ours must not end the watching
-            _LOGGER.exception("activating a bundle of %s failed", source_name(source))
-            return BundleError(Reason.INTERNAL, f"activating it failed: {error!r}; the log has the trace")
-
-    def _kept(self, source: _Source) -> Iterator[Guard]:
-        """The last good bundles of a source: of the files that it has, or of all that it had where it has none."""
-        if self._last_good is None:
-            return
-        name, kept = source_name(source), self._last_good
-        try:
-            places = [place for place in places_of(source) if place.path is not None and place.path.exists()]
-        except BundleError:
-            places = []
-        paths = [kept.of_place(name, place.name) for place in places] or kept.of_source(name)
-        now = datetime.datetime.now(datetime.UTC)
-        try:
-            for content in read_kept(paths):
-                bundle = self._activate(content, source)
-                if isinstance(bundle, BundleError):
-                    _LOGGER.warning("a last good bundle of %s is of no use: %s", name, bundle.message)
-                else:
-                    yield Guard(bundle, name, name, now, is_last_good=True)
-        except OSError as error:
-            _LOGGER.warning("the last good bundles of %s cannot be read: %s", name, error)
-
-    # -- making it so --------------------------------------------------------------------------------------
+                failures[model] = Failure(guard.place, error.reason, error.message, model)
+            if bundle is not guard.bundle:
+                settled[model] = dataclasses.replace(guard, bundle=bundle)
+        return settled, failures
 
     def _publish(self, guards: Mapping[str, Guard], failing: tuple[str, ...]) -> None:
-        before = {model: guard.bundle for model, guard in self.state.guards.items()}
-        after = {model: guard.bundle for model, guard in guards.items()}
         given = {guard.source for guard in guards.values()}
-        awaited = tuple(name for name in map(source_name, self._settings.bundles) if name not in given)
-        current = self._registry.current
-        if after == before and (awaited, failing) == (current.awaited, current.failing):
-            return
-        for model, bundle in after.items():
-            if bundle is not before.get(model):  # its series exist before its first request is counted
-                self._metrics.bundle_activated(bundle, before.get(model))
-        models = active_models(after.values(), self._settings.limit_rows)
-        self._registry.activate(
-            dataclasses.replace(
-                models,
-                awaited=awaited,
-                failing=failing,
-                unguarded=self._settings.unguarded_models,
-                open_models=self._settings.open_models,
-            )
+        names = [source.name for source in self._settings.bundles]
+        before = self._registry.current
+        models = dataclasses.replace(
+            active_models((guard.bundle for guard in guards.values()), self._settings.limit_rows),
+            awaited=tuple(name for name in names if name in self._awaitable and name not in given),
+            failing=failing,
+            unguarded=self._settings.unguarded_models,
+            open_models=self._settings.open_models,
+            matched=before.matched,
         )
+        if models == before:
+            return
+        for model, bundle in models.bundles.items():  # the series exist before the first request is counted
+            self._announce(bundle, before.bundles.get(model))
+        self._registry.activate(models)
 
-    def _keep(self, guards: Iterable[Guard]) -> str | None:
-        """Keep what became active as the last good; a failure is tried again at the next look."""
-        if self._last_good is None:
-            return None
-        active = {(guard.source, guard.place, guard.bundle.digest) for guard in guards if not guard.is_last_good}
-        for place, watched in self._watched.items():
-            if watched.to_keep is None or not isinstance(watched.judged, ActiveBundle):
-                continue
-            source = source_name(place.source)
-            if (source, place.name, watched.judged.digest) in active:
-                try:
-                    self._last_good.keep(source, place.name, watched.to_keep)
-                except OperationError as error:
-                    return f"the last good bundle is not kept: {error}"
-                watched.to_keep = None
-        return None
+    def _announce(self, bundle: ActiveBundle, replaced: ActiveBundle | None) -> None:
+        if replaced is None or replaced.digest != bundle.digest:
+            self._metrics.bundle_activated(bundle, replaced)
+        if replaced is not bundle:
+            self._metrics.bundle_in_force(bundle, replaced)
 
     def _report(self, before: ActivationState, after: ActivationState) -> None:
         """Log and count what is new: once for each change, not for each look."""
         for model, guard in after.guards.items():
             known = before.guards.get(model)
-            if known is None or known.bundle is not guard.bundle or known.is_last_good != guard.is_last_good:
+            if known is None or _standing(known) != _standing(guard):
                 _log_active(guard)
+            if known is not None:
+                _report_modes(known.bundle, guard.bundle)
         for failure in after.failures.keys() - before.failures.keys():
             self._metrics.bundle_failed(failure.reason)
             _LOGGER.warning("bundle at %s is not active: %s: %s", failure.place, failure.reason, failure.message)
         places = {failure.place for failure in after.failures}
         for place in {failure.place for failure in before.failures} - places:
             _LOGGER.info("bundle at %s: what was reported is over", place)
-        self._metrics.bundles_failing(len(places))
         if after.last_good_error is not None and after.last_good_error != before.last_good_error:
             _LOGGER.warning("%s", after.last_good_error)
 
 
-def _is_file(source: _Source) -> bool:
+def _is_file(source: Source) -> bool:
     return isinstance(source, BundleSource) and not is_folder(source)
 
 
@@ -306,6 +244,24 @@ def require_matches(guards: Mapping[str, Guard], after: Succession, probe: Probe
             kept[model] = active
             failures.append(Failure(guard.place, Reason.BUNDLE_PROBE, _NOT_MATCHED[verdict.result], model))
     return Succession(kept, tuple(failures))
+
+
+def _standing(guard: Guard) -> tuple[object, ...]:
+    """What is told of a guard when it is new."""
+    return guard.bundle.digest, guard.bundle.signed, guard.is_last_good
+
+
+def _report_modes(before: ActiveBundle, after: ActiveBundle) -> None:
+    """Log the parts of the policy that differ from before; log and record the properties that are in another mode."""
+    for part in dataclasses.fields(ModelPolicy):
+        old, new = getattr(before.policy, part.name), getattr(after.policy, part.name)
+        if old != new:
+            _LOGGER.info("%s for %s: %s -> %s", part.name, after.model_name, old, new)
+    known = dict(zip(before.property_ids, before.modes, strict=True))
+    for name, mode in zip(after.property_ids, after.modes, strict=True):
+        if known.get(name, mode) is not mode:
+            _LOGGER.info("mode of property %s of %s: %s -> %s", name, after.model_name, known[name], mode)
+            record_mode(after, name, known[name], mode)
 
 
 def _log_active(guard: Guard) -> None:

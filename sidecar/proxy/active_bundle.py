@@ -6,17 +6,17 @@ it to their end; a change replaces the one reference to it. A bundle that fails 
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.acceptance import accept, digest
+from sidecar.bundle.acceptance import accept, claimed_signature, digest
 from sidecar.bundle.coverage import PreparedCoverage, prepare_coverage
 from sidecar.bundle.self_test import self_test
-from sidecar.bundle.signature import Trust
+from sidecar.bundle.signature import SignedBy, Trust
 from sidecar.bundle.values import Bundle
 from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, Outside, Probing, Unguarded
 from sidecar.errors import BundleError, Reason
@@ -40,6 +40,7 @@ class ActiveBundle:
         watched: bool (gate,); whether the gate is not off.
         policy: of the model that it guards.
         codec: how TorchServe's Predictions carry its rows; None where they do not.
+        signed: whose signature was verified, and when it ends; None where there was none.
     """
 
     model_name: str
@@ -52,6 +53,7 @@ class ActiveBundle:
     watched: npt.NDArray[np.bool_]
     policy: ModelPolicy
     codec: PredictionCodec | None = None
+    signed: SignedBy | None = None
 
     @property
     def enforces(self) -> bool:
@@ -106,31 +108,62 @@ def activate(
             carry its tensors as the policy says.
     """
     bundle = accept(content, trust)
-    in_force = _modes(bundle, mode, modes)
+    found = _modes(bundle, mode, modes)
     guarded = model_name or bundle.manifest.name
-    gates = prepare(bundle.gates, bundle.manifest.signature)
     in_policy = policy(guarded)
-    codec = prediction_codec(in_policy.torchserve, bundle.manifest.signature, guarded)
+    gates, codec = _as_served(bundle, in_policy, guarded)
     active = ActiveBundle(
         model_name=guarded,
         digest=digest(content),
         bundle=bundle,
-        gates=gates if codec is None else _as_clients_read(bundle, codec, guarded),
+        gates=gates,
         coverage=prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature),
         property_ids=tuple(gate.property_id for gate in bundle.gates),
-        modes=in_force,
-        watched=np.array([each is not Mode.OFF for each in in_force]),
+        modes=found,
+        watched=_watched(found),
         policy=in_policy,
         codec=codec,
+        signed=claimed_signature(content),
     )
-    self_test(bundle, gates)
+    self_test(bundle, gates if codec is None else prepare(bundle.gates, bundle.manifest.signature))
     return active
 
 
-def _as_clients_read(bundle: Bundle, codec: PredictionCodec, model_name: str) -> PreparedGates:
-    """The gates for outputs in the datatypes that clients read them as."""
+def in_force(active: ActiveBundle, mode: Mode | None, modes: Mapping[str, Mode], policy: ModelPolicy) -> ActiveBundle:
+    """The same bundle under other settings, see :func:`activate`; the same value where nothing differs.
+
+    Raises:
+        BundleError: there is a mode for a property that it does not have; or see :func:`under`.
+    """
+    found, active = _modes(active.bundle, mode, modes), under(active, policy)
+    return active if found == active.modes else dataclasses.replace(active, modes=found, watched=_watched(found))
+
+
+def under(active: ActiveBundle, policy: ModelPolicy) -> ActiveBundle:
+    """The same bundle, in its modes, under another policy; the same value where it is no other one.
+
+    Raises:
+        BundleError: TorchServe's payloads cannot carry its tensors as the policy says.
+    """
+    if policy == active.policy:
+        return active
+    if policy.torchserve == active.policy.torchserve:
+        return dataclasses.replace(active, policy=policy)
+    gates, codec = _as_served(active.bundle, policy, active.model_name)
+    return dataclasses.replace(active, policy=policy, gates=gates, codec=codec)
+
+
+def _watched(modes: Sequence[Mode]) -> npt.NDArray[np.bool_]:
+    return np.array([each is not Mode.OFF for each in modes])
+
+
+def _as_served(bundle: Bundle, policy: ModelPolicy, model_name: str) -> tuple[PreparedGates, PredictionCodec | None]:
+    """The gates for outputs in the datatypes that clients read them as, and the codec of TorchServe's predictions."""
+    codec = prediction_codec(policy.torchserve, bundle.manifest.signature, model_name)
+    if codec is None:
+        return prepare(bundle.gates, bundle.manifest.signature), None
     try:
-        return prepare(bundle.gates, codec.signature)
+        return prepare(bundle.gates, codec.signature), codec
     except ValueError as error:
         raise unfit(model_name, error) from error
 

@@ -1,5 +1,5 @@
-"""The audit record: one JSON line to the logger ``sidecar.audit`` for each row that a gate fired on, and for
-each request that was refused, failed, or answered without being judged.
+"""The audit record: one JSON line to the logger ``sidecar.audit`` for each row that a gate fired on, for each
+request that was refused, failed, or answered without being judged, and for each change of a property's mode.
 
 Rows that satisfied their properties leave no line; metrics count them.
 """
@@ -9,6 +9,7 @@ import logging
 import math
 from typing import Final
 
+from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, Refusal, RowEvent, RowOutcome
 
@@ -64,6 +65,20 @@ def record_bypass(model_name: str, decision: str, why: Refusal) -> None:
             "outcome": "bypassed",
             "reason": why.reason,
             "message": why.text,
+        }
+    )
+
+
+def record_mode(bundle: ActiveBundle, property_id: str, before: Mode, after: Mode) -> None:
+    """Write down that requests from now on find a property in another mode."""
+    _write(
+        {
+            "event": "mode_changed",
+            "model": bundle.model_name,
+            "revision": bundle.revision,
+            "property": property_id,
+            "before": before,
+            "after": after,
         }
     )
 

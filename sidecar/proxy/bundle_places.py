@@ -5,24 +5,17 @@ through symbolic links, so that a ConfigMap's swap of ``..data`` is a change of 
 """
 
 import dataclasses
-import errno
 import os
-import stat
-import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
 from sidecar.bundle.limits import MAX_BUNDLE_BYTES
-from sidecar.config import BundleSource, HttpSource
+from sidecar.config import BundleSource, Source
 from sidecar.errors import BundleError, Reason
+from sidecar.proxy.watched_file import WatchedFile
 
 SUFFIX: Final = ".gates"
-
-SETTLED_SECONDS: Final = 2.0
-"""A file touched less than this before it was read may be touched again without its times showing it: file systems
-count in ticks, some of a whole second."""
 
 
 class Reader(Protocol):
@@ -51,32 +44,38 @@ class Place:
 
     name: str
     path: Path | None
-    source: BundleSource | HttpSource
+    source: Source
+
+    @property
+    def location(self) -> str:
+        """All of the path or URL; it may hold a secret."""
+        return str(self.path) if isinstance(self.source, BundleSource) else self.source.url
 
 
-def source_name(source: BundleSource | HttpSource) -> str:
-    """A setting as people know it. What follows the path of a URL may be secret, and is left out."""
-    where = (
-        urllib.parse.urlsplit(source.url)._replace(query="", fragment="").geturl()
-        if isinstance(source, HttpSource)
-        else str(source.path)
-    )
-    return where if source.model_name is None else f"{source.model_name}={where}"
+def is_folder(source: Source) -> bool:
+    """Whether the source is a folder at this moment. What cannot be told is none: reading it will say why."""
+    try:
+        return isinstance(source, BundleSource) and source.path.is_dir()
+    except OSError:
+        return False
 
 
-def is_folder(source: BundleSource | HttpSource) -> bool:
-    """Whether the source is a folder at this moment."""
-    return isinstance(source, BundleSource) and source.path.is_dir()
+def is_there(place: Place) -> bool:
+    """Whether the place is a file that exists, as far as can be told."""
+    try:
+        return place.path is not None and place.path.exists()
+    except OSError:
+        return False
 
 
-def places_of(source: BundleSource | HttpSource) -> Iterator[Place]:
+def places_of(source: Source) -> Iterator[Place]:
     """The places of a source at this moment, in order of their names.
 
     Raises:
         BundleError: the source is a folder that cannot be listed.
     """
-    name = source_name(source)
-    if isinstance(source, HttpSource):
+    name = source.name
+    if not isinstance(source, BundleSource):
         yield Place(name, None, source)
     elif not is_folder(source):
         yield Place(name, source.path, source)
@@ -99,35 +98,17 @@ class FileReader:
     """Reads a file; nothing but a ``stat`` where it is as it was."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen: tuple[int, ...] | None = None
+        self._file = WatchedFile(path, MAX_BUNDLE_BYTES)
 
     def forget(self) -> None:
         """See :class:`Reader`."""
-        self._seen = None
+        self._file.forget()
 
     def read(self) -> bytes | None:
         """See :class:`Reader`."""
         try:
-            found = self._path.stat()
-            if self._seen is not None and self._seen == _stamp(found):
-                return None
-            if not stat.S_ISREG(found.st_mode):  # opening a pipe could wait for ever
-                raise OSError(errno.EINVAL, "it is no regular file")
-            self._seen = None
-            with self._path.open("rb") as file:
-                before, now = os.fstat(file.fileno()), time.time()
-                content = file.read(MAX_BUNDLE_BYTES + 1)
+            return self._file.read()
         except OSError as error:
-            self._seen = None
             raise BundleError(
                 Reason.BUNDLE_UNREADABLE, f"cannot read it: {error.strerror}; put a bundle there, or name another path"
             ) from error
-        # From before the reading: what changes while it is read is read again.
-        if max(before.st_mtime, before.st_ctime) + SETTLED_SECONDS < now:
-            self._seen = _stamp(before)
-        return content
-
-
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -18,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from sidecar.config import FailureMode
+from sidecar.config import FailureMode, Probing
 from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
@@ -47,8 +47,9 @@ _WITHOUT_BUNDLE: Final = (
 )
 _BYPASS_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.passes_open)
 _FALLBACK_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.falls_back)
-_REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith("bundle_"))
+_REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith(("bundle_", "settings_")))
 _ACTIVATION_REASONS: Final = (*(reason for reason in Reason if reason.startswith("bundle_")), Reason.INTERNAL)
+_SETTINGS_REASONS: Final = (*(reason for reason in Reason if reason.startswith("settings_")), Reason.INTERNAL)
 
 
 class Metrics:
@@ -161,6 +162,37 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self._looked_at = Gauge(
+            "gate_bundle_last_look_timestamp_seconds",
+            "When the bundles' places were last looked at, in Unix time.",
+            registry=self.registry,
+        )
+        self._signature_end = Gauge(
+            "gate_bundle_signature_expiry_timestamp_seconds",
+            "When the signature of the active bundle ends, in Unix time; absent where it does not.",
+            ["model"],
+            registry=self.registry,
+        )
+        self._modes = Gauge(
+            "gate_property_mode",
+            "1 for the mode that a property of an active bundle is in, 0 for the others.",
+            ["model", "property", "mode"],
+            registry=self.registry,
+        )
+        self._settings_changes = Counter(
+            "gate_settings_changes", "Changes of the settings file that took effect.", registry=self.registry
+        )
+        self._settings_failures = Counter(
+            "gate_settings_failures",
+            "Changes of the settings file that did not take effect, or not all of them.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._settings_failing = Gauge(
+            "gate_settings_failing",
+            "1 where the settings file is not what is in force: it cannot be used, or a restart is needed.",
+            registry=self.registry,
+        )
         self._model_ready = Gauge(
             "gate_upstream_model_ready",
             "Whether the upstream says that the model is ready.",
@@ -201,6 +233,8 @@ class Metrics:
             self._refusals.labels(NO_MODEL, reason)
         for reason in _ACTIVATION_REASONS:
             self._activation_failures.labels(reason)
+        for reason in _SETTINGS_REASONS:
+            self._settings_failures.labels(reason)
 
     def bundle_activated(self, bundle: ActiveBundle, replaced: ActiveBundle | None = None) -> None:
         """Announce a bundle in place of another one, and make all its series exist."""
@@ -240,9 +274,43 @@ class Metrics:
         self._activation_failures.labels(reason).inc()
         self._failed_at.set_to_current_time()
 
-    def bundles_failing(self, count: int) -> None:
-        """Note at how many places the latest bundle is not active."""
-        self._failing.set(count)
+    def bundle_in_force(self, bundle: ActiveBundle, replaced: ActiveBundle | None = None) -> None:
+        """Show the modes of a bundle and the end of its signature, in place of another one's; and no mismatch that
+        nobody looks for any more.
+        """
+        if replaced is not None:
+            self._forget_terms(replaced, {*bundle.property_ids})
+        if bundle.policy.probe is Probing.OFF:
+            self._probe_mismatch.labels(bundle.model_name).set(0)
+        for property_id, in_force in zip(bundle.property_ids, bundle.modes, strict=True):
+            for mode in Mode:
+                self._modes.labels(bundle.model_name, property_id, mode).set(mode is in_force)
+        if bundle.signed is not None and bundle.signed.end is not None:
+            self._signature_end.labels(bundle.model_name).set(bundle.signed.end.timestamp())
+
+    def _forget_terms(self, replaced: ActiveBundle, kept: set[str]) -> None:
+        for property_id in {*replaced.property_ids} - kept:
+            for mode in Mode:
+                self._modes.remove(replaced.model_name, property_id, mode)
+        if replaced.signed is not None and replaced.signed.end is not None:
+            self._signature_end.remove(replaced.model_name)
+
+    def bundles_looked_at(self, failing_places: int) -> None:
+        """Note a look at the places, and at how many of them the latest bundle is not active."""
+        self._failing.set(failing_places)
+        self._looked_at.set_to_current_time()
+
+    def settings_changed(self) -> None:
+        """Count a change of the settings file that took effect."""
+        self._settings_changes.inc()
+
+    def settings_failed(self, reason: Reason) -> None:
+        """Count one that did not."""
+        self._settings_failures.labels(reason).inc()
+
+    def settings_failing(self, failing: bool) -> None:
+        """Note whether the settings file is not what is in force."""
+        self._settings_failing.set(failing)
 
     def _initialise_property(self, model: str, property_id: str) -> None:
         self._breaches.labels(model, property_id)

@@ -21,6 +21,7 @@ from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.first_seen import FirstSeen
 from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
+from sidecar.proxy.live_settings import LiveSettings, SettingsFile
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.prediction_stream import PredictionStream
@@ -85,10 +86,18 @@ def check_bundles(settings: ServeSettings) -> Collection[Failure]:
 
 
 class _Watch:
-    """Looks at the bundles' sources again and again, in a thread of its own."""
+    """Looks at the settings file and the bundles' sources again and again, in a thread of its own."""
 
-    def __init__(self, activation: Activation, readiness: Readiness, probe: Probe, settings: ServeSettings) -> None:
+    def __init__(
+        self,
+        activation: Activation,
+        live: LiveSettings | None,
+        readiness: Readiness,
+        probe: Probe,
+        settings: ServeSettings,
+    ) -> None:
         self._activation = activation
+        self._live = live
         self._readiness = readiness
         self._probe = probe
         self._poll_seconds = settings.bundle_poll_seconds
@@ -129,7 +138,7 @@ class _Watch:
 
     async def _look(self, asked: bool, run: Callable[..., Awaitable[bool]]) -> None:
         try:
-            if await run(self._activation.look, asked, self._prober(asyncio.get_running_loop())):
+            if await run(self._look_around, asked, self._prober(asyncio.get_running_loop())):
                 self._readiness.ask_now()
         except Exception:  # what is active stays active, and the next look may do better
             _LOGGER.exception("looking for new bundles failed")
@@ -137,9 +146,18 @@ class _Watch:
             failing = len(self._activation.state.failures)
             _LOGGER.info("looked for new bundles as asked; %d places give none that is active", failing)
 
+    def _look_around(self, asked: bool, probe: Prober) -> bool:
+        settings = None if self._live is None else self._live.look(asked)
+        if settings is not None:
+            self._activation.adopt(settings)
+        return self._activation.look(asked, probe) or settings is not None
 
-async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = None) -> RunningSidecar:
-    """Start everything, here and now; ``upstream`` stands in for the one that the settings name.
+
+async def start_sidecar(
+    settings: ServeSettings, upstream: Upstream | None = None, file: SettingsFile | None = None
+) -> RunningSidecar:
+    """Start everything, here and now; ``upstream`` stands in for the one that the settings name, ``file`` is what they
+    come from, where they are to follow one.
 
     Raises:
         InputError: see :class:`Activation` and :meth:`Activation.start`; or a TLS file is not acceptable.
@@ -160,11 +178,13 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         probe = Probe(
             registry, upstream, metrics, readiness, settings.probe_interval_seconds, settings.upstream_timeout_seconds
         )
-        pages = admin_pages(
-            metrics,
-            readiness,
-            lambda: describe(activation.state, readiness, probe.reports, settings.upstream, first_seen),
-        )
+        live = None if file is None else LiveSettings(file, settings, metrics)
+
+        def status() -> dict[str, object]:
+            followed = None if live is None else live.state
+            return describe(activation.state, readiness, probe.reports, settings.upstream, first_seen, followed)
+
+        pages = admin_pages(metrics, readiness, status)
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
         workers = Workers()
@@ -203,7 +223,7 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
         )
         await readiness.ask()
-        watch = _Watch(activation, readiness, probe, settings)
+        watch = _Watch(activation, live, readiness, probe, settings)
         for task in (
             readiness.keep_asking(),
             receipts.keep_sweeping(),
@@ -250,10 +270,10 @@ def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
     return Credentials(paths, metrics.certificate_expires, metrics.certificate_failed)
 
 
-async def serve(settings: ServeSettings) -> None:
+async def serve(settings: ServeSettings, file: SettingsFile | None = None) -> None:
     """Run a sidecar until SIGTERM or SIGINT, then drain it: not ready at once, listening for a while yet, then calls
     in flight to their end. SIGINT, which a person sends, or a second signal cuts the middle part short. On SIGHUP it
-    looks for new bundles at once.
+    looks at the settings file and for new bundles at once.
 
     Raises:
         InputError, OperationError: see :func:`start_sidecar`.
@@ -262,8 +282,8 @@ async def serve(settings: ServeSettings) -> None:
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     signals = _Signals()
-    running = await start_sidecar(settings)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.look_now)
+    running = await start_sidecar(settings, file=file)
+    signals.when_hung_up(running.look_now)
     where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
     _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)
     ended = asyncio.create_task(_ended(running))
@@ -288,6 +308,11 @@ class _Signals:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._got, False)
         loop.add_signal_handler(signal.SIGINT, self._got, True)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # what starts up looks anyhow; it must not end by it
+
+    def when_hung_up(self, do: Callable[[], None]) -> None:
+        """What to do on SIGHUP."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, do)
 
     def _got(self, hurry: bool) -> None:
         if hurry or self.stop.is_set():

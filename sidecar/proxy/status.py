@@ -1,5 +1,5 @@
-"""What /status says: which bundles are active since when, in which modes, why others are not, and what keeps us
-from being ready.
+"""What /status says: which bundles are active since when, in which modes, why others are not, how the settings in
+force stand to their file, and what keeps us from being ready.
 """
 
 import datetime
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from sidecar.config import Probing
 from sidecar.proxy.activation import ActivationState
 from sidecar.proxy.first_seen import FirstSeen
+from sidecar.proxy.live_settings import SettingsState
 from sidecar.proxy.probe import Report
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.succession import Guard
@@ -20,6 +21,7 @@ def describe(
     reports: Mapping[str, Report],
     upstream: str,
     first_seen: FirstSeen,
+    settings: SettingsState | None = None,
 ) -> dict[str, object]:
     """The document, as JSON values.
 
@@ -29,6 +31,7 @@ def describe(
         reports: the last probes, by model.
         upstream: its address.
         first_seen: models without a bundle and versions without a proof, that requests were for.
+        settings: how those in force stand to their file; None where there is none.
     """
     why = readiness.why
     return {
@@ -51,8 +54,18 @@ def describe(
             {"place": failure.place, "reason": failure.reason, "message": failure.message, "since": _time(since)}
             for failure, since in sorted(state.failures.items(), key=lambda each: each[0].place)
         ],
+        "settings": None if settings is None else _describe_settings(settings),
         "last_good_error": state.last_good_error,
         "looked_at": None if state.looked_at is None else _time(state.looked_at),
+    }
+
+
+def _describe_settings(settings: SettingsState) -> dict[str, object]:
+    return {
+        "file": str(settings.path),
+        "changed_at": None if settings.changed_at is None else _time(settings.changed_at),
+        "reason": settings.reason,
+        "message": settings.message or None,
     }
 
 
@@ -83,6 +96,8 @@ def _describe_guard(guard: Guard) -> dict[str, object]:
         "revision": bundle.revision,
         "place": guard.place,
         "active_since": _time(guard.since),
+        "signed_by": None if bundle.signed is None else bundle.signed.key,
+        "signature_ends": None if bundle.signed is None or bundle.signed.end is None else _time(bundle.signed.end),
         "is_last_good": guard.is_last_good,
         "model_digest": manifest.model_digest,
         "arithmetic": manifest.arithmetic,

@@ -1,13 +1,15 @@
 """Which bundles guard after a look at what is offered: the whole rule, as a pure function.
 
-A model that is guarded stays guarded, whatever happens to the place that its bundle came from. A bundle takes
-over where it is the only one offered for its model, and its revision is not lower than the active one's.
+A model that is guarded stays guarded, whatever happens to the place that its bundle came from or to that one's
+signature. A bundle takes over where it is the only one offered for its model, its signature has not ended, and its
+revision is not lower than the active one's.
 """
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from sidecar.bundle.expiry import moment_text
 from sidecar.errors import Reason
 from sidecar.proxy.active_bundle import ActiveBundle
 
@@ -65,7 +67,10 @@ def succeed(
     after, failures = dict(guards), list[Failure]()
     by_model: dict[str, list[Offer]] = {}
     for offer in offers:
-        by_model.setdefault(offer.bundle.model_name, []).append(offer)
+        if _has_ended(offer.bundle, now):
+            failures.append(_ended(offer.place, offer.bundle))
+        else:
+            by_model.setdefault(offer.bundle.model_name, []).append(offer)
     for model, rivals in by_model.items():
         active = guards.get(model)
         if len(rivals) > 1:
@@ -74,15 +79,27 @@ def succeed(
             failures.append(_rollback(rivals[0], active))
         else:
             after[model] = _successor(rivals[0], active, now)
+    failures += [_ended(guard.place, guard.bundle) for guard in after.values() if _has_ended(guard.bundle, now)]
     return Succession(after, tuple(failures))
 
 
 def _successor(offer: Offer, active: Guard | None, now: datetime.datetime) -> Guard:
-    if active is None or (active.bundle.digest, active.bundle.modes) != (offer.bundle.digest, offer.bundle.modes):
+    if active is None or active.bundle.digest != offer.bundle.digest:
         return Guard(offer.bundle, offer.place, offer.source, now)
-    if active.place == offer.place and not active.is_last_good:
+    same = _terms(active.bundle) == _terms(offer.bundle)
+    if same and active.place == offer.place and not active.is_last_good:
         return active
-    return dataclasses.replace(active, place=offer.place, source=offer.source, is_last_good=False)
+    bundle = active.bundle if same else offer.bundle
+    return dataclasses.replace(active, bundle=bundle, place=offer.place, source=offer.source, is_last_good=False)
+
+
+def _terms(bundle: ActiveBundle) -> tuple[object, ...]:
+    """What may differ where the digest does not."""
+    return bundle.modes, bundle.policy, bundle.signed
+
+
+def _has_ended(bundle: ActiveBundle, now: datetime.datetime) -> bool:
+    return bundle.signed is not None and bundle.signed.has_ended(now)
 
 
 def _conflict(model: str, rivals: Sequence[Offer], active: Guard | None) -> list[Failure]:
@@ -99,6 +116,17 @@ def _conflict(model: str, rivals: Sequence[Offer], active: Guard | None) -> list
     ]
 
 
+def _ended(place: str, bundle: ActiveBundle) -> Failure:
+    end = "" if bundle.signed is None or bundle.signed.end is None else moment_text(bundle.signed.end)
+    return Failure(
+        place,
+        Reason.BUNDLE_EXPIRED,
+        f"its signature ended at {end}; where it guards model {bundle.model_name!r} already it goes on doing so, and "
+        "it is activated nowhere else; sign it again with `sidecar sign --expires`",
+        bundle.model_name,
+    )
+
+
 def _rollback(offer: Offer, active: Guard) -> Failure:
     return Failure(
         offer.place,
@@ -109,7 +137,7 @@ def _rollback(offer: Offer, active: Guard) -> Failure:
     )
 
 
-def may_guard_more(failures: Sequence[Failure], guards: Mapping[str, Guard]) -> tuple[str, ...]:
+def may_guard_more(failures: Iterable[Failure], guards: Mapping[str, Guard]) -> tuple[str, ...]:
     """The places whose bundle is not active, and may be for a model that no bundle guards.
 
     What cannot be read at all, where a guard comes from, counts as no new bundle.

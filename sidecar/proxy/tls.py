@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sidecar.bundle.files import read_regular
 from sidecar.config import ListenTls, UpstreamTls
 from sidecar.errors import InputError
 
@@ -28,6 +29,9 @@ _CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 _USABLE: Final = "an unencrypted PEM key that gRPC can use: RSA, Ed25519, or ECDSA on P-256, P-384 or P-521"
 """With another kind gRPC fails without saying why."""
+
+MAX_FILE_BYTES: Final = 4 << 20
+"""Of one file; all authorities that a system usually trusts have some 200 KB."""
 
 _Parsed = TypeVar("_Parsed")
 
@@ -91,24 +95,32 @@ class Credentials:
         self._seen = _read(paths)
         self._check(self._seen)
         self.current = self._seen
+        self._complaint = ""
 
     def refresh(self) -> bool:
         """Look at the files again; whether ``current`` is another one now."""
         with self._lock:
             try:
                 found = _read(self._paths)
-                if found == self._seen:
+                if found == self._seen and not self._complaint:
                     return False
                 self._seen = found
                 self._check(found)
             except InputError as error:
-                self._failed(self._paths.side)
-                _LOGGER.warning("%s; the ones read before stay in use", error)
+                self._complain(str(error))
                 return False
+            self._complaint = ""
             changed, self.current = found != self.current, found
         if changed:
             _LOGGER.info("new TLS files in use for %s", self._paths.side)
         return changed
+
+    def _complain(self, complaint: str) -> None:
+        """Once for each reason: clients choose how often we look."""
+        if complaint != self._complaint:
+            self._complaint = complaint
+            self._failed(self._paths.side)
+            _LOGGER.warning("%s; the ones read before stay in use", complaint)
 
     def _check(self, material: Material) -> None:
         until = _accepted(self._paths, material)
@@ -153,9 +165,12 @@ def _read(paths: CredentialPaths) -> Material:
 
 def _content(paths: CredentialPaths, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content, _ = read_regular(path, MAX_FILE_BYTES)
     except OSError as error:
         raise InputError(f"cannot read TLS file {path} for {paths.side}: {error.strerror}; correct its path") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise InputError(f"TLS file {path} for {paths.side}: larger than {MAX_FILE_BYTES} bytes; name another file")
+    return content
 
 
 def _accepted(paths: CredentialPaths, material: Material) -> datetime.datetime | None:

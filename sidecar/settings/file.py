@@ -20,13 +20,16 @@ MAX_FILE_BYTES: Final = 1 << 20
 """A settings file has some hundred lines at most."""
 
 
-def read_settings_file(path: Path) -> dict[str, Given]:
-    """What the file gives, by the settings' names.
+def read_settings_file(path: Path, content: bytes | None = None) -> dict[str, Given]:
+    """What the file gives, by the settings' names; ``content`` is what it holds, where that has been read already.
 
     Raises:
         InputError: not readable, no YAML, an unknown or repeated key, or a value that its setting cannot have.
     """
-    root = compose(decode(path, _content(path)), expected="settings such as upstream: HOST:PORT")
+    content = _read(path) if content is None else content
+    if len(content) > MAX_FILE_BYTES:
+        raise InputError(f"{path}: larger than {MAX_FILE_BYTES} bytes; give a settings file")
+    root = compose(decode(path, content), expected="settings such as upstream: HOST:PORT")
     fields = root.fields((), [setting.name for setting in SETTINGS])
     return {
         setting.name: _given(setting, fields[setting.name], path.parent)
@@ -35,15 +38,12 @@ def read_settings_file(path: Path) -> dict[str, Given]:
     }
 
 
-def _content(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot read the settings {path}: {error.strerror}; give the path of a YAML file") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: larger than {MAX_FILE_BYTES} bytes; give a settings file")
-    return content
 
 
 def _given(setting: Setting, value: Value, folder: Path) -> Given:

@@ -16,16 +16,19 @@ from sidecar.config import (
     FailureMode,
     HttpSource,
     ListenTls,
+    OciSource,
     OnUpstreamFailure,
     Outside,
     PredictionFormat,
     Probing,
+    Source,
     Unguarded,
     UpstreamTls,
 )
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
 from sidecar.protocols.torchserve.json_paths import parse_path
+from sidecar.remote.reference import is_reference
 from sidecar.tensors import FLOATING_DATATYPES, Datatype
 
 SECONDS_IN: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -42,7 +45,7 @@ LARGEST_PORT: Final = 65535
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|min|h)")
 _SIZE: Final = re.compile(r"([0-9]{1,10})(B|KiB|MiB|GiB)")
 _COUNT: Final = re.compile(r"[0-9]{1,10}")
-_URL: Final = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://.+")
+_URL: Final = re.compile(r"([Hh][Tt][Tt][Pp][Ss]?|oci|oci\+http)://.+")
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:/\[\]\s]+):([0-9]{1,5})")
 
 _Choice = TypeVar("_Choice", bound=enum.StrEnum)
@@ -190,21 +193,26 @@ def _printable(text: str, what: str) -> str:
 
 
 def url(text: str) -> str:
-    """An address on the web to fetch a bundle from. Raises Complaint, without the text: it may hold a password."""
+    """Where to fetch a bundle from. Raises Complaint, without the text of a web address: it may hold a password."""
     try:
-        return HttpSource(text).url
+        return remote_source(text).url
     except ValueError as error:
         raise Complaint(str(error)) from None
 
 
-def bundle(text: str) -> BundleSource | HttpSource:
+def remote_source(url: str, **fields: Any) -> HttpSource | OciSource:
+    """The source that a URL means. Raises ValueError."""
+    return OciSource(url, **fields) if is_reference(url) else HttpSource(url, **fields)
+
+
+def bundle(text: str) -> Source:
     """``[NAME=]PATH`` or ``[NAME=]URL``. Raises Complaint."""
     given, separator, where = text.partition("=")
     if not separator or "://" in given:  # a URL has its own "=" after "://"
         given, where = "", text
     model_name = name(given) if where is not text else None
     if "://" in where:
-        return HttpSource(url(where), model_name)
+        return remote_source(url(where), model_name=model_name)
     return BundleSource(path(where), model_name)
 
 
@@ -256,7 +264,7 @@ COUNT: Final = Kind("whole number above 0", "N", count, _INTEGER)
 BOOLEAN: Final = Kind("true or false", "BOOL", boolean, {"type": "boolean"}, lambda value: str(value).lower())
 PATH: Final = Kind("path", "PATH", path, _TEXT, lambda value: str(value.absolute()))
 NAME: Final = Kind("name", "NAME", name, _TEXT)
-URL: Final = Kind("URL, http or https", "URL", url, _pattern(_URL))
+URL: Final = Kind("URL, http, https or oci", "URL", url, _pattern(_URL))
 MAPPING: Final = Kind("mapping", "", mapping, {"type": "object"})
 BUNDLE: Final = Kind("bundle", "[NAME=]B.gates", bundle, _TEXT)
 LISTEN_TLS: Final = Kind("PEM files", "certificate=C,key=K[,client_ca=CA]", listen_tls, _TEXT)

@@ -45,6 +45,11 @@ _NOTES: Final = """\
 Units are written with the number: `ms`, `s`, `m` or `min`, `h` for durations, up to a week; `B`, `KiB`, `MiB`, `GiB`
 for sizes, up to 2 GiB less one byte.
 
+While `serve` runs it follows the file, looked at every `bundle_poll` and on SIGHUP, in {hot}. Calls in flight finish
+under what they began with. A change of another setting is reported and waits for a restart; a file that cannot be
+used changes nothing and is reported (`/status`, `gate_settings_failing`). Flags and environment stand over the file
+as before. A bundle that is taken out of `bundles` goes on guarding its model until a restart.
+
 Where modes meet, the more special one holds: the property's, then the bundle's, then the sidecar's `mode`, then what
 the property file says. `mode` from the environment or a flag replaces all modes in the file.
 """
@@ -69,11 +74,16 @@ def reference() -> str:
             *_table(("setting", "value", "default", "environment", "flag", "meaning"), rows),
             "",
             *(line for setting in SETTINGS if setting.parts for line in _parts(setting)),
-            _NOTES,
+            _NOTES.format(hot=_hot()),
             _EXAMPLE.rstrip(),
             "",
         ]
     )
+
+
+def _hot() -> str:
+    *names, last = (f"`{setting.name}`" for setting in SETTINGS if setting.hot)
+    return f"{', '.join(names)} and {last}"
 
 
 def _parts(setting: Setting) -> Iterator[str]:

@@ -34,18 +34,21 @@ class Resolved:
     notes: tuple[str, ...]
 
 
-def resolve(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Resolved:
+def resolve(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any], content: bytes | None = None
+) -> Resolved:
     """Flags over environment over file over defaults; a list is replaced as a whole.
 
     Args:
         file: the settings file, if there is one.
         environment: the process's variables.
         flags: values by the settings' names; None where not given.
+        content: what the file holds, where that has been read already.
 
     Raises:
         InputError: a value that its setting cannot have, a required one missing, or values that exclude one another.
     """
-    given = {} if file is None else read_settings_file(file)
+    given = {} if file is None else read_settings_file(file, content)
     given |= _from_environment(environment)
     given |= {
         setting.name: Given(flags[setting.name], Level.FLAG, f"flag {setting.flag}")

@@ -1,7 +1,7 @@
 """Every setting of ``sidecar serve``, once. Reading, ``--help``, the JSON schema and the reference all come from here.
 
-A new setting is a field of :class:`sidecar.config.ServeSettings` (or of :class:`~sidecar.config.BundleSource` and
-:class:`~sidecar.config.HttpSource`) and one row of these tables; a test holds that the two agree.
+A new setting is a field of :class:`sidecar.config.ServeSettings` (or of each kind of :data:`sidecar.config.Source`)
+and one row of these tables; a test holds that the two agree.
 """
 
 import dataclasses
@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from sidecar.config import (
     BundleSource,
-    HttpSource,
     ListenTls,
     ModelSettings,
     ServeSettings,
+    Source,
     TorchServeSettings,
     UpstreamTls,
 )
@@ -50,6 +50,7 @@ class Setting:
         parts: the keys that a value has where the file writes it as a mapping.
         exactly_one: the parts of which one must be given, and no other.
         make: the value that its parts make, by their fields.
+        hot: whether a running sidecar follows the file in it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Setting:
     parts: "tuple[Setting, ...]" = ()
     exactly_one: tuple[str, ...] = ()
     make: Callable[..., Any] = dict
+    hot: bool = False
 
     @property
     def variable(self) -> str:
@@ -83,8 +85,8 @@ def _part(owner: type, name: str, kind: Kind, meaning: str, **more: Any) -> Sett
     return Setting(name, name, kind, meaning, _default(owner, name), **more)
 
 
-def _bundle_source(**fields: Any) -> BundleSource | HttpSource:
-    return HttpSource(**fields) if "url" in fields else BundleSource(**fields)
+def _bundle_source(**fields: Any) -> Source:
+    return kinds.remote_source(**fields) if "url" in fields else BundleSource(**fields)
 
 
 def _default(owner: type, field: str) -> Any:
@@ -110,7 +112,7 @@ UPSTREAM_TLS_SETTINGS: Final = (
 
 BUNDLE_SETTINGS: Final = (
     Setting("path", "path", kinds.PATH, "A file, or a folder: every *.gates in it.", None, unset="none"),
-    Setting("url", "url", kinds.URL, "Where to fetch it, http or https.", None, unset="none"),
+    Setting("url", "url", kinds.URL, "Where to fetch it: http(s)://, or oci:// from a registry.", None, unset="none"),
     _bundle_part("name", "model_name", kinds.NAME, "The served model that it guards.", unset="the name in the bundle"),
     _bundle_part("mode", "mode", kinds.MODE, "Of this bundle's properties.", unset="the sidecar's mode"),
     _bundle_part(
@@ -209,13 +211,15 @@ SETTINGS: Final = (
         "bundles",
         "bundles",
         kinds.BUNDLE,
-        "The gate bundles to activate, as sidecar compile wrote them: files, folders of them, or http(s) URLs, watched "
-        "for changes; NAME: the served model's name, where it is not the bundle's.",
+        "The gate bundles to activate, as sidecar compile wrote them: files, folders of them, http(s) URLs, or "
+        "oci:// references into registries, watched for changes; NAME: the served model's name, where it is not the "
+        "bundle's.",
         shape=Shape.LIST,
         flag="--bundle",
         parts=BUNDLE_SETTINGS,
         exactly_one=("path", "url"),
         make=_bundle_source,
+        hot=True,
     ),
     _setting("upstream", "upstream", kinds.TARGET, "The model server's gRPC address."),
     _setting(
@@ -229,14 +233,18 @@ SETTINGS: Final = (
         "Instead of every property's own mode; shadow records what would be done and changes nothing. Given by flag "
         "or environment it also replaces the modes that the file gives to single bundles and properties.",
         unset="each property's own",
+        hot=True,
     ),
-    _setting("outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain."),
+    _setting(
+        "outside", "outside", kinds.OUTSIDE, "What happens to a request with a row in no property's domain.", hot=True
+    ),
     _setting(
         "probe",
         "probe",
         kinds.PROBING,
         "Whether the upstream is tried on inputs to which the bundle knows the verified model's answers. With required "
         "a model whose upstream has not matched is not ready, and its requests get UNAVAILABLE.",
+        hot=True,
     ),
     _setting(
         "unguarded_models",
@@ -244,6 +252,7 @@ SETTINGS: Final = (
         kinds.UNGUARDED,
         "What happens to a request for a model that no bundle guards. Passing lets clients walk around the gates where "
         "the upstream serves a guarded model under a second name, or in an ensemble.",
+        hot=True,
     ),
     _setting(
         "on_upstream_failure",
@@ -251,6 +260,7 @@ SETTINGS: Final = (
         kinds.ON_UPSTREAM_FAILURE,
         "fallback: where the upstream fails or is too slow and every row of the request has a property with a fallback "
         "that satisfies all its properties, the client gets that instead of an error. See failures.md.",
+        hot=True,
     ),
     _setting(
         "fallback_reserve",
@@ -267,6 +277,7 @@ SETTINGS: Final = (
         flag="",
         parts=MODEL_SETTINGS,
         make=ModelSettings,
+        hot=True,
     ),
     _setting(
         "message_limit",
@@ -279,6 +290,7 @@ SETTINGS: Final = (
         "limit_rows",
         kinds.COUNT,
         "The largest batch; it bounds how long the correction of one request can take.",
+        hot=True,
     ),
     _setting(
         "held_limit",
@@ -347,13 +359,22 @@ SETTINGS: Final = (
         "bundle_timeout",
         "bundle_timeout_seconds",
         kinds.DURATION,
-        "How long fetching one bundle from a URL may take in all.",
+        "How long fetching one bundle from a URL or registry may take in all.",
+    ),
+    _setting(
+        "registry_credentials",
+        "registry_credentials",
+        kinds.PATH,
+        "A file of docker login (a secret of type kubernetes.io/dockerconfigjson) with names and passwords for "
+        "registries; read at each login.",
+        unset="anonymous",
     ),
     _setting(
         "allow_rollback",
         "allow_rollback",
         kinds.BOOLEAN,
         "Whether a bundle may take the place of one with a higher revision.",
+        hot=True,
     ),
     _setting(
         "state_folder",

@@ -96,6 +96,19 @@ def run_installer(command: list[str], **options) -> str:
     return done.stdout
 
 
+def apt_options(scratch: Path) -> list[str]:
+    """So that apt keeps its lists and archives in a scratch folder, and needs no root."""
+    settings = {
+        "Dir::State": scratch,
+        "Dir::State::status": "/var/lib/dpkg/status",
+        "Dir::State::lists": scratch / "lists",
+        "Dir::Cache": scratch,
+        "APT::Sandbox::User": "root",
+        "Debug::NoLocking": "1",
+    }
+    return [f"--option={name}={value}" for name, value in settings.items()]
+
+
 def plain_interpreter() -> str:
     """The interpreter below our virtual environment: what the environment holds is out of the servers' sight."""
     return str(Path(sys.executable).resolve())

@@ -399,6 +399,33 @@ def test_a_signed_bundle_can_be_looked_at_without_its_key(run: Run, tmp_path: Pa
     assert run("try", signed, "--input", given)[0] == 0
 
 
+def test_a_signature_that_ends_is_shown_and_compared(run: Run, tmp_path: Path, compiled: Path) -> None:
+    run("keygen", "--output", tmp_path / "ops")
+    first, second = tmp_path / "first.gates", tmp_path / "second.gates"
+    sign = ("sign", compiled, "--key", tmp_path / "ops")
+    status, out, _ = run(*sign, "--expires", "2999-01-01", "--output", first)
+    assert status == 0
+    assert out.endswith(", until 2999-01-01 00:00:00 UTC\n")
+    assert run(*sign, "--expires", "90d", "--output", second)[0] == 0
+    assert "until 2999-01-01 00:00:00 UTC" in run("inspect", first)[1]
+    assert json.loads(run("inspect", first, "--json")[1])["signature_ends"] == "2999-01-01T00:00:00+00:00"
+    assert json.loads(run("inspect", compiled, "--json")[1])["signature_ends"] is None
+    status, out, _ = run("diff", first, second)
+    assert status == 1
+    assert "- until 2999-01-01 00:00:00 UTC" in out
+    changes = json.loads(run("diff", compiled, first, "--json")[1])["changes"]
+    assert [change["what"] for change in changes] == ["signature"]
+    assert changes[0]["after"]["ends"] == "2999-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("given", ["soon", "1999-01-01", "0d"])
+def test_an_end_that_is_none_signs_nothing(run: Run, tmp_path: Path, compiled: Path, given: str) -> None:
+    run("keygen", "--output", tmp_path / "ops")
+    made = run("sign", compiled, "--key", tmp_path / "ops", "--expires", given, "--output", tmp_path / "s.gates")
+    _refused(made, 2, "--expires", given)
+    assert not (tmp_path / "s.gates").exists()
+
+
 def test_signing_replaces_an_earlier_signature_in_place(run: Run, tmp_path: Path, compiled: Path) -> None:
     for name in ("first", "second"):
         run("keygen", "--output", tmp_path / name)

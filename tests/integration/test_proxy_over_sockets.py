@@ -491,8 +491,10 @@ class TestStarting:
 
     def test_two_bundles_for_one_model(self, loop, tmp_path):
         made = settings(tmp_path, 1)
+        copy = tmp_path / "copy.gates"
+        copy.write_bytes(made.bundles[0].path.read_bytes())
         with pytest.raises(InputError, match=r"bundle_conflict.*guarded"):
-            self._start(loop, dataclasses.replace(made, bundles=made.bundles * 2))
+            self._start(loop, dataclasses.replace(made, bundles=(*made.bundles, BundleSource(copy))))
 
     def test_two_bundles_under_different_names(self, loop, tmp_path):
         made = settings(tmp_path, 1)

@@ -123,9 +123,17 @@ class TestTowardsClients:
 
     def test_files_that_are_away_for_a_while_change_nothing(self, running, authority, files):
         first = _served_certificate(running.listen_port)
+        content = files.key.read_bytes()
         files.key.unlink()
-        assert _served_certificate(running.listen_port) == first
+        for _ in range(3):
+            assert _served_certificate(running.listen_port) == first
         assert _infer(running.listen_port, authority) == FINE
+        assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1
+        files.key.write_bytes(content)
+        assert _infer(running.listen_port, authority) == FINE
+        files.key.unlink()
+        assert _infer(running.listen_port, authority) == FINE
+        assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 2
 
 
 class TestMutualTowardsClients:

@@ -10,7 +10,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from tests.e2e.installing import ServerUnavailable, run_installer
+from tests.e2e.installing import ServerUnavailable, apt_options, run_installer
 
 PACKAGE = "python3-torch=1.13.1*"
 
@@ -25,7 +25,7 @@ def unpack_torch(folder: Path) -> None:
     archives = scratch / "archives"
     for each in (archives / "partial", scratch / "lists" / "partial"):
         each.mkdir(parents=True)
-    apt = ["apt-get", "--quiet", *_options(scratch)]
+    apt = ["apt-get", "--quiet", *apt_options(scratch)]
     run_installer([*apt, "update"])
     plan = run_installer([*apt, "--simulate", "--reinstall", "--no-install-recommends", "install", PACKAGE])
     run_installer([*apt, "download", *_wanted(plan)], cwd=archives)
@@ -33,18 +33,6 @@ def unpack_torch(folder: Path) -> None:
         run_installer(["dpkg-deb", "--extract", str(archive), str(folder)])
     shutil.rmtree(scratch)
     shutil.rmtree(folder / "usr" / "share")
-
-
-def _options(scratch: Path) -> list[str]:
-    settings = {
-        "Dir::State": scratch,
-        "Dir::State::status": "/var/lib/dpkg/status",
-        "Dir::State::lists": scratch / "lists",
-        "Dir::Cache": scratch,
-        "APT::Sandbox::User": "root",
-        "Debug::NoLocking": "1",
-    }
-    return [f"--option={name}={value}" for name, value in settings.items()]
 
 
 def _wanted(plan: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What `sidecar diff` tells: every change, and none where there is none."""
 
 import dataclasses
+import datetime
 import json
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import pytest
 from sidecar.bundle.codec import encode
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.difference import BUNDLE, SHOWN_LINES, compare, document, render
+from sidecar.bundle.signature import SignedBy
 from sidecar.bundle.values import Arithmetic, Bundle, PropertySource
 from sidecar.gates.values import Mode, Norm
 
@@ -142,3 +144,14 @@ def test_long_facts_are_shortened_for_people_only(bundle):
 def test_two_places_are_two_headings(bundle):
     text = render(compare(bundle, _manifest(_record(bundle, mode=Mode.OFF), revision=9)))
     assert "bundle\n  revision\n    - 7\n    + 9\n\nproperty brake-when-near\n  mode\n    - enforce\n    + off" in text
+
+
+def test_signatures_are_compared_by_key_and_end(bundle):
+    end = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
+    endless, ending, other = SignedBy("a" * 64), SignedBy("a" * 64, end), SignedBy("b" * 64, end)
+    for pair in ((None, endless), (endless, ending), (ending, other)):
+        (change,) = compare(bundle, bundle, pair)
+        assert (change.where, change.what) == (BUNDLE, "signature")
+        assert compare(bundle, bundle, (pair[1], pair[1])) == ()
+    assert "+ until 2027-01-01 00:00:00 UTC" in render(compare(bundle, bundle, (endless, ending)))
+    assert "- none" in render(compare(bundle, bundle, (None, endless)))

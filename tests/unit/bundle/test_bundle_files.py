@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.bundle.codec import encode
-from sidecar.bundle.files import read_bundle, write_file_atomically
+from sidecar.bundle.files import read_bundle, read_regular, write_file_atomically
 from sidecar.bundle.values import Bundle
 from sidecar.errors import BundleError, InputError, OperationError, Reason
 
@@ -78,3 +78,27 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatc
         write_file_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["b.gates"]
+
+
+def test_a_regular_file_is_read_no_further_than_it_must_be(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    content, found = read_regular(path, 4)
+    assert (content, found.st_size, found.st_ino) == (b"01234", 10, path.stat().st_ino)
+    path.with_name("link").symlink_to(path)
+    assert read_regular(path.with_name("link"), 100)[0] == b"0123456789"
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="it is no regular file"):
+            read_regular(path, 10)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_path_that_cannot_even_be_looked_at_is_an_operational_failure(tmp_path: Path) -> None:
+    with pytest.raises(OperationError, match="File name too long"):
+        write_file_atomically(tmp_path / ("x" * 300), b"")

@@ -1,6 +1,7 @@
 """What `inspect` shows."""
 
 import dataclasses
+import datetime
 import json
 import re
 from fractions import Fraction
@@ -20,6 +21,7 @@ from sidecar.bundle.readable import (
     share_text,
     value_text,
 )
+from sidecar.bundle.signature import SignedBy
 from sidecar.bundle.summary import describe, render
 from sidecar.bundle.values import Bundle, PropertySource
 from sidecar.gates.values import Action, Box, Literal, Region, Requirement, terms
@@ -279,3 +281,14 @@ def test_the_text_fits_the_screen_and_says_what_is_proved_and_what_happens(bundl
         "breach",
     ):
         assert words in shown
+
+
+def test_a_signature_is_shown_with_its_end(bundle):
+    end = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
+    text = render(bundle, SignedBy("a" * 64, end))
+    assert "by key aaaa" in text
+    assert "until 2027-01-01 00:00:00 UTC" in text
+    assert "for ever" in render(bundle, SignedBy("a" * 64))
+    described = describe(bundle, SignedBy("a" * 64, end))
+    assert (described["signed_by"], described["signature_ends"]) == ("a" * 64, "2027-01-01T00:00:00+00:00")
+    assert describe(bundle, SignedBy("a" * 64))["signature_ends"] is None

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.bundle.acceptance import accept, accept_unverified, claimed_signer, sealed_part
+from sidecar.bundle.acceptance import accept, accept_unverified, claimed_signature, sealed_part
 from sidecar.bundle.codec import encode
 from sidecar.bundle.keys import MAX_KEY_FILE_BYTES, create_key_files, read_private_key_file, read_trust
-from sidecar.bundle.signature import sign
+from sidecar.bundle.signature import SignedBy, sign
 from sidecar.errors import BundleError, InputError, OperationError, Reason
 
 
@@ -18,7 +18,7 @@ def test_a_pair_signs_and_verifies(tmp_path: Path, bundle) -> None:
     trust = read_trust([public_path], unsigned=False)
     assert list(trust.keys) == [name]
     assert encode(accept(signed, trust)) == encode(bundle)
-    assert claimed_signer(signed) == name
+    assert claimed_signature(signed) == SignedBy(name)
 
 
 def test_only_the_owner_can_read_the_private_key(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_signed_bundle_can_be_looked_at_without_a_key(tmp_path: Path, bundle) 
     signed = sign(sealed, read_private_key_file(tmp_path / "ops"))
     assert encode(accept_unverified(signed)) == sealed
     assert sealed_part(signed) == sealed_part(sealed) == sealed
-    assert claimed_signer(sealed) is None
+    assert claimed_signature(sealed) is None
 
 
 def test_an_unknown_kind_of_signature_cannot_be_looked_at(tmp_path: Path, bundle) -> None:

@@ -1,11 +1,13 @@
-"""A bundle that has to match the upstream displaces a good one only when it does."""
+"""A bundle that has to match the upstream displaces a good one only when it does; whether it has to may change."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from sidecar.config import BundleSource, Probing, ServeSettings
+from sidecar.config import BundleSource, ModelSettings, Outside, Probing, ServeSettings
 from sidecar.errors import Reason
+from sidecar.gates.values import Mode
 from sidecar.proxy.activation import Activation
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
 from sidecar.proxy.metrics import Metrics
@@ -21,6 +23,7 @@ class Fixture:
         self.path = path
         self.registry, self.metrics = Registry(active_models([])), Metrics()
         made = ServeSettings((BundleSource(path),), "127.0.0.1:1", probe=probing, **settings)
+        self.settings = made
         self.activation = Activation(made, self.registry, self.metrics)
         self.result = ProbeResult.MATCH
         self.probed: list[int] = []
@@ -34,12 +37,21 @@ class Fixture:
         self.path.write_bytes(certified_bundle(revision))
         self.look()
 
+    def adopt(self, **changes) -> None:
+        self.settings = dataclasses.replace(self.settings, **changes)
+        self.activation.adopt(self.settings)
+
     def look(self) -> None:
         self.activation.look(again=True, probe=self.prober)
 
     def prober(self, bundle: ActiveBundle) -> Verdict:
         self.probed.append(bundle.revision)
         return Verdict(self.result, "told so")
+
+    @property
+    def withheld(self) -> bool:
+        current = self.registry.current
+        return current.withheld(current.bundles[MODEL])
 
     @property
     def revision(self) -> int:
@@ -105,3 +117,65 @@ def test_at_a_start_the_last_good_one_guards_until_the_new_one_has_matched(path:
     assert (again.revision, again.failing) == (1, [Reason.BUNDLE_PROBE])
     again.look()
     assert (again.revision, again.failing, again.probed) == (2, [], [2])
+
+
+class TestOtherSettingsWhileItRuns:
+    def test_a_match_that_becomes_required_is_waited_for_unless_there_was_one(self, path: Path) -> None:
+        fixture = Fixture(path, Probing.OFF).start()
+        fixture.adopt(probe=Probing.REQUIRED)
+        assert fixture.withheld
+        fixture.registry.matched(fixture.registry.current.bundles[MODEL])
+        for probing in (Probing.OFF, Probing.REPORT, Probing.REQUIRED):
+            fixture.adopt(probe=probing)
+            assert not fixture.withheld
+
+    def test_what_was_matched_counts_on_when_only_modes_change(self, path: Path) -> None:
+        fixture = Fixture(path).start()
+        fixture.registry.matched(fixture.registry.current.bundles[MODEL])
+        fixture.adopt(mode=Mode.SHADOW)
+        fixture.look()
+        assert (fixture.withheld, fixture.probed) == (False, [])
+
+    def test_a_look_that_finds_nothing_new_leaves_the_match_alone(self, path: Path) -> None:
+        fixture = Fixture(path).start()
+        fixture.registry.matched(fixture.registry.current.bundles[MODEL])
+        before = fixture.registry.current
+        assert not fixture.activation.look(again=True)
+        assert fixture.registry.current is before
+
+    def test_a_bundle_that_waits_for_a_match_takes_over_where_none_is_required_any_more(self, path: Path) -> None:
+        fixture = Fixture(path).start()
+        fixture.result = ProbeResult.MISMATCH
+        fixture.give(2)
+        assert fixture.revision == 1
+        fixture.adopt(models=(ModelSettings(MODEL, probe=Probing.REPORT),))
+        fixture.look()
+        assert (fixture.revision, fixture.failing) == (2, [])
+
+    def test_a_mismatch_is_not_shown_where_nobody_looks_any_more(self, path: Path) -> None:
+        fixture = Fixture(path).start()
+        fixture.metrics.upstream_matches(fixture.registry.current.bundles[MODEL], False)
+        fixture.adopt(probe=Probing.REPORT)
+        assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 1
+        fixture.adopt(probe=Probing.OFF)
+        assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 0
+
+    def test_the_policy_holds_also_where_the_modes_cannot_be_followed_or_the_source_is_gone(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        fixture = Fixture(path, Probing.REPORT).start()
+        wrong = BundleSource(path, modes=(("nowhere", Mode.OFF),))
+        other = BundleSource(tmp_path / "other.gates")
+        fixture.adopt(bundles=(wrong,), outside=Outside.REFUSE)
+        assert fixture.registry.current.bundles[MODEL].policy.outside is Outside.REFUSE
+        fixture.adopt(bundles=(other,), probe=Probing.REQUIRED)
+        assert fixture.withheld
+
+    def test_what_differs_is_logged(self, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        fixture = Fixture(path).start()
+        with caplog.at_level("INFO", "sidecar.proxy"):
+            fixture.adopt(models=(ModelSettings(MODEL, Outside.REFUSE, Probing.OFF),))
+        assert [record.getMessage() for record in caplog.records] == [
+            f"outside for {MODEL}: pass -> refuse",
+            f"probe for {MODEL}: required -> off",
+        ]

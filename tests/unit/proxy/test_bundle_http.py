@@ -147,6 +147,23 @@ def test_headers_that_drip_are_given_up_on():
         assert time.monotonic() - began < 2
 
 
+def test_a_tls_handshake_that_drips_is_given_up_on():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/b"
+
+        def drip():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for byte in b"\x16\x03\x03\x20\x00" + bytes(1000):  # a handshake record that is never complete
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        began = time.monotonic()
+        assert "not done in 0.3 s" in _refused(HttpReader(url, 0.3))
+        assert time.monotonic() - began < 2
+
+
 def test_a_server_that_says_nothing_is_given_up_on():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "not done in 0.2 s" in _refused(HttpReader(f"http://127.0.0.1:{silent.getsockname()[1]}/b", 0.2))
@@ -199,6 +216,10 @@ def test_https_from_a_server_that_nobody_vouches_for_is_refused(shelf, certifica
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     assert "CERTIFICATE_VERIFY_FAILED" in _refused(HttpReader(_with_tls(shelf, certificate), 5.0))
     assert shelf.asked == []
+
+
+def test_what_speaks_no_tls_is_said_with_what_to_write(shelf):
+    assert "write http:// or oci+http://" in _refused(HttpReader(shelf.url.replace("http:", "https:"), 5.0))
 
 
 def test_what_speaks_no_http_is_said():

@@ -1,13 +1,15 @@
 """Files and folders of bundles: what is read, and when not."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from sidecar.bundle.files import read_regular
 from sidecar.config import BundleSource, HttpSource
 from sidecar.errors import BundleError, Reason
-from sidecar.proxy.bundle_places import FileReader, places_of, source_name
+from sidecar.proxy.bundle_places import FileReader, places_of
 
 LONG_AGO = 1_000_000_000
 
@@ -37,20 +39,49 @@ def test_a_folder_that_cannot_be_listed_is_said_to_be(tmp_path: Path, monkeypatc
         list(places_of(BundleSource(tmp_path)))
 
 
+def test_a_path_that_cannot_even_be_looked_at_is_a_place_that_cannot_be_read(tmp_path: Path):
+    (place,) = places_of(BundleSource(tmp_path / ("x" * 300)))
+    assert place.path is not None
+    with pytest.raises(BundleError, match="File name too long"):
+        FileReader(place.path).read()
+
+
 def test_a_source_is_named_without_what_may_be_secret():
-    assert source_name(HttpSource("https://host:8443/b.gates?token=s3cret#f", "m")) == "m=https://host:8443/b.gates"
+    assert HttpSource("https://host:8443/b.gates?token=s3cret#f", "m").name == "m=https://host:8443/b.gates"
 
 
-@pytest.mark.parametrize("url", ["ftp://host/b", "http:///b", "https://me:pass@host/b", "file:///b", "host/b"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/b", "http:///b", "https://me:pass@host/b", "file:///b", "host/b", "http://host/b?token=s\xe9"]
+)
 def test_a_url_that_is_none_for_bundles_is_refused(url: str):
     with pytest.raises(ValueError, match="URL"):
         HttpSource(url)
 
 
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("make", [_pipe, _socket, Path.mkdir])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, make):
+    """Also where it takes a bundle's place between a look at the name and its opening."""
+    make(tmp_path / "b.gates")
+    with pytest.raises(OSError):  # noqa: PT011 (the systems words)
+        read_regular(tmp_path / "b.gates", 10)
+    with pytest.raises(BundleError):
+        FileReader(tmp_path / "b.gates").read()
+
+
 class TestFile:
     def _settle(self, path: Path, monkeypatch) -> None:
         """Let the file's last change be long ago."""
-        monkeypatch.setattr("sidecar.proxy.bundle_places.time.time", lambda: path.stat().st_ctime + 60)
+        monkeypatch.setattr("sidecar.proxy.watched_file.time.time", lambda: path.stat().st_ctime + 60)
 
     def test_a_settled_file_is_read_once(self, tmp_path: Path, monkeypatch):
         path = tmp_path / "b.gates"

@@ -13,7 +13,7 @@ from sidecar.proxy.metadata import is_sendable, travelling
 from sidecar.proxy.methods import DENIED, RULES, SERVICE, STREAMED, UNSUPPORTED, Rule, rule_of
 from sidecar.proxy.upstream import UpstreamFailure
 
-OURS = [r for r in Reason if not r.startswith("bundle_") and r is not Reason.UPSTREAM_ERROR]
+OURS = [r for r in Reason if not r.startswith(("bundle_", "settings_")) and r is not Reason.UPSTREAM_ERROR]
 
 
 @pytest.mark.parametrize("reason", OURS)

@@ -1,11 +1,15 @@
 """Which bundles guard after a look: the rule, row by row."""
 
+import dataclasses
 import datetime
 
 import pytest
 
+from sidecar.bundle.signature import SignedBy
+from sidecar.config import ModelPolicy
 from sidecar.errors import Reason
-from sidecar.proxy.active_bundle import ActiveBundle, activate
+from sidecar.gates.values import Mode
+from sidecar.proxy.active_bundle import ActiveBundle, activate, in_force
 from sidecar.proxy.succession import Failure, Guard, Offer, may_guard_more, succeed
 from tests.conformance.bundle_variants import variant
 
@@ -15,6 +19,10 @@ NOW = BEFORE + datetime.timedelta(hours=1)
 
 def _bundle(level: int, revision: int = 3, name: str = "guarded") -> ActiveBundle:
     return activate(variant(level, revision, name))
+
+
+def _signed(bundle: ActiveBundle, end: datetime.datetime | None) -> ActiveBundle:
+    return dataclasses.replace(bundle, signed=SignedBy("k", end))
 
 
 def _guards(bundle: ActiveBundle, **changes) -> dict[str, Guard]:
@@ -101,6 +109,40 @@ def test_with_a_rival_there_an_update_is_refused_too():
     before = _guards(_bundle(1))
     guards, failures = _succeed(before, _offer(_bundle(1, 4)), _offer(_bundle(2, 4), "b"))
     assert (guards, len(failures)) == (before, 2)
+
+
+def test_the_same_bundle_in_other_modes_takes_over_and_is_active_since_then():
+    new = in_force(_bundle(1), Mode.SHADOW, {}, ModelPolicy())
+    guards, _ = _succeed(_guards(_bundle(1)), _offer(new))
+    assert (guards["guarded"].bundle, guards["guarded"].since) == (new, BEFORE)
+
+
+class TestEndedSignatures:
+    def test_an_ended_one_activates_nothing(self):
+        assert _succeed({}, _offer(_signed(_bundle(1), NOW))) == ({}, [("a", Reason.BUNDLE_EXPIRED)])
+
+    def test_one_that_has_not_ended_does(self):
+        later = NOW + datetime.timedelta(seconds=1)
+        guards, failures = _succeed({}, _offer(_signed(_bundle(1), later)))
+        assert (list(guards), failures) == (["guarded"], [])
+
+    def test_what_guards_already_goes_on_and_is_reported(self):
+        before = _guards(_signed(_bundle(1), BEFORE))
+        guards, failures = _succeed(before, _offer(before["guarded"].bundle))
+        assert (guards, set(failures)) == (before, {("a", Reason.BUNDLE_EXPIRED)})
+        assert _succeed(before) == (before, [("a", Reason.BUNDLE_EXPIRED)])
+
+    def test_an_ended_one_displaces_nothing_and_is_no_rival(self):
+        before = _guards(_bundle(1))
+        guards, failures = _succeed(before, _offer(_signed(_bundle(2, 9), NOW)))
+        assert (guards, failures) == (before, [("a", Reason.BUNDLE_EXPIRED)])
+        guards, failures = _succeed(before, _offer(_signed(_bundle(2, 9), NOW), "b"), _offer(_bundle(3, 4)))
+        assert (guards["guarded"].bundle.revision, failures) == (4, [("b", Reason.BUNDLE_EXPIRED)])
+
+    def test_the_same_bundle_signed_anew_takes_over_and_is_active_since_then(self):
+        new = _signed(_bundle(1), None)
+        guards, failures = _succeed(_guards(_signed(_bundle(1), BEFORE)), _offer(new))
+        assert (guards["guarded"].bundle, guards["guarded"].since, failures) == (new, BEFORE, [])
 
 
 @pytest.mark.parametrize(

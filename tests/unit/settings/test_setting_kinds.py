@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.config import BundleSource, HttpSource
+from sidecar.config import BundleSource, HttpSource, OciSource
 from sidecar.properties.source import Complaint
 from sidecar.settings import kinds
 
@@ -80,7 +80,10 @@ def test_a_bundle_is_a_path_with_a_name_or_without() -> None:
     assert kinds.bundle("m=a=b.gates") == BundleSource(Path("a=b.gates"), "m")
     assert kinds.bundle("m=http://host/b.gates?v=1") == HttpSource("http://host/b.gates?v=1", "m")
     assert kinds.bundle("https://host:8443/b.gates?v=1") == HttpSource("https://host:8443/b.gates?v=1")
-    for text in ("", "=b.gates", "m=", "a\0", "=http://h/b"):
+    pinned = f"oci://host:5000/a/b@sha256:{'0' * 64}"
+    assert kinds.bundle(pinned) == OciSource(pinned)
+    assert kinds.bundle(f"m={pinned}") == OciSource(pinned, "m")
+    for text in ("", "=b.gates", "m=", "a\0", "=http://h/b", "oci://host/a", "oci://me:pass@host/a:b", "OCI://h/a:b"):
         with pytest.raises(Complaint):
             kinds.bundle(text)
 

@@ -10,6 +10,7 @@ from sidecar.config import (
     HttpSource,
     ListenTls,
     ModelSettings,
+    OciSource,
     OnUpstreamFailure,
     Outside,
     PredictionFormat,
@@ -40,6 +41,8 @@ bundles:
     modes: {keep-lane: off, "9": enforce}
   - lane=https://host/d.gates?v=1
   - {url: "http://host/e.gates", mode: off, modes: {keep-lane: shadow}}
+  - f=oci://host:5000/team/f:v2@sha256:0101010101010101010101010101010101010101010101010101010101010101
+  - {url: "oci+http://host/g@sha256:0101010101010101010101010101010101010101010101010101010101010101", mode: shadow}
 mode: enforce
 outside: refuse
 message_limit: 16MiB
@@ -51,6 +54,7 @@ trusted_keys: [ops.pub]
 allow_unsigned: true
 bundle_poll: 5s
 bundle_timeout: 1m
+registry_credentials: registries.json
 allow_rollback: true
 state_folder: state
 held_limit: 32MiB
@@ -86,6 +90,8 @@ def _complete(folder: Path) -> ServeSettings:
             BundleSource(Path("/srv/c.gates"), "planner", Mode.SHADOW, (("keep-lane", Mode.OFF), ("9", Mode.ENFORCE))),
             HttpSource("https://host/d.gates?v=1", "lane"),
             HttpSource("http://host/e.gates", None, Mode.OFF, (("keep-lane", Mode.SHADOW),)),
+            OciSource(f"oci://host:5000/team/f:v2@sha256:{'01' * 32}", "f"),
+            OciSource(f"oci+http://host/g@sha256:{'01' * 32}", None, Mode.SHADOW),
         ),
         upstream="triton:8001",
         listen="0.0.0.0:9001",
@@ -101,6 +107,7 @@ def _complete(folder: Path) -> ServeSettings:
         allow_unsigned=True,
         bundle_poll_seconds=5.0,
         bundle_timeout_seconds=60.0,
+        registry_credentials=folder / "registries.json",
         allow_rollback=True,
         state_folder=folder / "state",
         limit_held_bytes=32 << 20,
@@ -155,6 +162,7 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_ALLOW_UNSIGNED": "false",
         "GATE_BUNDLE_POLL": "4s",
         "GATE_BUNDLE_TIMEOUT": "5s",
+        "GATE_REGISTRY_CREDENTIALS": "r.json",
         "GATE_ALLOW_ROLLBACK": "true",
         "GATE_STATE_FOLDER": "state",
         "GATE_HELD_LIMIT": "2KiB",
@@ -190,6 +198,7 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         allow_unsigned=False,
         bundle_poll_seconds=4.0,
         bundle_timeout_seconds=5.0,
+        registry_credentials=Path("r.json"),
         allow_rollback=True,
         state_folder=Path("state"),
         listen_tls=ListenTls(Path("c.pem"), Path("c.key")),

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from sidecar.config import BundleSource, HttpSource, ModelSettings, ServeSettings, TorchServeSettings
+from sidecar.config import BundleSource, HttpSource, ModelSettings, OciSource, ServeSettings, TorchServeSettings
 from sidecar.settings.reference import reference
 from sidecar.settings.resolve import resolve
 from sidecar.settings.schema import schema
@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[3] / "deploy" / "reference" / "settings.md"
 def test_every_field_has_one_setting_and_every_setting_a_field() -> None:
     for settings, kinds in (
         (SETTINGS, [ServeSettings]),
-        (BUNDLE_SETTINGS, [BundleSource, HttpSource]),
+        (BUNDLE_SETTINGS, [BundleSource, HttpSource, OciSource]),
         (MODEL_SETTINGS, [ModelSettings]),
         (TORCHSERVE_SETTINGS, [TorchServeSettings]),
     ):
