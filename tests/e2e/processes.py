@@ -33,11 +33,12 @@ class ServerFailed(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class RunningServer:
-    """A server that is ready; ``grpc_address`` is ``127.0.0.1:port``."""
+    """A server that is ready; ``grpc_address`` is ``127.0.0.1:port``, ``pid`` is its process group's, too."""
 
     grpc_address: str
     log_path: Path
     start_seconds: float
+    pid: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ def running_server(launch: Launch, offer_ports: Callable[[], Sequence[int]]) -> 
     began = time.monotonic()
     process, port = _start(launch, offer_ports)
     try:
-        yield RunningServer(f"127.0.0.1:{port}", launch.log_path, time.monotonic() - began)
+        yield RunningServer(f"127.0.0.1:{port}", launch.log_path, time.monotonic() - began, process.pid)
     finally:
         _stop(process)
 

@@ -1,0 +1,208 @@
+"""Steady load through the sidecar: several clients in a closed loop, every answer judged, every error kept.
+
+The judge is :mod:`tests.e2e.judge`, which shares nothing with the product. The clients are plain grpcio: nothing
+between the wire and the record retries, hides or interprets.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc._utils import _get_inference_request
+
+from tests.drill.model import MODEL, WIRE
+from tests.e2e.judge import Judge
+
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+PAUSE_SECONDS = 0.002
+PAUSE_AFTER_FAILURE_SECONDS = 0.02
+LONGEST_CALL_SECONDS = 30.0
+
+OUTCOME, REASON = "gate-outcome", "gate-reason"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientOptions:
+    """How the clients behave.
+
+    Args:
+        count: how many there are.
+        deadline_seconds: of every second client's calls; the others have none that matters.
+        calls_per_connection: after so many a client connects anew; None: never.
+        credentials: for TLS; asked for each connection.
+        largest_difference: by which a fine row's answer may differ from its input; None: any answer may come.
+        hidden: text that no client may ever read, such as the upstream's address.
+    """
+
+    count: int = 6
+    deadline_seconds: float | None = None
+    calls_per_connection: int | None = None
+    credentials: Callable[[], grpc.ChannelCredentials] | None = None
+    largest_difference: float | None = 1e-3
+    hidden: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One request, and how its bytes look."""
+
+    rows: np.ndarray
+    content: bytes
+
+
+@dataclasses.dataclass
+class Seen:
+    """What the clients saw so far.
+
+    Args:
+        outcomes: answers, by what the sidecar says became of them.
+        reasons: errors that carry a reason of the sidecar's.
+        bare: errors that carry none, by status code.
+        wrong: violating answers, and answers to somebody else's question.
+        leaks: error texts that show what no client may see.
+        last_failure: when the last call failed, by the monotonic clock.
+        last_answer: when the last call was answered.
+    """
+
+    outcomes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    bare: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    violating: list[str] = dataclasses.field(default_factory=list)
+    strange: list[str] = dataclasses.field(default_factory=list)
+    leaks: set[str] = dataclasses.field(default_factory=set)
+    latencies: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    last_failure: float = 0.0
+    last_answer: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """Calls that got an answer."""
+        return self.outcomes.total()
+
+    @property
+    def failed(self) -> int:
+        """Calls that got an error."""
+        return self.reasons.total() + self.bare.total()
+
+
+def encode(rows: np.ndarray) -> Request:
+    """A request as tritonclient would send it."""
+    message = _get_inference_request(
+        model_name=MODEL,
+        inputs=[WIRE.tensor(rows)],
+        model_version="",
+        request_id="",
+        outputs=None,
+        sequence_id=0,
+        sequence_start=False,
+        sequence_end=False,
+        priority=0,
+        timeout=None,
+        parameters=None,
+    )
+    return Request(rows, message.SerializeToString())
+
+
+class Load:
+    """Clients in threads of their own; ``seen`` is what they saw."""
+
+    def __init__(self, address: str, requests: Sequence[Request], judge: Judge, options: ClientOptions) -> None:
+        self.seen = Seen()
+        self._address = address
+        self._requests = requests
+        self._judge = judge
+        self._options = options
+        self._lock = threading.Lock()
+        self._enough = threading.Event()
+        self._threads = [threading.Thread(target=self._keep_asking, args=(index,)) for index in range(options.count)]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish the calls in flight, and end."""
+        self._enough.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def connect(self) -> grpc.Channel:
+        """A connection of its own to the sidecar."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
+        if self._options.credentials is None:
+            return grpc.insecure_channel(self._address, options)
+        return grpc.secure_channel(self._address, self._options.credentials(), options)
+
+    def _keep_asking(self, index: int) -> None:
+        rng = np.random.default_rng(index)
+        deadline = self._options.deadline_seconds if index % 2 else None
+        while not self._enough.is_set():
+            with self.connect() as channel:
+                infer = channel.unary_unary(METHOD)
+                for request in self._drawn(rng):
+                    failed = self._ask(infer, request, deadline or LONGEST_CALL_SECONDS)
+                    self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS if failed else PAUSE_SECONDS)
+
+    def _drawn(self, rng: np.random.Generator) -> Iterator[Request]:
+        asked = 0
+        while not self._enough.is_set() and asked != self._options.calls_per_connection:
+            asked += 1
+            yield self._requests[rng.integers(len(self._requests))]
+
+    def _ask(self, infer: grpc.UnaryUnaryMultiCallable, request: Request, deadline: float) -> bool:
+        began = time.monotonic()
+        try:
+            answer, call = infer.with_call(request.content, timeout=deadline)
+        except grpc.RpcError as error:
+            self._failed(error)
+            return True
+        outcome = dict(call.trailing_metadata()).get(OUTCOME, "without a word")
+        with self._lock:
+            now = time.monotonic()
+            self.seen.latencies.append((now, now - began))
+            self.seen.last_answer = now
+            self.seen.outcomes[outcome] += 1
+            self._look_at(request, answer, outcome)
+        return False
+
+    def _failed(self, error: grpc.RpcError) -> None:
+        reason = dict(error.trailing_metadata() or ()).get(REASON)
+        with self._lock:
+            self.seen.last_failure = time.monotonic()
+            if reason is None:
+                self.seen.bare[error.code().name] += 1
+            else:
+                self.seen.reasons[reason] += 1
+                self.seen.leaks |= {error.details() for word in self._options.hidden if word in error.details()}
+
+    def _look_at(self, request: Request, answer: bytes, outcome: str) -> None:
+        response = service_pb2.ModelInferResponse.FromString(answer)
+        raw = b"".join(response.raw_output_contents)
+        if len(raw) != request.rows.nbytes:
+            self.seen.strange.append(f"{len(raw)} bytes of scores for {len(request.rows)} rows: {outcome}")
+            return
+        scores = np.frombuffer(raw, "<f4").reshape(request.rows.shape)
+        for row, score in zip(request.rows, scores, strict=True):
+            if self._judge.violated(row, score):
+                self.seen.violating.append(f"{row} -> {score} ({outcome})")
+        allowed = self._options.largest_difference
+        if allowed is not None and outcome != "corrected" and not np.abs(scores - request.rows).max() <= allowed:
+            self.seen.strange.append(f"{request.rows} -> {scores} ({outcome})")
+
+
+@contextlib.contextmanager
+def running_load(load: Load) -> Iterator[Load]:
+    """Started, and stopped when the block is left."""
+    load.start()
+    try:
+        yield load
+    finally:
+        load.stop()
