@@ -6,6 +6,7 @@ moved is zero rather than absent.
 """
 
 import datetime
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client import (
@@ -16,6 +17,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from sidecar.bundle.coverage import Label
 from sidecar.errors import Reason
@@ -36,6 +39,18 @@ _GATE_BUCKETS: Final = (0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025
 _PROVED: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
 _REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith("bundle_"))
 _ACTIVATION_REASONS: Final = (*(reason for reason in Reason if reason.startswith("bundle_")), Reason.INTERNAL)
+
+
+class _Lost(Collector):
+    """A counter that others count."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[Metric]:
+        """The one sample."""
+        text = "Log records, audit records among them, that could not be written: a full disk, or nobody reads."
+        yield CounterMetricFamily("gate_log_records_lost", text, value=self._count())
 
 
 class Metrics:
@@ -114,6 +129,11 @@ class Metrics:
         self._failing = Gauge(
             "gate_bundle_failing_places",
             "Places whose latest bundle is not active; what was active before still is.",
+            registry=self.registry,
+        )
+        self._last_good_failing = Gauge(
+            "gate_bundle_last_good_failing",
+            "Whether the last good bundles cannot be kept on disk: 1 while a start without their source would lack one.",
             registry=self.registry,
         )
         self._model_ready = Gauge(
@@ -245,6 +265,14 @@ class Metrics:
         """Show what is in flight, whenever asked."""
         self._calls.set_function(lambda: load.calls)
         self._held.set_function(lambda: load.held_bytes)
+
+    def watch_log(self, lost_records: Callable[[], int]) -> None:
+        """Show how many log records are lost, whenever asked."""
+        self.registry.register(_Lost(lost_records))
+
+    def last_good_failing(self, failing: bool) -> None:
+        """Note whether the last good bundles cannot be kept."""
+        self._last_good_failing.set(failing)
 
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, for tests and the demonstration; None where the series does not exist."""

@@ -142,7 +142,9 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         stack.callback(workers.close)
         counted, timeout_seconds = CountedUpstream(upstream), settings.upstream_timeout_seconds
         infer = ModelInfer(registry, counted, metrics, workers, readiness.look_again)
-        stream_infer = ModelStreamInfer(registry, counted, metrics, workers, load, timeout_seconds)
+        stream_infer = ModelStreamInfer(
+            registry, counted, metrics, workers, load, timeout_seconds, readiness.look_again
+        )
         handler = ProxyHandler(infer, stream_infer, counted, readiness, metrics, load, receipts, timeout_seconds)
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
@@ -193,10 +195,14 @@ def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
     return Credentials(paths, metrics.certificate_expires, metrics.certificate_failed)
 
 
-async def serve(settings: ServeSettings) -> None:
+async def serve(settings: ServeSettings, lost_records: Callable[[], int]) -> None:
     """Run a sidecar until SIGTERM or SIGINT, then drain it: not ready at once, listening for a while yet, then calls
     in flight to their end. SIGINT, which a person sends, or a second signal cuts the middle part short. On SIGHUP it
     looks for new bundles at once.
+
+    Args:
+        settings: all of them.
+        lost_records: how many log records could not be written so far.
 
     Raises:
         InputError, OperationError: see :func:`start_sidecar`.
@@ -206,6 +212,7 @@ async def serve(settings: ServeSettings) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     signals = _Signals()
     running = await start_sidecar(settings)
+    running.metrics.watch_log(lost_records)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.look_now)
     where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
     _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)

@@ -9,7 +9,7 @@ not know the transport on the client's side.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import grpc
@@ -49,7 +49,8 @@ _Received = TypeVar("_Received")
 class ModelStreamInfer:
     """Answers ModelStreamInfer calls, each request by the bundles that are active when it arrives.
 
-    ``silence_seconds`` is how long the upstream may be silent while requests are in flight.
+    ``silence_seconds`` is how long the upstream may be silent while requests are in flight; ``is_served``, where given,
+    asks whether the upstream has a guarded model at the moment.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ModelStreamInfer:
         workers: Workers,
         load: Load,
         silence_seconds: float,
+        is_served: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self._registry = registry
         self._upstream = upstream
@@ -67,6 +69,7 @@ class ModelStreamInfer:
         self._workers = workers
         self._load = load
         self._silence_seconds = silence_seconds
+        self._is_served = is_served
         self._calls: set[_Call] = set()
 
     def drain(self) -> None:
@@ -88,6 +91,7 @@ class ModelStreamInfer:
             metadata=metadata,
             timeout_seconds=timeout_seconds,
             silence_seconds=self._silence_seconds,
+            is_served=self._is_served,
             registry=self._registry,
             upstream=self._upstream,
             books=self._books,
@@ -114,6 +118,7 @@ class _Call:
         metadata: Metadata,
         timeout_seconds: float | None,
         silence_seconds: float,
+        is_served: Callable[[str], Awaitable[bool]] | None,
         registry: Registry,
         upstream: Upstream,
         books: Bookkeeping,
@@ -126,6 +131,7 @@ class _Call:
         self._metadata = metadata
         self._timeout_seconds = timeout_seconds
         self._silence_seconds = silence_seconds
+        self._is_served = is_served
         self._registry = registry
         self._upstream = upstream
         self._books = books
@@ -253,7 +259,11 @@ class _Call:
         try:
             self._replies.initial = await self._within_silence(stream.initial())
             while isinstance(received := await self._within_silence(stream.receive()), bytes):
-                await self._give(received)
+                response = read_streamed(received)
+                if isinstance(response, Refusal):
+                    # Whose it was is not known, and its request would wait for ever: no more can be had of this stream.
+                    return UpstreamFailure(response.reason, grpc.StatusCode.INTERNAL, response.message, answered=False)
+                await self._give(response)
         except TimeoutError:
             text = f"no response for {self._silence_seconds:g} s while requests were in flight"
             return UpstreamFailure(Reason.UPSTREAM_DEADLINE, grpc.StatusCode.DEADLINE_EXCEEDED, text, answered=False)
@@ -274,11 +284,7 @@ class _Call:
             now = asyncio.get_running_loop().time()
             self._silence.reschedule(now + self._silence_seconds if self._requests.in_flight else None)
 
-    async def _give(self, message: bytes) -> None:
-        response = read_streamed(message)
-        if isinstance(response, Refusal):
-            await self._refuse(response, refused(response, ClientSide()))
-            return
+    async def _give(self, response: StreamedResponse) -> None:
         match = self._requests.match(response.id, response.is_final)
         if match is None:
             text = f"response to {response.id!r}, which is no request in flight: {response.error or 'no error'}"
@@ -296,14 +302,23 @@ class _Call:
 
     async def _judge_and_send(self, request: StreamedRequest, response: StreamedResponse) -> None:
         with self._holding(len(response.content)) as too_much:
+            refusal = too_much or await self._understood(request, response)
             async with self._replies.turn() as decision:
-                if too_much is not None:
-                    answer = refused(too_much, request.side, response.is_final)
-                    self._books.refused(decision, too_much)
+                if refusal is not None:
+                    answer = refused(refusal, request.side, response.is_final)
+                    self._books.refused(decision, refusal)
                 else:
                     answer = await self._workers.judge(request.plan, self._judge, request, response, decision)
                 request.saw(answer.outcome)
                 await self._replies.send(answer.message)
+
+    async def _understood(self, request: StreamedRequest, response: StreamedResponse) -> Refusal | None:
+        """What an error of the upstream's means: of a model that is gone by now, that the upstream is unavailable."""
+        if not response.error or self._is_served is None or request.bundle is None:
+            return None
+        if await self._is_served(request.bundle.model_name):
+            return None
+        return Refusal(Reason.UPSTREAM_UNAVAILABLE, response.error, request.bundle)
 
     @contextlib.contextmanager
     def _holding(self, count: int) -> Iterator[Refusal | None]:

@@ -117,6 +117,9 @@ class Upstream(Protocol):
         """End all calls."""
 
 
+_BROKEN_OFF: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+"""What grpc.aio says of a stream whose connection broke while a message was under way."""
+
 _REASON: Final[dict[grpc.StatusCode, Reason]] = {
     grpc.StatusCode.UNAVAILABLE: Reason.UPSTREAM_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.UPSTREAM_DEADLINE,
@@ -302,6 +305,8 @@ def _failed(
     trailing: Iterable[tuple[str, str | bytes]] | None,
 ) -> UpstreamFailure:
     """A failure that gRPC reports."""
+    if (code, details) == _BROKEN_OFF:
+        return _failure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, "the connection broke")
     return UpstreamFailure(
         reason=_REASON.get(code, Reason.UPSTREAM_ERROR),
         code=code,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from tests.drill.load import METHOD
+from tests.drill.load import METHOD, STREAM_METHOD
 
 Edit = Callable[[bytes], bytes]
 
@@ -19,7 +20,7 @@ def untouched(answer: bytes) -> bytes:
 
 
 class Passthrough(grpc.GenericRpcHandler):
-    """Passes unary calls on; ``edit`` may be set at any time."""
+    """Passes unary calls and streams on; ``edit`` may be set at any time."""
 
     def __init__(self, upstream: str) -> None:
         self.edit: Edit = untouched
@@ -28,6 +29,8 @@ class Passthrough(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details):
         method = handler_call_details.method
+        if method == STREAM_METHOD:
+            return grpc.stream_stream_rpc_method_handler(self._pass_stream)
         call = self.channel.unary_unary(method)
 
         def pass_on(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -38,6 +41,28 @@ class Passthrough(grpc.GenericRpcHandler):
             return self.edit(answer) if method == METHOD else answer
 
         return grpc.unary_unary_rpc_method_handler(pass_on)
+
+    def _pass_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        call = self.channel.stream_stream(STREAM_METHOD)(requests)
+        context.add_callback(call.cancel)
+        try:
+            for message in call:
+                yield _edited_within(message, self.edit)
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details())
+
+
+def _edited_within(message: bytes, edit: Edit) -> bytes:
+    """A stream's message with the answer in it spoiled; where nothing can be read of that, the message itself is."""
+    streamed = service_pb2.ModelStreamInferResponse.FromString(message)
+    if not streamed.infer_response.outputs:
+        return message
+    spoiled = edit(streamed.infer_response.SerializeToString())
+    try:
+        streamed.infer_response.CopyFrom(service_pb2.ModelInferResponse.FromString(spoiled))
+    except DecodeError:
+        return message[: -(streamed.infer_response.ByteSize() - len(spoiled))]
+    return streamed.SerializeToString()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """A disk that can be full, and bundles that are swapped meanwhile."""
 
 import contextlib
-import os
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,9 @@ from pathlib import Path
 from sidecar.bundle.files import write_file_atomically
 from tests.drill.harness import NotRun
 
-DISK_BYTES = 8 * 1024 * 1024
+DISK_BYTES = 64 * 1024 * 1024
+"""Room for both bundles twice, and for the log."""
+
 SWAP_SECONDS = 0.25
 
 
@@ -23,8 +24,8 @@ class SmallDisk:
     def fill(self) -> None:
         """To the last byte, and nothing that is deleted afterwards makes room."""
         with contextlib.suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as filler:
-            while True:
-                filler.write(b"\0" * 4096)
+            while filler.write(b"\0" * 4096):
+                pass
 
     def free(self) -> None:
         """As somebody clears a disk."""
@@ -66,8 +67,3 @@ def swapping_bundles(bundles: Sequence[Path], folder: Path) -> Iterator[Path]:
     finally:
         enough.set()
         thread.join()
-
-
-def is_root() -> bool:
-    """Who may mount."""
-    return os.geteuid() == 0

@@ -105,7 +105,7 @@ def run(name: str, scenario: Scenario, ground: Ground, folder: Path) -> Report:
             report = _drilled(name, rig, ground)
     except (NotRun, ServerUnavailable) as error:
         return Report(name, not_run=str(error))
-    except Exception as error:  # the sidecar did not start, or did not end with 0
+    except (AssertionError, OSError) as error:  # the sidecar did not start, is gone, or did not end with 0
         return dataclasses.replace(report, crashes=1, broken=(*report.broken, f"{type(error).__name__}: {error}"))
     log = folder / "sidecar.log"
     if log.exists() and "Traceback" in log.read_text(errors="replace"):
@@ -162,6 +162,8 @@ def _broken(rig: Rig, report: Report) -> list[str]:
     seen = report.seen
     found = [f"a violation on the wire: {each}" for each in seen.violating[:3]]
     found += [f"an answer to another question: {each}" for each in seen.strange[:3]]
+    if seen.hanging:
+        found.append(f"{seen.hanging} clients whose calls did not end")
     found += [f"shown to a client: {each}" for each in sorted(seen.leaks)[:3]]
     if other := seen.reasons.keys() - rig.reasons:
         found.append(f"reasons that this fault does not explain: {sorted(other)}")
@@ -184,9 +186,9 @@ def _broken_afterwards(sidecar: RunningSidecar) -> list[str]:
     found = [] if status == 200 else [f"not ready afterwards: {why}"]
     if (pid := _pid_of(sidecar)) != sidecar.pid:
         found.append(f"another process answers: {pid}")
-    for gauge in ("gate_calls_in_flight", "gate_held_bytes"):
-        if left := _gauge(sidecar, gauge):
-            found.append(f"{gauge} is {left:g} with no call in flight")
+    for name in ("gate_calls_in_flight", "gate_held_bytes"):
+        if left := gauge(sidecar, name):
+            found.append(f"{name} is {left:g} with no call in flight")
     return found
 
 
@@ -195,7 +197,8 @@ def _pid_of(sidecar: RunningSidecar) -> int:
     return sidecar.pid if Path(f"/proc/{sidecar.pid}").exists() else 0
 
 
-def _gauge(sidecar: RunningSidecar, name: str) -> float:
+def gauge(sidecar: RunningSidecar, name: str) -> float:
+    """A metric without labels."""
     lines = sidecar.get("/metrics")[1].splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 

@@ -26,6 +26,7 @@ class Counters:
     reasons: collections.Counter[str]
     breaches: int
     corrected_rows: int
+    activations: int
 
 
 def read_counters(sidecar: RunningSidecar) -> Counters:
@@ -40,7 +41,13 @@ def read_counters(sidecar: RunningSidecar) -> Counters:
                 reasons[sample.labels["reason"]] += int(sample.value)
             elif sample.labels.get("model") == MODEL:
                 sums[sample.name] += int(sample.value)
-    return Counters(outcomes, reasons, sums["gate_breaches_total"], sums["gate_corrections_total"])
+    return Counters(
+        outcomes,
+        reasons,
+        breaches=sums["gate_breaches_total"],
+        corrected_rows=sums["gate_corrections_total"],
+        activations=sums["gate_bundle_activations_total"],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +82,6 @@ def balance(before: Counters, after: Counters, seen: Seen, unreached: frozenset[
     counted += collections.Counter({name: after.reasons[name] - before.reasons[name] for name in after.reasons})
     told = seen.outcomes + seen.reasons
     missing = dict(told - counted)
-    late = (counted - told).total()
+    late = (counted - told).total() - seen.streamed
     bare = sum(count for code, count in seen.bare.items() if code not in unreached)
     return Balance(missing, abs(bare - late))

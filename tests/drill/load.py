@@ -7,6 +7,7 @@ between the wire and the record retries, hides or interprets.
 import collections
 import contextlib
 import dataclasses
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +17,19 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc._utils import _get_inference_request
 
+from sidecar.errors import Reason
 from tests.drill.model import MODEL, WIRE
 from tests.e2e.judge import Judge
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-PAUSE_SECONDS = 0.002
+STREAM_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 PAUSE_AFTER_FAILURE_SECONDS = 0.02
-LONGEST_CALL_SECONDS = 30.0
+PATIENCE_SECONDS = 20.0
+"""For calls in flight at the end: one that takes longer hangs."""
 
 OUTCOME, REASON = "gate-outcome", "gate-reason"
+UPSTREAM_ERROR = Reason.UPSTREAM_ERROR
+"""The reason that stands for an error in the upstream's own words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +37,13 @@ class ClientOptions:
     """How the clients behave.
 
     Args:
-        count: how many there are.
+        count: how many there are; a further one asks over streams, a request at a time.
         deadline_seconds: of every second client's calls; the others have none that matters.
         calls_per_connection: after so many a client connects anew; None: never.
         credentials: for TLS; asked for each connection.
         largest_difference: by which a fine row's answer may differ from its input; None: any answer may come.
         hidden: text that no client may ever read, such as the upstream's address.
+        pause_seconds: after each answer.
     """
 
     count: int = 6
@@ -46,6 +52,7 @@ class ClientOptions:
     credentials: Callable[[], grpc.ChannelCredentials] | None = None
     largest_difference: float | None = 1e-3
     hidden: tuple[str, ...] = ()
+    pause_seconds: float = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +73,10 @@ class Seen:
         bare: errors that carry none, by status code.
         wrong: violating answers, and answers to somebody else's question.
         leaks: error texts that show what no client may see.
+        streamed: answers within streams, which do not say what became of them.
+        latencies: when each unary answer came, by the monotonic clock, and how many seconds it took.
+        waits: of unary failures, the reason or code, and how many seconds it took.
+        hanging: clients whose calls did not come to an end.
         last_failure: when the last call failed, by the monotonic clock.
         last_answer: when the last call was answered.
     """
@@ -77,13 +88,16 @@ class Seen:
     strange: list[str] = dataclasses.field(default_factory=list)
     leaks: set[str] = dataclasses.field(default_factory=set)
     latencies: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    waits: list[tuple[str, float]] = dataclasses.field(default_factory=list)
+    streamed: int = 0
+    hanging: int = 0
     last_failure: float = 0.0
     last_answer: float = 0.0
 
     @property
     def answered(self) -> int:
         """Calls that got an answer."""
-        return self.outcomes.total()
+        return self.outcomes.total() + self.streamed
 
     @property
     def failed(self) -> int:
@@ -120,7 +134,10 @@ class Load:
         self._options = options
         self._lock = threading.Lock()
         self._enough = threading.Event()
-        self._threads = [threading.Thread(target=self._keep_asking, args=(index,)) for index in range(options.count)]
+        self._channels: dict[int, grpc.Channel] = {}
+        self._threads = [
+            threading.Thread(target=self._keep_asking, args=(index,), daemon=True) for index in range(options.count + 1)
+        ]
 
     def start(self) -> None:
         """Begin."""
@@ -128,11 +145,14 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """Finish the calls in flight, and end."""
+        """Finish the calls in flight, and end; calls that hang are broken off."""
         self._enough.set()
+        until = time.monotonic() + PATIENCE_SECONDS
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
+        self.seen.hanging = sum(thread.is_alive() for thread in self._threads)
+        for channel in list(self._channels.values()):
+            channel.close()
 
     def connect(self) -> grpc.Channel:
         """A connection of its own to the sidecar."""
@@ -146,10 +166,51 @@ class Load:
         deadline = self._options.deadline_seconds if index % 2 else None
         while not self._enough.is_set():
             with self.connect() as channel:
+                self._channels[index] = channel
+                if index == self._options.count:
+                    self._ask_on_stream(channel, rng)
+                    continue
                 infer = channel.unary_unary(METHOD)
                 for request in self._drawn(rng):
-                    failed = self._ask(infer, request, deadline or LONGEST_CALL_SECONDS)
-                    self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS if failed else PAUSE_SECONDS)
+                    failed = self._ask(infer, request, deadline)
+                    self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS if failed else self._options.pause_seconds)
+
+    def _ask_on_stream(self, channel: grpc.Channel, rng: np.random.Generator) -> None:
+        """A stream to its end, which is an error's or ours."""
+        outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        stream = channel.stream_stream(STREAM_METHOD)(iter(outbox.get, None))
+        try:
+            for request in self._drawn(rng):
+                outbox.put(request.content)
+                failed = self._streamed(request, next(stream))
+                self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS if failed else self._options.pause_seconds)
+            outbox.put(None)
+            for left in stream:
+                self._note(lambda seen, left=left: seen.strange.append(f"after the last answer: {left!r}"))
+        except grpc.RpcError as error:
+            self._failed(error)
+        except StopIteration:
+            self._note(lambda seen: seen.strange.append("a stream that ended early, and without an error"))
+        finally:
+            outbox.put(None)
+        self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS)
+
+    def _note(self, note: Callable[[Seen], None]) -> None:
+        with self._lock:
+            note(self.seen)
+
+    def _streamed(self, request: Request, message: bytes) -> bool:
+        """Whether it is an error."""
+        response = service_pb2.ModelStreamInferResponse.FromString(message)
+        with self._lock:
+            if response.error_message:
+                reason = response.error_message.partition(":")[0]
+                self._note_failure(reason if reason in set(Reason) else UPSTREAM_ERROR, response.error_message)
+                return True
+            self.seen.streamed += 1
+            self.seen.last_answer = time.monotonic()
+            self._look_at(request, response.infer_response.SerializeToString(), "streamed")
+            return False
 
     def _drawn(self, rng: np.random.Generator) -> Iterator[Request]:
         asked = 0
@@ -157,12 +218,13 @@ class Load:
             asked += 1
             yield self._requests[rng.integers(len(self._requests))]
 
-    def _ask(self, infer: grpc.UnaryUnaryMultiCallable, request: Request, deadline: float) -> bool:
+    def _ask(self, infer: grpc.UnaryUnaryMultiCallable, request: Request, deadline: float | None) -> bool:
         began = time.monotonic()
         try:
             answer, call = infer.with_call(request.content, timeout=deadline)
         except grpc.RpcError as error:
-            self._failed(error)
+            waited = self._failed(error), time.monotonic() - began
+            self._note(lambda seen: seen.waits.append(waited))
             return True
         outcome = dict(call.trailing_metadata()).get(OUTCOME, "without a word")
         with self._lock:
@@ -173,17 +235,27 @@ class Load:
             self._look_at(request, answer, outcome)
         return False
 
-    def _failed(self, error: grpc.RpcError) -> None:
+    def _failed(self, error: grpc.RpcError) -> str:
         reason = dict(error.trailing_metadata() or ()).get(REASON)
         with self._lock:
+            if reason is not None:
+                self._note_failure(reason, error.details())
+                return reason
             self.seen.last_failure = time.monotonic()
-            if reason is None:
-                self.seen.bare[error.code().name] += 1
-            else:
-                self.seen.reasons[reason] += 1
-                self.seen.leaks |= {error.details() for word in self._options.hidden if word in error.details()}
+            self.seen.bare[error.code().name] += 1
+            return error.code().name
+
+    def _note_failure(self, reason: str, text: str) -> None:
+        self.seen.last_failure = time.monotonic()
+        self.seen.reasons[reason] += 1
+        self.seen.leaks |= {text for word in self._options.hidden if word in text}
 
     def _look_at(self, request: Request, answer: bytes, outcome: str) -> None:
+        allowed = self._options.largest_difference
+        if not any(self._judge.contains(row) for row in request.rows) and allowed is None:
+            return  # nobody's to judge: what the upstream says of it passes as it is
+        if outcome == "outside" and any(self._judge.contains(row) for row in request.rows):
+            self.seen.strange.append(f"{request.rows} are said to be outside every domain")
         response = service_pb2.ModelInferResponse.FromString(answer)
         raw = b"".join(response.raw_output_contents)
         if len(raw) != request.rows.nbytes:
@@ -193,8 +265,8 @@ class Load:
         for row, score in zip(request.rows, scores, strict=True):
             if self._judge.violated(row, score):
                 self.seen.violating.append(f"{row} -> {score} ({outcome})")
-        allowed = self._options.largest_difference
-        if allowed is not None and outcome != "corrected" and not np.abs(scores - request.rows).max() <= allowed:
+        may_move = outcome in ("corrected", "streamed")
+        if allowed is not None and not may_move and not np.abs(scores - request.rows).max() <= allowed:
             self.seen.strange.append(f"{request.rows} -> {scores} ({outcome})")
 
 

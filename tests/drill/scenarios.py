@@ -3,16 +3,20 @@
 import contextlib
 import functools
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import onnx
 from onnx import numpy_helper
 
 from tests.drill import answer_fault, clock
 from tests.drill.answer_fault import running_passthrough
+from tests.drill.certificates import ShortLived, server_credentials_from
 from tests.drill.disks import folder_on_small_disk, swapping_bundles
-from tests.drill.harness import Ground, Report, Rig, Scenario, status_of
+from tests.drill.harness import Ground, Report, Rig, Scenario, gauge
+from tests.drill.pipes import read_pipe
 from tests.drill.load import ClientOptions
 from tests.drill.model import COARSE_ERROR, MAX_BATCH, MODEL, network
 from tests.drill.tcp_fault import NONE, Fault, running_relay
@@ -20,7 +24,12 @@ from tests.drill.triton_process import POLL, TritonProcess, running_triton_proce
 from tests.e2e.guarding import RunningSidecar, running_sidecar
 from tests.e2e.triton.launcher import ServedFolder, ServedModel
 
-UPSTREAM_TIMEOUT = ("--upstream-timeout", "800ms")
+TIMEOUT_SECONDS = 0.8
+UPSTREAM_TIMEOUT = ("--upstream-timeout", f"{TIMEOUT_SECONDS}s")
+DEADLINE_SECONDS = 0.4
+"""Of half of the clients: less than the sidecar's patience with the upstream."""
+
+OF_A_CONNECTION = ("recvmsg", "sendmsg", "Socket closed", "Connection re", "from Core", "ipv4:")
 HERE = Path(__file__).resolve().parent
 
 
@@ -40,9 +49,9 @@ def _sidecar(
     return running_sidecar([ground.guarded.bundles[0]], upstream, folder / "sidecar.log", options, **more)
 
 
-def _hiding(upstream: str) -> ClientOptions:
-    """Clients that must not learn where the upstream is."""
-    return ClientOptions(hidden=(upstream, upstream.rpartition(":")[2]))
+def _hiding(upstream: str, **more) -> ClientOptions:
+    """Clients that must not learn where the upstream is, nor what our own gRPC says of its connection to it."""
+    return ClientOptions(hidden=(upstream, *OF_A_CONNECTION), **more)
 
 
 # -- the model server's process --------------------------------------------------------------------------------
@@ -71,48 +80,38 @@ def frozen(ground: Ground, folder: Path) -> Iterator[Rig]:
         _triton(ground, folder) as triton,
         _sidecar(ground, folder, triton.address, UPSTREAM_TIMEOUT) as sidecar,
     ):
-        clients = ClientOptions(deadline_seconds=0.5, hidden=(triton.address,))
-        # Whose deadline passes in the sidecar first is told so; the clocks of both sides decide.
-        yield Rig(
-            sidecar,
-            clients,
-            triton.freeze,
-            triton.thaw,
-            4.0,
-            frozenset({"upstream_deadline"}),
-        )
+        clients = _hiding(triton.address, deadline_seconds=DEADLINE_SECONDS)
+        yield Rig(sidecar, clients, triton.freeze, triton.thaw, 4.0, frozenset({"upstream_deadline"}))
 
 
 # -- the wire between sidecar and model server --------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _relayed(ground: Ground, folder: Path, fault: Fault, reasons: set[str], clients: ClientOptions) -> Iterator[Rig]:
+def _relayed(ground: Ground, folder: Path, fault: Fault, reason: str, deadline: float | None = None) -> Iterator[Rig]:
     with (
         _triton(ground, folder) as triton,
         running_relay(triton.address) as relay,
         _sidecar(ground, folder, relay.address, UPSTREAM_TIMEOUT) as sidecar,
     ):
-        strike, heal = functools.partial(setattr, relay, "fault"), functools.partial(setattr, relay, "fault", NONE)
-        yield Rig(sidecar, clients, functools.partial(strike, fault), heal, 3.0, frozenset(reasons))
+        strike, heal = (functools.partial(setattr, relay, "fault", each) for each in (fault, NONE))
+        clients = _hiding(relay.address, deadline_seconds=deadline)
+        yield Rig(sidecar, clients, strike, heal, 3.0, frozenset({reason}))
 
 
 def slow(ground: Ground, folder: Path) -> contextlib.AbstractContextManager[Rig]:
     """Answers that take longer than the sidecar or the client has patience."""
-    return _relayed(
-        ground, folder, Fault(delay_seconds=1.2), {"upstream_deadline"}, ClientOptions(deadline_seconds=0.4)
-    )
+    return _relayed(ground, folder, Fault(delay_seconds=1.2), "upstream_deadline", DEADLINE_SECONDS)
 
 
 def trickling(ground: Ground, folder: Path) -> contextlib.AbstractContextManager[Rig]:
-    """Answers that come in pieces of seven bytes: late, and sometimes too late."""
-    clients = ClientOptions(deadline_seconds=0.4)
-    return _relayed(ground, folder, Fault(delay_seconds=0.1, piece_bytes=7), {"upstream_deadline"}, clients)
+    """Answers that come in pieces of seven bytes, late and later."""
+    return _relayed(ground, folder, Fault(delay_seconds=0.1, piece_bytes=7), "upstream_deadline", DEADLINE_SECONDS)
 
 
 def reset(ground: Ground, folder: Path) -> contextlib.AbstractContextManager[Rig]:
     """Connections that are reset in the middle of an answer, again and again."""
-    return _relayed(ground, folder, Fault(cut_after=6000), {"upstream_unavailable"}, ClientOptions())
+    return _relayed(ground, folder, Fault(cut_after=6000), "upstream_unavailable")
 
 
 @contextlib.contextmanager
@@ -250,39 +249,135 @@ def disk_full(ground: Ground, folder: Path) -> Iterator[Rig]:
             ["--state-folder", str(disk.folder), "--bundle-poll", "200ms"],
         ) as sidecar,
     ):
-        errors: list[str | None] = []
+        failing: list[float] = []
 
         def heal() -> None:
-            errors.append(status_of(sidecar)["last_good_error"])
+            failing.append(gauge(sidecar, "gate_bundle_last_good_failing"))
             disk.free()
 
         def proves(_: Report) -> str:
-            if errors != [None] and status_of(sidecar)["last_good_error"] is None:
-                return ""
-            return f"last_good_error: full {errors}, then {status_of(sidecar)['last_good_error']}"
+            failing.append(gauge(sidecar, "gate_bundle_last_good_failing"))
+            lost = gauge(sidecar, "gate_log_records_lost_total")
+            return "" if failing == [1, 0] and lost else f"last good failing {failing}, {lost} log records lost"
 
         yield Rig(sidecar, ClientOptions(), disk.fill, heal, 2.5, proves=proves)
+
+
+@contextlib.contextmanager
+def log_reader_stopped(ground: Ground, folder: Path) -> Iterator[Rig]:
+    """Whoever reads the pipe that the log goes into stops reading it."""
+    with (
+        _triton(ground, folder) as triton,
+        read_pipe(folder / "pipe") as reader,
+        running_sidecar([ground.guarded.bundles[0]], triton.address, reader.path) as sidecar,
+    ):
+
+        def proves(_: Report) -> str:
+            return "" if gauge(sidecar, "gate_log_records_lost_total") else "no log record was lost"
+
+        yield Rig(sidecar, ClientOptions(), reader.pause, reader.go_on, 25.0, proves=proves)
 
 
 @contextlib.contextmanager
 def clock_jump(ground: Ground, folder: Path) -> Iterator[Rig]:
     """The wall clock jumps by hours, forward and back; every second client has a deadline, which must hold."""
     shifted = clock.build(folder)
+    options = [*UPSTREAM_TIMEOUT, "--bundle-poll", "200ms"]  # each look at the bundles notes the time
     with (
         _triton(ground, folder) as triton,
-        _sidecar(ground, folder, triton.address, UPSTREAM_TIMEOUT, environment=shifted.environment) as sidecar,
+        running_relay(triton.address) as relay,
+        _sidecar(ground, folder, relay.address, options, environment=shifted.environment) as sidecar,
     ):
-        seen: list[float] = []
+        jumped: list[float] = []
+
+        def strike() -> None:
+            clock.jump_about(shifted)
+            jumped.append(clock.of_sidecar(sidecar))
+            relay.fault = Fault(delay_seconds=3.0)
+            clock.jump_about(shifted)
 
         def heal() -> None:
-            seen.append(clock.of_sidecar(sidecar))
             shifted.jump(0)
+            relay.fault = NONE
 
-        def proves(_: Report) -> str:
-            return "" if seen and seen[0] > 3600 else f"the sidecar's clock did not jump: {seen}"
+        def proves(report: Report) -> str:
+            if not jumped or jumped[0] < clock.HOUR:
+                return f"the sidecar's clock did not jump: {jumped}"
+            late = [each for each in report.seen.waits if not _is_in_time(*each)]
+            return f"deadlines that did not hold: {late[:3]}" if late else ""
 
-        clients = ClientOptions(deadline_seconds=5.0)
-        yield Rig(sidecar, clients, functools.partial(clock.jump_about, shifted), heal, 1.0, proves=proves)
+        clients = _hiding(relay.address, deadline_seconds=DEADLINE_SECONDS)
+        yield Rig(sidecar, clients, strike, heal, 1.0, frozenset({"upstream_deadline"}), proves=proves)
+
+
+def _is_in_time(reason: str, seconds: float) -> bool:
+    """Whether a failed call ended by its deadline: the client's own, or the sidecar's for calls without one."""
+    expected = DEADLINE_SECONDS if reason == "DEADLINE_EXCEEDED" else TIMEOUT_SECONDS
+    return 0.5 * expected <= seconds <= expected + 1.0
+
+
+# -- certificates -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def own_certificate_expires(ground: Ground, folder: Path) -> Iterator[Rig]:
+    """The sidecar's certificate ends; clients, which connect anew all the time, turn away until it is replaced."""
+    with _triton(ground, folder) as triton, contextlib.ExitStack() as stack:
+        ours = ShortLived(folder / "tls", "sidecar")
+        flag = ["--listen-tls", f"certificate={ours.files.certificate},key={ours.files.key}"]
+        sidecar = stack.enter_context(_sidecar(ground, folder, triton.address, flag))
+
+        def credentials() -> grpc.ChannelCredentials:
+            return grpc.ssl_channel_credentials(ours.authority.pem)
+
+        clients = ClientOptions(calls_per_connection=20, credentials=credentials)
+        unreached = frozenset({"UNAVAILABLE"})
+
+        def heal() -> None:
+            ends.append(_certificate_end(sidecar) - time.time())
+            ours.rotate()
+
+        def proves(report: Report) -> str:
+            if not report.seen.bare["UNAVAILABLE"]:
+                return "no client turned away"
+            ends.append(_certificate_end(sidecar) - time.time())
+            return "" if ends[0] < 0 < ends[1] else f"the metric says that the certificate lasts {ends} s"
+
+        ends: list[float] = []
+        yield Rig(sidecar, clients, ours.await_end, heal, 2.5, unreached=unreached, proves=proves)
+
+
+def _certificate_end(sidecar: RunningSidecar) -> float:
+    return sidecar.metric("gate_certificate_expiry_timestamp_seconds", side="listen")
+
+
+def upstream_certificate_expires(ground: Ground, folder: Path) -> contextlib.AbstractContextManager[Rig]:
+    """The certificate of the model server's side ends."""
+    return _mutual_tls(ground, folder, "upstream")
+
+
+def client_certificate_expires(ground: Ground, folder: Path) -> contextlib.AbstractContextManager[Rig]:
+    """The certificate with which the sidecar calls the model server ends."""
+    return _mutual_tls(ground, folder, "sidecar")
+
+
+@contextlib.contextmanager
+def _mutual_tls(ground: Ground, folder: Path, whose: str) -> Iterator[Rig]:
+    """Connections to the upstream are a second old at most, so that each of them meets the certificate's end."""
+    with _triton(ground, folder) as triton, contextlib.ExitStack() as stack:
+        pairs = {name: ShortLived(folder / "tls", name) for name in ("sidecar", "upstream")}
+        for name in pairs.keys() - {whose}:
+            pairs[name].rotate()
+        ours, theirs = pairs["sidecar"], pairs["upstream"]
+        credentials = server_credentials_from(theirs.files, ours.authority)
+        ages = [("grpc.max_connection_age_ms", 1000)]
+        passthrough = stack.enter_context(running_passthrough(triton.address, credentials, ages))
+        parts = {"ca": "upstream.ca", "certificate": "sidecar.crt", "key": "sidecar.key"}
+        flag = ["--upstream-tls", ",".join(f"{name}={folder / 'tls' / file}" for name, file in parts.items())]
+        sidecar = stack.enter_context(_sidecar(ground, folder, passthrough.address, flag))
+        mortal = pairs[whose]
+        reasons = frozenset({"upstream_unavailable"})
+        yield Rig(sidecar, _hiding(passthrough.address), mortal.await_end, mortal.rotate, 3.0, reasons)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -298,7 +393,11 @@ SCENARIOS: dict[str, Scenario] = {
     "model swapped": model_swapped,
     "model of another shape": model_of_another_shape,
     "disk full": disk_full,
+    "log reader stopped": log_reader_stopped,
     "clock jump": clock_jump,
+    "own certificate ends": own_certificate_expires,
+    "upstream's cert. ends": upstream_certificate_expires,
+    "client's cert. ends": client_certificate_expires,
     "TF32": tf32,
     "FP16": fp16,
 }

@@ -2,10 +2,12 @@
 
 import asyncio
 
+import grpc
 import pytest
 
+from sidecar.errors import Reason
 from sidecar.proxy.methods import MODEL_STREAM_INFER
-from sidecar.proxy.upstream import GrpcUpstream, UpstreamFailure
+from sidecar.proxy.upstream import GrpcUpstream, UpstreamFailure, _failed
 
 
 def _calls(upstream: GrpcUpstream) -> list[int]:
@@ -39,3 +41,10 @@ def test_a_stream_that_is_refused_takes_no_line():
         await upstream.close()
 
     asyncio.run(go())
+
+
+def test_a_connection_that_breaks_under_a_message_is_unavailable_and_not_the_upstreams_word():
+    """grpc.aio then speaks of an internal error from its core."""
+    failure = _failed(None, grpc.StatusCode.INTERNAL, "Internal error from Core", (), ())
+    assert (failure.reason, failure.code) == (Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE)
+    assert not failure.answered
