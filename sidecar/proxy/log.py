@@ -14,8 +14,8 @@ from typing import Final
 
 FORMAT: Final = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
-QUEUE_RECORDS: Final = 10_000
-"""That wait to be written; some seconds of nothing but corrections, and a few megabytes."""
+QUEUE_RECORDS: Final = 4_000
+"""That wait to be written; some seconds of nothing but corrections, and a megabyte or two."""
 
 CLOSING_SECONDS: Final = 2.0
 """How long the process's end waits for what is queued."""

@@ -133,7 +133,7 @@ class Metrics:
         )
         self._last_good_failing = Gauge(
             "gate_bundle_last_good_failing",
-            "Whether the last good bundles cannot be kept on disk: 1 while a start without their source would lack one.",
+            "Whether the last good bundles cannot be kept on disk: a start without their source would lack one.",
             registry=self.registry,
         )
         self._model_ready = Gauge(

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Iterable
 from typing import Final, Protocol, TypeAlias
@@ -119,6 +120,14 @@ class Upstream(Protocol):
 
 _BROKEN_OFF: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 """What grpc.aio says of a stream whose connection broke while a message was under way."""
+
+_OF_A_CONNECTION: Final = re.compile(
+    "recvmsg|sendmsg|socket|stream removed|transport|endpoint|connect|goaway|keepalive|ping|handshake|all calls|ipv[46]:"
+    "|unix:|resol|dns|channel",
+    re.IGNORECASE,
+)
+"""In our own gRPC's words about a connection that broke. By the time they are read the next connection may be ready,
+so its state alone does not tell whose words they are. Where the upstream uses one of these its text stays in the log."""
 
 _REASON: Final[dict[grpc.StatusCode, Reason]] = {
     grpc.StatusCode.UNAVAILABLE: Reason.UPSTREAM_UNAVAILABLE,
@@ -311,10 +320,17 @@ def _failed(
         reason=_REASON.get(code, Reason.UPSTREAM_ERROR),
         code=code,
         details=details or "",
-        answered=channel.get_state() is grpc.ChannelConnectivity.READY,
+        answered=_is_the_upstreams(channel, code, details or ""),
         initial=_passing_on(initial or ()),
         trailing=_passing_on(trailing or ()),
     )
+
+
+def _is_the_upstreams(channel: grpc.aio.Channel, code: grpc.StatusCode, details: str) -> bool:
+    """Whether a status came from the upstream rather than from gRPC on our side."""
+    if code is grpc.StatusCode.UNAVAILABLE and _OF_A_CONNECTION.search(details):
+        return False
+    return channel.get_state() is grpc.ChannelConnectivity.READY
 
 
 def _failure(reason: Reason, code: grpc.StatusCode, details: str) -> UpstreamFailure:

@@ -1,6 +1,6 @@
 """`make drill`: every fault against a real Triton under load, as a table. The exit status is 0 where all promises held.
 
-Usage: python -m tests.drill [--only NAME ...] [--keep FOLDER] [--strict]
+Usage: python -m tests.drill [--only NAME ...] [--keep FOLDER]
 """
 
 import argparse
@@ -14,9 +14,9 @@ import grpc
 import numpy as np
 
 from tests.drill.harness import Ground, Report, run
-from tests.drill.load import encode
 from tests.drill.model import prepare, requests
 from tests.drill.scenarios import SCENARIOS
+from tests.drill.seen import encode
 from tests.drill.table import HEAD, details, row, verdict
 from tests.e2e.installing import ServerUnavailable
 from tests.e2e.triton.launcher import cache_folder, install_triton

@@ -145,4 +145,8 @@ def truncated() -> Edit:
 def in_turn(edits: Sequence[Edit]) -> Edit:
     """One after the other."""
     turns = itertools.cycle(edits)
-    return lambda answer: next(turns)(answer)
+
+    def edit(answer: bytes) -> bytes:
+        return next(turns)(answer)
+
+    return edit

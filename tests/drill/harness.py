@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.drill.ledger import Balance, Counters, balance, read_counters
-from tests.drill.load import ClientOptions, Load, Request, Seen, running_load
+from tests.drill.load import Load, running_load
 from tests.drill.model import Guarded
+from tests.drill.seen import ClientOptions, Request, Seen
 from tests.e2e.guarding import RunningSidecar
 from tests.e2e.installing import ServerUnavailable
 from tests.e2e.triton.launcher import TritonInstall
@@ -73,7 +74,6 @@ class Report:
     Args:
         not_run: why it did not run; empty where it did.
         broken: promises that did not hold.
-        notes: what else is worth knowing.
     """
 
     name: str
@@ -85,7 +85,6 @@ class Report:
     crashes: int = 0
     recovery_seconds: float = 0.0
     broken: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
     def breaches(self) -> int:
@@ -152,8 +151,9 @@ def _wait_until_calm(seen: Seen, healed: float) -> bool:
 
 
 def _is_alive(sidecar: RunningSidecar) -> bool:
+    """The process that was started; nobody starts another one."""
     with contextlib.suppress(OSError):
-        return sidecar.get("/livez")[0] == 200
+        return sidecar.get("/livez")[0] == 200 and Path(f"/proc/{sidecar.pid}").exists()
     return False
 
 
@@ -184,17 +184,8 @@ def _broken_afterwards(sidecar: RunningSidecar) -> list[str]:
     """What must be so again once the load is over."""
     status, why = sidecar.get("/readyz")
     found = [] if status == 200 else [f"not ready afterwards: {why}"]
-    if (pid := _pid_of(sidecar)) != sidecar.pid:
-        found.append(f"another process answers: {pid}")
-    for name in ("gate_calls_in_flight", "gate_held_bytes"):
-        if left := gauge(sidecar, name):
-            found.append(f"{name} is {left:g} with no call in flight")
-    return found
-
-
-def _pid_of(sidecar: RunningSidecar) -> int:
-    """Whose admin port it is: the one process that was started, if it was never replaced."""
-    return sidecar.pid if Path(f"/proc/{sidecar.pid}").exists() else 0
+    held = {name: gauge(sidecar, name) for name in ("gate_calls_in_flight", "gate_held_bytes")}
+    return found + [f"{name} is {left:g} with no call in flight" for name, left in held.items() if left]
 
 
 def gauge(sidecar: RunningSidecar, name: str) -> float:

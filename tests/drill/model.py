@@ -1,4 +1,4 @@
-"""What the drill guards: a network that copies its inputs, but loses digits where arithmetic is coarse; and rows for it.
+"""What the drill guards: a network that copies its inputs, but loses digits in coarse arithmetic; and rows for it.
 
 Scores are (x + 100) - 100: in FP32 the inputs again, but for some 1e-5; with ten bits of mantissa, as in TF32 and
 FP16, up to 0.03 beside them. The property forbids that the first score is the largest, on a box. So where the first
@@ -7,7 +7,6 @@ does not.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +107,3 @@ def _fine(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def _outside(count: int, rng: np.random.Generator) -> np.ndarray:
     return _with_first(rng.uniform(-1, 1, (count, 2)), np.full(count, 3.0))
-
-
-def is_corrected(judge: Judge, rows: Sequence[np.ndarray]) -> bool:
-    """Whether the verified network violates on one of these rows."""
-    return any(judge.violated(row, row) for row in rows)

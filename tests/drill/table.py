@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from tests.drill.harness import Report
 
 HOW = """
-requests, ok, corrected: by the clients. failed: by the reason that clients read and the sidecar's counters confirm; in
-brackets, errors of the clients' own library (a deadline that passed, TLS that could not be had). violating: answers that
-break the property, in exact rational arithmetic. unaccounted: failures that stand in one of the two accounts only.
+requests, ok, corrected: by the clients. failed: by the reason that clients read and the sidecar's counters confirm;
+in brackets, errors of the clients' own library (a deadline that passed, TLS that could not be had). violating: answers
+that break the property, in exact rational arithmetic. unaccounted: what stands in one of the two accounts only.
 recovery: from the end of the fault to the end of the last failed call; 0.0 where none failed after it."""
 
 HEAD = (

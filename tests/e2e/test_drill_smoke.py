@@ -7,9 +7,9 @@ import pytest
 
 from tests.drill import soak
 from tests.drill.harness import Ground, run
-from tests.drill.load import encode
 from tests.drill.model import prepare, requests
 from tests.drill.scenarios import SCENARIOS
+from tests.drill.seen import encode
 from tests.drill.table import is_kept, row, verdict
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_records_are_written_in_order_and_before_it_closes(pipe):
 
 
 def test_records_that_a_full_disk_does_not_take_are_counted():
-    with open("/dev/full", "wb") as full:  # noqa: PTH123 (a device)
+    with Path("/dev/full").open("wb") as full:
         writer = LogWriter(full.fileno())
         _log(writer, "one", "two", "three")
         writer.close()
