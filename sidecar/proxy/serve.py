@@ -195,7 +195,7 @@ def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
     return Credentials(paths, metrics.certificate_expires, metrics.certificate_failed)
 
 
-async def serve(settings: ServeSettings, lost_records: Callable[[], int]) -> None:
+async def serve(settings: ServeSettings, lost_records: Callable[[], int] = lambda: 0) -> None:
     """Run a sidecar until SIGTERM or SIGINT, then drain it: not ready at once, listening for a while yet, then calls
     in flight to their end. SIGINT, which a person sends, or a second signal cuts the middle part short. On SIGHUP it
     looks for new bundles at once.

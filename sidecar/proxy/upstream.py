@@ -122,12 +122,12 @@ _BROKEN_OFF: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 """What grpc.aio says of a stream whose connection broke while a message was under way."""
 
 _OF_A_CONNECTION: Final = re.compile(
-    "recvmsg|sendmsg|socket|stream removed|transport|endpoint|connect|goaway|keepalive|ping|handshake|all calls|ipv[46]:"
-    "|unix:|resol|dns|channel",
+    r"recvmsg|sendmsg|socket|stream removed|transport|endpoint|connect|goaway|keepalive|\bping\b|handshake|all calls"
+    r"|ipv[46]:|unix:|resol|dns|channel",
     re.IGNORECASE,
 )
 """In our own gRPC's words about a connection that broke. By the time they are read the next connection may be ready,
-so its state alone does not tell whose words they are. Where the upstream uses one of these its text stays in the log."""
+so its state alone does not tell whose words they are. A text of the upstream's with one of these stays in the log."""
 
 _REASON: Final[dict[grpc.StatusCode, Reason]] = {
     grpc.StatusCode.UNAVAILABLE: Reason.UPSTREAM_UNAVAILABLE,

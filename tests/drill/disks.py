@@ -12,7 +12,7 @@ from tests.drill.harness import NotRun
 DISK_BYTES = 64 * 1024 * 1024
 """Room for both bundles twice, and for the log."""
 
-SWAP_SECONDS = 0.25
+SWAP_SECONDS = 0.7
 
 
 class SmallDisk:

@@ -73,7 +73,7 @@ def prepare(folder: Path) -> Guarded:
     model.write_bytes(network())
     properties.write_text(PROPERTY)
     bundles = folder / "thorough.gates", folder / "brief.gates"
-    for bundle, limit in zip(bundles, ("6s", "1s"), strict=True):
+    for bundle, limit in zip(bundles, ("3s", "1s"), strict=True):
         done = compile_bundle(model, [properties], MODEL, bundle, limit)
         if done.returncode != 0:
             raise RuntimeError(f"the drill's bundle does not compile: {done.stderr}")

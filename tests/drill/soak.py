@@ -31,7 +31,7 @@ from tests.e2e.triton.launcher import ServedModel
 
 HOW = """
 How: {clients} clients in closed loops and a stream ask without a pause between calls; half of the requests are
-counterexamples. Besides, all the time: bundles swapped four times a second, calls given up on under way, streams broken
+counterexamples. Besides, all the time: bundles swapped, calls given up on under way, streams broken
 off, refused requests (NaN, another model, denied methods), connections made anew. p99 is the clients', over a fifth of
 the time. Sidecar, Triton and clients share {cores} cores. Python {python}, grpcio {grpcio}."""
 
