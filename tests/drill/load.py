@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import grpc
 import numpy as np
@@ -87,20 +87,20 @@ class Load:
                 failed = self._streamed(request, next(stream))
                 self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS if failed else self._options.pause_seconds)
             outbox.put(None)
-            for left in stream:
-                self._note(lambda seen, left=left: seen.strange.append(f"after the last answer: {left!r}"))
+            self._strange(*(f"after the last answer: {left!r}" for left in stream))
         except grpc.RpcError as error:
             self._failed(error)
-            self._note(lambda seen: setattr(seen, "broken_streams", seen.broken_streams + 1))
+            with self._lock:
+                self.seen.broken_streams += 1
         except StopIteration:
-            self._note(lambda seen: seen.strange.append("a stream that ended early, and without an error"))
+            self._strange("a stream that ended early, and without an error")
         finally:
             outbox.put(None)
         self._enough.wait(PAUSE_AFTER_FAILURE_SECONDS)
 
-    def _note(self, note: Callable[[Seen], None]) -> None:
+    def _strange(self, *what: str) -> None:
         with self._lock:
-            note(self.seen)
+            self.seen.strange += what
 
     def _streamed(self, request: Request, message: bytes) -> bool:
         """Whether it is an error."""
@@ -126,8 +126,9 @@ class Load:
         try:
             answer, call = infer.with_call(request.content, timeout=deadline)
         except grpc.RpcError as error:
-            waited = self._failed(error), time.monotonic() - began
-            self._note(lambda seen: seen.waits.append(waited))
+            reason = self._failed(error)
+            with self._lock:
+                self.seen.waits.append((reason, time.monotonic() - began))
             return True
         outcome = dict(call.trailing_metadata()).get(OUTCOME, "without a word")
         with self._lock:
@@ -155,9 +156,10 @@ class Load:
 
     def _look_at(self, request: Request, answer: bytes, outcome: str) -> None:
         allowed = self._options.largest_difference
-        if not any(self._judge.contains(row) for row in request.rows) and allowed is None:
+        is_inside = any(self._judge.contains(row) for row in request.rows)
+        if not is_inside and allowed is None:
             return  # nobody's to judge: what the upstream says of it passes as it is
-        if outcome == "outside" and any(self._judge.contains(row) for row in request.rows):
+        if outcome == "outside" and is_inside:
             self.seen.strange.append(f"{request.rows} are said to be outside every domain")
         response = service_pb2.ModelInferResponse.FromString(answer)
         raw = b"".join(response.raw_output_contents)

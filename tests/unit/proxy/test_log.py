@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.proxy.log import LogWriter
+from sidecar.proxy.metrics import Metrics
 
 
 @pytest.fixture
@@ -95,6 +96,13 @@ def test_a_record_that_cannot_be_formatted_is_dropped_and_counted(pipe):
     writer.close()
     assert os.read(reading, 65536).endswith(b"after it\n")
     assert writer.lost == 1
+
+
+def test_the_count_is_a_metric():
+    metrics = Metrics()
+    metrics.watch_log(lambda: 3)
+    assert metrics.value("gate_log_records_lost_total") == 3
+    assert b"gate_log_records_lost_total 3.0" in metrics.exposition()
 
 
 def test_closing_does_not_wait_for_ever_for_a_reader_that_has_stopped(pipe):
