@@ -12,6 +12,9 @@ from tests.e2e.triton.launcher import ServedFolder, ServedModel, TritonInstall, 
 POLL = ("--model-control-mode=poll", "--repository-poll-secs=1")
 """Triton takes what changes in its repository."""
 
+BACKENDS = ("python", "onnxruntime")
+"""Those that talk to their models over shared memory."""
+
 
 class TritonProcess:
     """One model server; ``address`` stays the same."""
@@ -26,8 +29,10 @@ class TritonProcess:
         folder.mkdir()
         self.repository = folder / "models"
         write_repository(self.repository, models)
-        self._launch = triton_launch(install, folder, options)
         self._ports = free_ports(2)
+        self._shared_memory = f"drill_{os.getpid()}_{self._ports[0]}_"
+        regions = [f"--backend-config={name},shm-region-prefix-name={self._shared_memory}" for name in BACKENDS]
+        self._launch = triton_launch(install, folder, [*options, *regions])
         self._running = contextlib.ExitStack()
         self._server: RunningServer | None = None
 
@@ -41,8 +46,10 @@ class TritonProcess:
         self._server = self._running.enter_context(running_server(self._launch, lambda: self._ports))
 
     def stop(self) -> None:
-        """SIGTERM, and wait for its end."""
+        """SIGTERM, and wait for its end. What a killed one has left in shared memory goes, too."""
         self._running.close()
+        for region in Path("/dev/shm").glob(f"{self._shared_memory}*"):  # noqa: S108 (Triton's place for it)
+            region.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """SIGKILL, its backends included."""
