@@ -47,6 +47,8 @@ def _running(ground: Ground, folder: Path) -> Iterator[RunningSidecar]:
         ) as sidecar,
     ):
         yield sidecar
+        # Asked politely it would take half a minute to end, because of the streams that were broken off.
+        triton.kill()
 
 
 def soak(ground: Ground, folder: Path, seconds: float, clients: int) -> list[str]:
@@ -67,6 +69,8 @@ def soak(ground: Ground, folder: Path, seconds: float, clients: int) -> list[str
     seen = load.seen
     found = [f"a violation on the wire: {each}" for each in seen.violating[:3]]
     found += [f"an answer to another question: {each}" for each in seen.strange[:3]]
+    if seen.hanging:
+        found.append(f"{seen.hanging} clients whose calls did not end")
     if seen.failed:
         found.append(f"calls that should have been answered failed: {dict(seen.reasons)} {dict(seen.bare)}")
     if missing := balance(before, after, seen, frozenset()).missing:
