@@ -8,6 +8,8 @@
 #   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
+#   make drill        faults against a real Triton under load: no violating answer, no crash, nothing uncounted
+#   make soak         half an hour at the machine's limit: memory, descriptors and p99 stay as they were (SOAK_MINUTES)
 #   make bench-swap   bundles swapped by the thousand under load: no failed or mixed answer, and what it costs
 
 PYTHON ?= python3.11
@@ -24,7 +26,8 @@ GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo test test-fast fuzz coverage check format generate lock bench-proxy bench-fairness bench-compile bench-swap clean
+.PHONY: help demo test test-fast fuzz coverage check format generate lock bench-proxy bench-fairness bench-compile
+.PHONY: bench-swap drill soak clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -74,6 +77,16 @@ bench-compile: $(VENV)/dev.stamp
 
 bench-swap: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/swap_under_load.py
+
+# The clients' own gRPC would write a line for each connection that a fault breaks.
+DRILL = GRPC_VERBOSITY=NONE OPENBLAS_NUM_THREADS=1 $(BIN)/python -m
+SOAK_MINUTES ?= 30
+
+drill: $(VENV)/dev.stamp
+	$(DRILL) tests.drill
+
+soak: $(VENV)/dev.stamp
+	$(DRILL) tests.drill.soak --minutes $(SOAK_MINUTES)
 
 # -- for developers ----------------------------------------------------------------------------------------
 

@@ -344,11 +344,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     import asyncio
     import logging
 
+    from sidecar.proxy.log import LogWriter
     from sidecar.proxy.serve import serve
 
     settings = _resolve(arguments).settings
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(serve(settings, _settings_file(arguments)))
+    log = LogWriter(2)  # standard error
+    logging.basicConfig(level=logging.INFO, handlers=[log])
+    asyncio.run(serve(settings, _settings_file(arguments), lambda: log.lost))
     return 0
 
 

@@ -202,6 +202,7 @@ class Activation:
         places = {failure.place for failure in after.failures}
         for place in {failure.place for failure in before.failures} - places:
             _LOGGER.info("bundle at %s: what was reported is over", place)
+        self._metrics.last_good_failing(after.last_good_error is not None)
         if after.last_good_error is not None and after.last_good_error != before.last_good_error:
             _LOGGER.warning("%s", after.last_good_error)
 

@@ -6,7 +6,7 @@ moved is zero rather than absent.
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from prometheus_client import (
@@ -17,6 +17,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from sidecar.config import FailureMode, Probing
 from sidecar.errors import Reason
@@ -50,6 +52,18 @@ _FALLBACK_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.
 _REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith(("bundle_", "settings_")))
 _ACTIVATION_REASONS: Final = (*(reason for reason in Reason if reason.startswith("bundle_")), Reason.INTERNAL)
 _SETTINGS_REASONS: Final = (*(reason for reason in Reason if reason.startswith("settings_")), Reason.INTERNAL)
+
+
+class _Lost(Collector):
+    """A counter that others count."""
+
+    def __init__(self) -> None:
+        self.count: Callable[[], int] = lambda: 0
+
+    def collect(self) -> Iterable[Metric]:
+        """The one sample."""
+        text = "Log records, audit records among them, that could not be written: a full disk, or nobody reads."
+        yield CounterMetricFamily("gate_log_records_lost", text, value=self.count())
 
 
 class Metrics:
@@ -193,6 +207,11 @@ class Metrics:
             "1 where the settings file is not what is in force: it cannot be used, or a restart is needed.",
             registry=self.registry,
         )
+        self._last_good_failing = Gauge(
+            "gate_bundle_last_good_failing",
+            "Whether the last good bundles cannot be kept on disk: a start without their source would lack one.",
+            registry=self.registry,
+        )
         self._model_ready = Gauge(
             "gate_upstream_model_ready",
             "Whether the upstream says that the model is ready.",
@@ -219,6 +238,8 @@ class Metrics:
         self._held = Gauge(
             "gate_held_bytes", "Of requests and answers of the calls in flight, inflated.", registry=self.registry
         )
+        self._lost = _Lost()
+        self.registry.register(self._lost)
         self._initialise_closed_labels()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -400,6 +421,14 @@ class Metrics:
         """Show what is in flight, whenever asked."""
         self._calls.set_function(lambda: load.calls)
         self._held.set_function(lambda: load.held_bytes)
+
+    def watch_log(self, lost_records: Callable[[], int]) -> None:
+        """Show how many log records are lost, whenever asked."""
+        self._lost.count = lost_records
+
+    def last_good_failing(self, failing: bool) -> None:
+        """Note whether the last good bundles cannot be kept."""
+        self._last_good_failing.set(failing)
 
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, for tests and the demonstration; None where the series does not exist."""

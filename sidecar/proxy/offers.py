@@ -109,7 +109,8 @@ class Offers:
                 raise found
             offers.append(Offer(self.in_force(found, place.source), place.name, place.source.name))
         except BundleError as error:
-            failures.append(Failure(place.name, error.reason, error.message, place.source.model_name))
+            model_name = found.model_name if isinstance(found, ActiveBundle) else place.source.model_name
+            failures.append(Failure(place.name, error.reason, error.message, model_name))
 
     def _examine(self, watched: Watched) -> ActiveBundle | BundleError:
         try:

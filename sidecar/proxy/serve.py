@@ -270,10 +270,17 @@ def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
     return Credentials(paths, metrics.certificate_expires, metrics.certificate_failed)
 
 
-async def serve(settings: ServeSettings, file: SettingsFile | None = None) -> None:
+async def serve(
+    settings: ServeSettings, file: SettingsFile | None = None, lost_records: Callable[[], int] = lambda: 0
+) -> None:
     """Run a sidecar until SIGTERM or SIGINT, then drain it: not ready at once, listening for a while yet, then calls
     in flight to their end. SIGINT, which a person sends, or a second signal cuts the middle part short. On SIGHUP it
     looks at the settings file and for new bundles at once.
+
+    Args:
+        settings: all of them.
+        file: that they come from, to be followed; None where there is none.
+        lost_records: how many log records could not be written so far.
 
     Raises:
         InputError, OperationError: see :func:`start_sidecar`.
@@ -283,6 +290,7 @@ async def serve(settings: ServeSettings, file: SettingsFile | None = None) -> No
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     signals = _Signals()
     running = await start_sidecar(settings, file=file)
+    running.metrics.watch_log(lost_records)
     signals.when_hung_up(running.look_now)
     where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
     _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)

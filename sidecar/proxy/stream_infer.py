@@ -381,7 +381,11 @@ class _Call:
         try:
             self._replies.initial = await self._within_silence(stream.initial())
             while isinstance(received := await self._within_silence(stream.receive()), bytes):
-                await self._give(received)
+                response = read_streamed(received)
+                if isinstance(response, Refusal):
+                    # Whose it was is not known, and its request would wait for ever: no more can be had of this stream.
+                    return UpstreamFailure(response.reason, grpc.StatusCode.INTERNAL, response.message, answered=False)
+                await self._give(response)
         except TimeoutError:
             text = f"no response for {self._limits.silence_seconds:g} s while requests were in flight"
             return UpstreamFailure(Reason.UPSTREAM_DEADLINE, grpc.StatusCode.DEADLINE_EXCEEDED, text, answered=False)
@@ -414,12 +418,8 @@ class _Call:
         if self._silence is not None and self._silence.when() is None:
             self._expect()
 
-    async def _give(self, message: bytes) -> None:
+    async def _give(self, response: StreamedResponse) -> None:
         self._active_at = asyncio.get_running_loop().time()
-        response = read_streamed(message)
-        if isinstance(response, Refusal):
-            await self._refuse(response, refused(response, ClientSide()))
-            return
         match = self._requests.match(response.id, response.is_final)
         if match is None:
             text = f"response to {response.id!r}, which is no request in flight: {response.error or 'no error'}"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Iterable
 from typing import Final, Protocol, TypeAlias
@@ -120,6 +121,17 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """End all calls."""
 
+
+_BROKEN_OFF: Final = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+"""What grpc.aio says of a stream whose connection broke while a message was under way."""
+
+_OF_A_CONNECTION: Final = re.compile(
+    r"recvmsg|sendmsg|socket|stream removed|transport|endpoint|connect|goaway|keepalive|\bping\b|handshake|all calls"
+    r"|ipv[46]:|unix:|resol|dns|channel",
+    re.IGNORECASE,
+)
+"""In our own gRPC's words about a connection that broke. By the time they are read the next connection may be ready,
+so its state alone does not tell whose words they are. A text of the upstream's with one of these stays in the log."""
 
 _REASON: Final[dict[grpc.StatusCode, Reason]] = {
     grpc.StatusCode.UNAVAILABLE: Reason.UPSTREAM_UNAVAILABLE,
@@ -311,14 +323,23 @@ def _failed(
     trailing: Iterable[tuple[str, str | bytes]] | None,
 ) -> UpstreamFailure:
     """A failure that gRPC reports."""
+    if (code, details) == _BROKEN_OFF:
+        return _failure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, "the connection broke")
     return UpstreamFailure(
         reason=_REASON.get(code, Reason.UPSTREAM_ERROR),
         code=code,
         details=details or "",
-        answered=channel.get_state() is grpc.ChannelConnectivity.READY,
+        answered=_is_the_upstreams(channel, code, details or ""),
         initial=_passing_on(initial or ()),
         trailing=_passing_on(trailing or ()),
     )
+
+
+def _is_the_upstreams(channel: grpc.aio.Channel, code: grpc.StatusCode, details: str) -> bool:
+    """Whether a status came from the upstream rather than from gRPC on our side."""
+    if code is grpc.StatusCode.UNAVAILABLE and _OF_A_CONNECTION.search(details):
+        return False
+    return channel.get_state() is grpc.ChannelConnectivity.READY
 
 
 def _failure(reason: Reason, code: grpc.StatusCode, details: str) -> UpstreamFailure:

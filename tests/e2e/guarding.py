@@ -58,16 +58,34 @@ def _one_thread() -> Mapping[str, str]:
 
 @contextlib.contextmanager
 def running_sidecar(
-    bundles: Sequence[Path], upstream: str, log_path: Path, options: Sequence[str] = ()
+    bundles: Sequence[Path],
+    upstream: str,
+    log_path: Path,
+    options: Sequence[str] = (),
+    *,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RunningSidecar]:
-    """A `sidecar serve` that is ready, stopped by SIGTERM when the block is left; it must then exit with 0."""
+    """A `sidecar serve` that is ready, stopped by SIGTERM when the block is left; it must then exit with 0.
+
+    Args:
+        bundles: files or folders.
+        prefix: words before the command, of a program that becomes it.
+        environment: variables on top of our own.
+    """
     port, admin_port = free_ports(2)
     address, admin = f"127.0.0.1:{port}", f"127.0.0.1:{admin_port}"
     command = [*SIDECAR, "serve", "--upstream", upstream, "--listen", address, "--admin", admin]
     for bundle in bundles:
         command += ["--bundle", str(bundle)]
     with log_path.open("wb") as log:
-        process = subprocess.Popen([*command, *options], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*prefix, *command, *options],
+            env=os.environ | (environment or {}),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
     running = RunningSidecar(address, admin, process.pid)
     try:
         _wait_until_ready(running, process, log_path)

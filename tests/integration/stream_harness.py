@@ -33,6 +33,7 @@ class StreamUpstream(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self.behaviour: Behaviour | None = None
+        self.ready = READY
         self.asked: list[pb.ModelInferRequest] = []
         self.opened: list[tuple[dict, float | None]] = []
         self.cancelled = threading.Event()
@@ -58,7 +59,7 @@ class StreamUpstream(grpc.GenericRpcHandler):
 
     def service(self, details):
         if details.method == MODEL_READY:
-            return grpc.unary_unary_rpc_method_handler(_ready)
+            return grpc.unary_unary_rpc_method_handler(self._ready)
         if details.method != MODEL_STREAM_INFER:
             return None
 
@@ -72,16 +73,15 @@ class StreamUpstream(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
+    async def _ready(self, _request: bytes, _context) -> bytes:
+        return self.ready
+
     async def start(self) -> int:
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
         self.server.add_generic_rpc_handlers((self,))
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
         return port
-
-
-async def _ready(_request: bytes, _context) -> bytes:
-    return READY
 
 
 @dataclasses.dataclass

@@ -287,12 +287,31 @@ class TestErrorsWithinTheStream:
         assert (_y(got[0]), got[0].error_message) == ([[0.5, 0, 0]], "")
         assert (got[1].error_message[:22], got[1].infer_response.id) == ("upstream_uncorrelated:", "")
 
-    def test_bytes_that_are_no_response_become_one(self, client, upstream):
+    def test_bytes_that_are_no_response_end_the_stream(self, client, upstream, running):
+        """Nobody knows whose answer it was: its request would wait for ever, and take a place in the stream."""
         upstream.answer([lambda _: b"\xff\xff", fine])
         client.send(asking("7"))
-        got = client.rest()
-        assert got[0].error_message.startswith("upstream_malformed: ")
-        assert _y(got[1]) == [[0.5, 0, 0]]
+        end = client.error()
+        assert end.code() is grpc.StatusCode.INTERNAL
+        assert dict(end.trailing_metadata())["gate-reason"] == "upstream_malformed"
+        assert _counted(running, "gate_requests", outcome="failed") == 1
+        assert running.metrics.value("gate_calls_in_flight") == 0
+
+    @pytest.mark.parametrize("ready", [True, False])
+    def test_an_error_about_a_model_that_is_gone_is_unavailable(self, client, upstream, running, ready):
+        """As Triton while it stops. Of a model that is there it is the upstream's to say."""
+        upstream.ready = pb.ModelReadyResponse(ready=ready).SerializeToString()
+        upstream.answer([lambda own: streamed(own_id=own, error="Request for unknown model", final=True)])
+        client.send(asking("7"))
+        (got,) = client.rest()
+        assert got.infer_response.id == "7"
+        if ready:
+            assert got.error_message == "Request for unknown model"
+        else:
+            assert got.error_message.startswith("upstream_unavailable: ")
+            assert "unknown model" not in got.error_message
+        reason = "upstream_error" if ready else "upstream_unavailable"
+        assert _counted(running, "gate_refusals", reason=reason) == 1
 
 
 class TestTheEnd:

@@ -31,6 +31,8 @@ __all__ = [
     "install_triton",
     "readable_log",
     "running_triton",
+    "triton_launch",
+    "write_repository",
 ]
 
 HERE = Path(__file__).resolve().parent
@@ -129,12 +131,12 @@ def running_triton(
         TritonUnavailable: the binary does not run here.
         TritonFailed: it ran and did not become ready.
     """
-    _write_repository(folder / "models", models)
-    with running_server(_launch(install, folder), lambda: ports or free_ports(2)) as server:
+    write_repository(folder / "models", models)
+    with running_server(triton_launch(install, folder), lambda: ports or free_ports(2)) as server:
         yield server
 
 
-def _write_repository(repository: Path, models: Sequence[ServedModel | ServedFolder]) -> None:
+def write_repository(repository: Path, models: Sequence[ServedModel | ServedFolder]) -> None:
     """An ordinary repository: Triton completes the configuration from the models themselves."""
     repository.mkdir(parents=True)
     for model in models:
@@ -153,11 +155,12 @@ def _write_repository(repository: Path, models: Sequence[ServedModel | ServedFol
         (repository / model.name / "config.pbtxt").write_text("\n".join(configuration) + "\n")
 
 
-def _launch(install: TritonInstall, folder: Path) -> Launch:
+def triton_launch(install: TritonInstall, folder: Path, options: Sequence[str] = ()) -> Launch:
+    """How Triton is started on the repository ``models`` in a folder, with more options of its command line."""
     libraries = [str(install.site_packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
     return Launch(
         server="Triton",
-        command=lambda ports: _command(install, folder / "models", *ports),
+        command=lambda ports: [*_command(install, folder / "models", *ports), *options],
         is_ready=lambda ports: http_body(ports[1], "/v2/health/ready") is not None,
         log_path=folder / "triton.log",
         folder=folder,

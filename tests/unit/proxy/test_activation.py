@@ -435,10 +435,12 @@ class TestLastGood:
         watched.activation.look()
         assert watched.revisions == {"guarded": 3}
         assert str(state) in watched.status["last_good_error"]
+        assert watched.metrics.value("gate_bundle_last_good_failing") == 1
         assert caplog.text.count("is not kept") == 1
         state.mkdir()
         watched.activation.look()
         assert watched.status["last_good_error"] is None
+        assert watched.metrics.value("gate_bundle_last_good_failing") == 0
         assert [kept.read_bytes() for kept in state.iterdir()] == [path.read_bytes()]
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sidecar.config import DEFAULT_LIMIT_ROWS, ModelPolicy, ModelSettings, OnUpstreamFailure, ServeSettings
+from sidecar.config import (
+    DEFAULT_LIMIT_ROWS,
+    BundleSource,
+    ModelPolicy,
+    ModelSettings,
+    OnUpstreamFailure,
+    ServeSettings,
+)
 from sidecar.errors import Reason
 from sidecar.proxy.deadlines import upstream_seconds
 from sidecar.proxy.failure_policy import calls_for_fallback, status_of_failure
@@ -39,7 +46,7 @@ PRODUCED_ELSEWHERE = {
 
 class TestTable:
     def test_has_every_reason_that_a_client_can_meet(self):
-        assert set(FAILURES) == {reason for reason in Reason if not reason.startswith("bundle_")}
+        assert set(FAILURES) == {reason for reason in Reason if not reason.startswith(("bundle_", "settings_"))}
 
     def test_page_is_what_the_code_says(self):
         page = ROOT / "deploy" / "reference" / "failures.md"
@@ -129,7 +136,7 @@ class TestFirstSeen:
 class TestSettings:
     def test_a_models_own_stand_in_for_the_sidecars(self):
         settings = ServeSettings(
-            (object(),),
+            (BundleSource(Path("a.gates")),),
             "h:1",
             on_upstream_failure=OnUpstreamFailure.FALLBACK,
             models=(ModelSettings("a", on_upstream_failure=OnUpstreamFailure.ERROR),),
@@ -144,7 +151,7 @@ class TestSettings:
     )
     def test_that_make_no_sense_are_told(self, changes, what):
         with pytest.raises(ValueError, match=what):
-            ServeSettings((object(),), "h:1", **changes)
+            ServeSettings((BundleSource(Path("a.gates")),), "h:1", **changes)
 
     def test_a_models_time_is_positive(self):
         with pytest.raises(ValueError, match="upstream_timeout_seconds"):

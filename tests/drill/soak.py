@@ -1,0 +1,124 @@
+"""`make soak`: half an hour at the machine's limit; memory, descriptors and latency must be as they were.
+
+Usage: python -m tests.drill.soak [--minutes 30] [--clients 12]
+"""
+
+import argparse
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from tests.drill.__main__ import lay_ground
+from tests.drill.disks import swapping_bundles
+from tests.drill.flatness import Sample, Soak, broken, sample, table
+from tests.drill.harness import Ground
+from tests.drill.ledger import Counters, balance, read_counters
+from tests.drill.load import Load, running_load
+from tests.drill.mischief import Mischief
+from tests.drill.model import MAX_BATCH, MODEL, network
+from tests.drill.seen import ClientOptions
+from tests.drill.triton_process import running_triton_process
+from tests.e2e.guarding import RunningSidecar, running_sidecar
+from tests.e2e.installing import ServerUnavailable
+from tests.e2e.triton.launcher import ServedModel
+
+HOW = """
+How: {clients} clients in closed loops and a stream ask without a pause between calls; half of the requests are
+counterexamples. Besides, all the time: bundles swapped, calls given up on under way, streams broken
+off, refused requests (NaN, another model, denied methods), connections made anew. p99 is the clients', over a fifth of
+the time. Sidecar, Triton and clients share {cores} cores. Python {python}, grpcio {grpcio}."""
+
+
+@contextlib.contextmanager
+def _running(ground: Ground, folder: Path) -> Iterator[RunningSidecar]:
+    served = [ServedModel(MODEL, network(), MAX_BATCH)]
+    with (
+        running_triton_process(ground.install, served, folder / "triton") as triton,
+        swapping_bundles(ground.guarded.bundles, folder) as place,
+        running_sidecar(
+            [place], triton.address, Path(os.devnull), ["--bundle-poll", "500ms", "--state-folder", str(folder)]
+        ) as sidecar,
+    ):
+        yield sidecar
+        # Asked politely it would take half a minute to end, because of the streams that were broken off.
+        triton.kill()
+
+
+def soak(ground: Ground, folder: Path, seconds: float, clients: int) -> list[str]:
+    """Run it, print the table; what is broken."""
+    options = ClientOptions(count=clients, calls_per_connection=2000, pause_seconds=0.0)
+    with _running(ground, folder) as sidecar:
+        load = Load(sidecar.address, ground.requests, ground.guarded.judge, options)
+        mischief = Mischief(load, [request.content for request in ground.requests])
+        before, began = read_counters(sidecar), time.monotonic()
+        with running_load(load):
+            mischief.start()
+            samples = list(_sampled(sidecar, seconds))
+            mischief.stop()
+        measured = Soak(samples, load.seen.latencies, began, time.monotonic())
+        after = read_counters(sidecar)
+    print(table(measured))
+    print(f"\n{_told(load, mischief, before, after)}")
+    seen = load.seen
+    found = [f"a violation on the wire: {each}" for each in seen.violating[:3]]
+    found += [f"an answer to another question: {each}" for each in seen.strange[:3]]
+    if seen.hanging:
+        found.append(f"{seen.hanging} clients whose calls did not end")
+    if seen.failed:
+        found.append(f"calls that should have been answered failed: {dict(seen.reasons)} {dict(seen.bare)}")
+    if missing := balance(before, after, seen, frozenset()).missing:
+        found.append(f"answers that the sidecar did not count: {missing}")
+    return found + broken(measured)
+
+
+def _sampled(sidecar: RunningSidecar, seconds: float) -> Iterator[Sample]:
+    until, interval = time.monotonic() + seconds, min(5.0, seconds / 25)
+    while time.monotonic() < until:
+        time.sleep(interval)
+        yield sample(sidecar.pid)
+
+
+def _told(load: Load, mischief: Mischief, before: Counters, after: Counters) -> str:
+    seen = load.seen
+    besides = ", ".join(f"{count:,} {what}" for what, count in mischief.done.items())
+    return (
+        f"{seen.answered:,} answers judged, {seen.streamed:,} of them within streams; rows corrected "
+        f"{after.corrected_rows - before.corrected_rows:,}; violating {len(seen.violating)}. Besides: {besides}; "
+        f"bundles activated {after.activations - before.activations:,}."
+    )
+
+
+def main() -> int:
+    """The exit status: 0, 1 where something was not as it was, 2 where it could not run."""
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--clients", type=int, default=12)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        try:
+            ground = lay_ground(Path(folder))
+        except ServerUnavailable as error:
+            print(f"NOT RUN: no Triton on this machine: {error}")
+            return 2
+        found = soak(ground, Path(folder), 60 * arguments.minutes, arguments.clients)
+    print(
+        HOW.format(
+            clients=arguments.clients,
+            cores=len(os.sched_getaffinity(0)),
+            python=platform.python_version(),
+            grpcio=grpc.__version__,
+        )
+    )
+    print("\n".join([f"BROKEN: {each}" for each in found] or ["\nFlat: memory, descriptors and p99 as at the start."]))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
