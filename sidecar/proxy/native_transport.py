@@ -19,6 +19,7 @@ import grpc.aio
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.config import Outside
 from sidecar.gates.filter import LiteralTable
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
 from sidecar.proxy.metadata import Metadata
@@ -195,6 +196,7 @@ def bundle_tables(bundle: ActiveBundle, limit_rows: int) -> dict[str, Any] | Non
     return {
         "key": "\0".join([bundle.model_name, *bundle.property_ids]),
         "limit_rows": limit_rows,
+        "refuses_outside": bundle.policy.outside is Outside.REFUSE,
         "batched": signature.batch_axis is not None,
         "inputs": _tensors(signature.inputs),
         "outputs": _tensors(signature.outputs),

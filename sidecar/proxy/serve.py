@@ -186,7 +186,7 @@ def _native(settings, handlers, registry, metrics, workers, readiness):
     from sidecar.errors import Reason
     from sidecar.proxy.server import _send
     from sidecar.proxy.native_transport import _CODE
-    transport = gate_sidecar_native.Transport(listen=settings.listen, upstream=settings.upstream, workers=int(os.environ.get("WORKERS", "1")), upstream_connections=settings.upstream_connections, upstream_timeout_seconds=settings.upstream_timeout_seconds, limit_bytes=settings.limit_bytes, limit_streams=settings.limit_calls, infer_methods=[MODEL_INFER], call_bounds=[0.001,0.01], gate_bounds=[1e-5,1e-4])
+    transport = gate_sidecar_native.Transport(listen=settings.listen, upstream=settings.upstream, workers=int(os.environ.get("WORKERS", "1")), upstream_connections=settings.upstream_connections, upstream_timeout_seconds=settings.upstream_timeout_seconds, limit_bytes=settings.limit_bytes, limit_held_bytes=settings.limit_held_bytes, limit_calls=settings.limit_calls, refusals={r: (8, r) for r in ("too_many_calls","memory_exhausted","message_too_large")}, infer_methods=[MODEL_INFER], call_bounds=[0.001,0.01], gate_bounds=[1e-5,1e-4])
 
     class Once:
         def __init__(self, outcome): self.outcome = outcome

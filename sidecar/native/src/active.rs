@@ -8,8 +8,6 @@ use std::collections::HashMap;
 /// One model that the fast path may judge.
 pub struct ActiveModel {
     pub model: Model,
-    /// Versions that may be judged here; None for any.
-    pub versions: Option<Vec<String>>,
     pub counters: std::sync::Arc<ModelCounters>,
 }
 

@@ -66,6 +66,10 @@ pub struct Counters {
     pub handed_over: [AtomicU64; UNUSUAL.len()],
     pub connections: AtomicU64,
     pub panics: AtomicU64,
+    pub cancelled: AtomicU64,
+    pub too_many_calls: AtomicU64,
+    pub memory_exhausted: AtomicU64,
+    pub message_too_large: AtomicU64,
 }
 
 pub fn add(counter: &AtomicU64, count: usize) {

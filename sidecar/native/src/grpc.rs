@@ -2,15 +2,20 @@
 //!
 //! Source: "gRPC over HTTP2".
 
+use crate::budget::Lease;
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
 /// Before each message: whether it is compressed, and its length.
 pub const PREFIX: usize = 5;
 
 pub const OK: &str = "0";
+
+pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Status codes that are said here; all others come from Python or from the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,8 @@ pub enum NoMessage {
     Ended { within: bool },
     /// It would be longer than allowed.
     TooLarge,
+    /// All that is in flight together would be more than may be held.
+    Exhausted,
     /// The stream broke.
     Broken(h2::Error),
 }
@@ -80,10 +87,10 @@ impl Messages {
     }
 
     /// The next message.
-    pub async fn next(&mut self) -> Result<Frame, NoMessage> {
+    pub async fn next(&mut self, lease: &Lease) -> Result<Frame, NoMessage> {
         if self.rest.is_empty() {
             // The usual case: the first piece is the message, and is not copied.
-            let piece = self.piece().await?;
+            let piece = self.piece(lease).await?;
             match whole(&piece, self.limit)? {
                 Some(end) if end == piece.len() => return Ok(Frame(piece)),
                 _ => self.rest.extend_from_slice(&piece),
@@ -93,7 +100,7 @@ impl Messages {
             if let Some(end) = whole(&self.rest, self.limit)? {
                 return Ok(Frame(self.rest.split_to(end).freeze()));
             }
-            match self.piece().await {
+            match self.piece(lease).await {
                 Ok(piece) => self.rest.extend_from_slice(&piece),
                 Err(NoMessage::Ended { .. }) => return Err(NoMessage::Ended { within: true }),
                 Err(other) => return Err(other),
@@ -111,7 +118,7 @@ impl Messages {
     }
 
     /// At least one byte of the body.
-    async fn piece(&mut self) -> Result<Bytes, NoMessage> {
+    async fn piece(&mut self, lease: &Lease) -> Result<Bytes, NoMessage> {
         loop {
             let piece = match self.body.data().await {
                 None => return Err(NoMessage::Ended { within: false }),
@@ -119,6 +126,7 @@ impl Messages {
             };
             self.body.flow_control().release_capacity(piece.len()).map_err(NoMessage::Broken)?;
             if !piece.is_empty() {
+                lease.hold(piece.len()).map_err(|_| NoMessage::Exhausted)?;
                 return Ok(piece);
             }
         }

@@ -4,13 +4,17 @@
 //! `sidecar.proxy.native_transport`.
 
 mod active;
+mod budget;
 mod call;
 mod counters;
+mod exchange;
 mod grpc;
 mod handover;
 mod inflate;
 mod metadata;
 mod python;
+mod python_lane;
+mod reply;
 mod upstream;
 mod worker;
 
@@ -20,6 +24,7 @@ use pyo3::prelude::*;
 fn gate_sidecar_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add("TABLE_FORMAT", python::TABLE_FORMAT)?;
+    module.add_function(wrap_pyfunction!(python::evaluate, module)?)?;
     module.add_class::<python::Transport>()?;
     module.add_class::<python::Call>()
 }

@@ -1,11 +1,12 @@
 //! What Python sees: a transport, and the calls that it is given.
 
 use crate::active::{Active, ActiveModel};
+use crate::budget::Budget;
 use crate::counters::ModelCounters;
 use crate::handover::{Command, Event, Handed, Outcome, Queue};
 use crate::metadata::Pairs;
 use crate::upstream::Target;
-use crate::worker::{Connection, Lane, Shared, Worker};
+use crate::worker::{Connection, Lane, Refusal, Refusals, Shared, Worker};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, TableError, Tensor, UNUSUAL};
@@ -41,7 +42,7 @@ pub struct Transport {
 impl Transport {
     /// Bind and start. `listen` is `host:port` or `unix:/path`.
     #[new]
-    #[pyo3(signature = (*, listen, upstream, workers, upstream_connections, upstream_timeout_seconds, limit_bytes, limit_streams, infer_methods, call_bounds, gate_bounds))]
+    #[pyo3(signature = (*, listen, upstream, workers, upstream_connections, upstream_timeout_seconds, limit_bytes, limit_held_bytes, limit_calls, refusals, infer_methods, call_bounds, gate_bounds))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         listen: &str,
@@ -50,7 +51,9 @@ impl Transport {
         upstream_connections: usize,
         upstream_timeout_seconds: f64,
         limit_bytes: usize,
-        limit_streams: u32,
+        limit_held_bytes: usize,
+        limit_calls: usize,
+        refusals: HashMap<String, (i32, String)>,
         infer_methods: Vec<String>,
         call_bounds: Vec<f64>,
         gate_bounds: Vec<f64>,
@@ -61,8 +64,10 @@ impl Transport {
             lanes: infer_methods.into_iter().map(|method| (method, Lane::Infer)).collect(),
             queue,
             counters: Default::default(),
+            budget: Budget::new(limit_calls, limit_held_bytes),
+            refusals: refusals_of(&refusals)?,
             limit_bytes,
-            limit_streams,
+            limit_streams: u32::try_from(limit_calls).unwrap_or(u32::MAX),
             upstream: Target::parse(upstream),
             upstream_connections,
             upstream_timeout: Duration::from_secs_f64(upstream_timeout_seconds),
@@ -126,7 +131,7 @@ impl Transport {
                 .entry(key)
                 .or_insert_with(|| Arc::new(ModelCounters::new(gates, &self.call_bounds, &self.gate_bounds)))
                 .clone();
-            active.insert(name, ActiveModel { model, versions: None, counters });
+            active.insert(name, ActiveModel { model, counters });
         }
         self.shared.active.store(Arc::new(Active { models: active, python: Some(python) }));
         Ok(())
@@ -152,6 +157,29 @@ impl Transport {
         Ok(all)
     }
 
+    /// What is in flight: calls, and bytes of their messages.
+    fn in_flight(&self) -> (usize, usize) {
+        let budget = &self.shared.budget;
+        (budget.calls.load(Relaxed), budget.held_bytes.load(Relaxed))
+    }
+
+    /// What was refused, given up or went wrong without Python, by name.
+    fn endings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let all = PyDict::new(py);
+        let counters = &self.shared.counters;
+        for (name, count) in [
+            ("cancelled", &counters.cancelled),
+            ("too_many_calls", &counters.too_many_calls),
+            ("memory_exhausted", &counters.memory_exhausted),
+            ("message_too_large", &counters.message_too_large),
+            ("panics", &counters.panics),
+            ("connections", &counters.connections),
+        ] {
+            all.set_item(name, count.load(Relaxed))?;
+        }
+        Ok(all)
+    }
+
     /// How many calls Python was given after they were looked at here, by reason.
     fn handed_over<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = PyDict::new(py);
@@ -173,6 +201,19 @@ impl Transport {
         let threads = self.threads.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default();
         py.detach(|| threads.into_iter().for_each(|thread| drop(thread.join())));
     }
+}
+
+fn refusals_of(given: &HashMap<String, (i32, String)>) -> PyResult<Refusals> {
+    let of = |reason: &'static str| {
+        let (code, details) =
+            given.get(reason).cloned().ok_or_else(|| PyValueError::new_err(format!("no refusal for {reason}")))?;
+        Ok::<_, PyErr>(Refusal { code, details, reason })
+    };
+    Ok(Refusals {
+        too_many_calls: of("too_many_calls")?,
+        memory_exhausted: of("memory_exhausted")?,
+        message_too_large: of("message_too_large")?,
+    })
 }
 
 trait FromIo {
@@ -390,6 +431,28 @@ fn of_pairs<'py>(py: Python<'py>, pairs: &Pairs) -> PyResult<Bound<'py, PyList>>
     PyList::new(py, pairs.iter().map(|(name, value)| (name.as_str(), PyBytes::new(py, value))))
 }
 
+/// What the native evaluation makes of one request and its answer, for tests that compare it with Python's:
+/// `("handed", reason)` or `("answered", outside rows, untouched rows, [(gate, label), ...])`.
+#[pyfunction]
+pub fn evaluate<'py>(
+    py: Python<'py>,
+    tables: &Bound<'py, PyDict>,
+    request: &[u8],
+    response: &[u8],
+) -> PyResult<Bound<'py, PyTuple>> {
+    let model = model(tables)?;
+    let seen = gate::read_request(request)
+        .and_then(|request| gate::admit(&model, &request))
+        .and_then(|mut plan| gate::judge(&model, &mut plan, response));
+    match seen {
+        Err(why) => ("handed", why.name()).into_pyobject(py),
+        Ok(seen) => {
+            let domains: Vec<(usize, u8)> = seen.domains.iter().map(|domain| (domain.gate, domain.label)).collect();
+            ("answered", seen.outside, seen.untouched, domains).into_pyobject(py)
+        }
+    }
+}
+
 // -- tables ---------------------------------------------------------------------------------------------------
 
 fn get<'py, T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>> + 'py>(tables: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
@@ -493,6 +556,7 @@ fn model(tables: &Bound<'_, PyDict>) -> PyResult<Model> {
         coverage,
         modes,
         get(tables, "limit_rows")?,
+        get(tables, "refuses_outside")?,
     )
     .map_err(bad)
 }

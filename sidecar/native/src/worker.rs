@@ -1,6 +1,7 @@
 //! One thread with a runtime of its own: takes connections, and answers the calls on them.
 
 use crate::active::Active;
+use crate::budget::Budget;
 use crate::call;
 use crate::counters::{Counters, add};
 use crate::handover::Queue;
@@ -30,12 +31,30 @@ pub struct Shared {
     pub lanes: HashMap<String, Lane>,
     pub queue: Queue,
     pub counters: Counters,
+    pub budget: Arc<Budget>,
+    pub refusals: Refusals,
     pub limit_bytes: usize,
     pub limit_streams: u32,
     pub upstream: Target,
     pub upstream_connections: usize,
     pub upstream_timeout: Duration,
     pub draining: watch::Sender<bool>,
+}
+
+/// A status of Python's table, for what is refused here.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub code: i32,
+    pub details: String,
+    pub reason: &'static str,
+}
+
+/// What is refused without asking Python: it may come in floods.
+#[derive(Clone, Debug)]
+pub struct Refusals {
+    pub too_many_calls: Refusal,
+    pub memory_exhausted: Refusal,
+    pub message_too_large: Refusal,
 }
 
 const WINDOW: u32 = 1 << 20;

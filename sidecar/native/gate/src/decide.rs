@@ -63,6 +63,9 @@ pub fn admit(model: &Model, request: &Request<'_>) -> Result<Plan, Unusual> {
             contained[gate] = *mode != Mode::Off && decided(model.gates.contains(gate, row))?;
             is_watched |= contained[gate];
         }
+        if model.refuses_outside && !contained.contains(&true) {
+            return Err(Unusual::Model);
+        }
     }
     Ok(Plan { rows, contained, count, is_watched })
 }

@@ -84,7 +84,8 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Unusual> {
             1 => request.model_name = texts.first(1, field.payload)?,
             2 => request.model_version = texts.first(2, field.payload)?,
             3 => _ = texts.first(3, field.payload)?,
-            5 => request.tensors.described.push(described(field.payload.bytes()?)?)?,
+            4 => parameter(field.payload.bytes()?)?,
+            5 => request.tensors.described.push(described(field.payload.bytes()?, false)?)?,
             6 => request.asked.push(asked(field.payload.bytes()?)?)?,
             7 => request.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
@@ -102,7 +103,8 @@ pub(crate) fn read_response(message: &[u8]) -> Result<Response<'_>, Unusual> {
         match field.number {
             1 | 3 => _ = texts.first(field.number, field.payload)?,
             2 => response.model_version = texts.first(2, field.payload)?,
-            5 => response.tensors.described.push(described(field.payload.bytes()?)?)?,
+            4 => parameter(field.payload.bytes()?)?,
+            5 => response.tensors.described.push(described(field.payload.bytes()?, true)?)?,
             6 => response.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
         }
@@ -130,7 +132,8 @@ impl Once {
     }
 }
 
-fn described(message: &[u8]) -> Result<Described<'_>, Unusual> {
+/// A tensor; `parameters`: whether it may have some, which nobody looks into.
+fn described(message: &[u8], parameters: bool) -> Result<Described<'_>, Unusual> {
     let mut tensor = Described::default();
     let mut once = Once::default();
     let mut fields = Fields::of(message);
@@ -145,10 +148,40 @@ fn described(message: &[u8]) -> Result<Described<'_>, Unusual> {
                     tensor.shape.push(numbers.number()?)?;
                 }
             }
+            (4, entry) if parameters => parameter(entry.bytes()?)?,
             _ => return Err(Unusual::Field),
         }
     }
     Ok(tensor)
+}
+
+/// An entry of a map of parameters: nobody looks into it, but it must be one.
+fn parameter(entry: &[u8]) -> Result<(), Unusual> {
+    let mut once = Once::default();
+    let mut fields = Fields::of(entry);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => _ = once.first(1, field.payload)?,
+            2 => {
+                once.mark(2)?;
+                value(field.payload.bytes()?)?;
+            }
+            _ => return Err(Unusual::Field),
+        }
+    }
+    Ok(())
+}
+
+fn value(message: &[u8]) -> Result<(), Unusual> {
+    let mut fields = Fields::of(message);
+    while let Some(field) = fields.next()? {
+        match (field.number, field.payload) {
+            (1 | 2 | 5, Payload::Number(_)) | (4, Payload::Fixed64) => {}
+            (3, text) => _ = text.text()?,
+            _ => return Err(Unusual::Field),
+        }
+    }
+    Ok(())
 }
 
 fn asked(message: &[u8]) -> Result<&str, Unusual> {

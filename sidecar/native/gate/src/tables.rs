@@ -214,6 +214,8 @@ pub struct Model {
     pub(crate) coverage: Coverage,
     pub(crate) modes: Vec<Mode>,
     pub(crate) limit_rows: usize,
+    /// Whether requests with rows in no domain are refused, which Python does.
+    pub(crate) refuses_outside: bool,
 }
 
 impl Model {
@@ -227,6 +229,7 @@ impl Model {
         coverage: Coverage,
         modes: Vec<Mode>,
         limit_rows: usize,
+        refuses_outside: bool,
     ) -> Result<Self, TableError> {
         let size = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.row_size).sum::<usize>();
         check(size(&inputs) == gates.inputs, "inputs of the gates")?;
@@ -236,7 +239,7 @@ impl Model {
         check(gates.cuts.columns.iter().all(|&column| column <= gates.inputs), "cuts are of inputs")?;
         check(modes.len() == gates.len(), "a mode for each gate")?;
         check(coverage.root.len() == gates.region_cuts.len(), "a tree for each region")?;
-        Ok(Model { inputs, outputs, batched, gates, coverage, modes, limit_rows })
+        Ok(Model { inputs, outputs, batched, gates, coverage, modes, limit_rows, refuses_outside })
     }
 
     /// Of an extended row.

@@ -14,6 +14,7 @@ pub(crate) struct Field<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Payload<'a> {
     Number(u64),
+    Fixed64,
     Bytes(&'a [u8]),
 }
 
@@ -22,7 +23,7 @@ impl<'a> Payload<'a> {
     pub fn bytes(self) -> Result<&'a [u8], Unusual> {
         match self {
             Payload::Bytes(bytes) => Ok(bytes),
-            Payload::Number(_) => Err(Unusual::Encoding),
+            Payload::Number(_) | Payload::Fixed64 => Err(Unusual::Encoding),
         }
     }
 
@@ -54,6 +55,10 @@ impl<'a> Fields<'a> {
         }
         let payload = match tag & 7 {
             0 => Payload::Number(self.number()?),
+            1 => {
+                self.rest = self.rest.get(8..).ok_or(Unusual::Encoding)?;
+                Payload::Fixed64
+            }
             2 => Payload::Bytes(self.bytes()?),
             _ => return Err(Unusual::Encoding),
         };
@@ -106,6 +111,7 @@ mod tests {
         assert_eq!(fields[1], Field { number: 3, payload: Payload::Number(300) });
         assert_eq!(fields[0].payload.text(), Ok("m"));
         assert_eq!(fields[1].payload.text(), Err(Unusual::Encoding));
+        assert_eq!(all(b"\x09\x00\x00\x00\x00\x00\x00\x00\x00").unwrap()[0].payload, Payload::Fixed64);
         assert_eq!(all(b""), Ok(vec![]));
     }
 
@@ -116,7 +122,7 @@ mod tests {
             b"\x02\x01m",                                      // field 0
             b"\x0b\x0c",                                       // a group
             b"\x0d\x00\x00\x00\x00",                           // fixed32
-            b"\x09\x00\x00\x00\x00\x00\x00\x00\x00",           // fixed64
+            b"\x09\x00\x00\x00\x00\x00\x00\x00",               // fixed64, a byte short
             b"\x0a\x02m",                                      // shorter than it says
             b"\x0a",                                           // no length
             b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",   // ten bytes, a negative number
