@@ -21,7 +21,7 @@ def test_the_same_or_handed_over(case):
     from sidecar.proxy.native_transport import bundle_tables
 
     tables = bundle_tables(BUNDLE, 8)
-    verdict = native.evaluate(tables, case.request, case.answer)
+    verdict = native.evaluate("guarded", tables, case.request, case.answer)
     print(verdict)
     if verdict[0] == "handed":
         return

@@ -9,7 +9,7 @@ use crate::upstream::Target;
 use crate::worker::{Connection, Lane, Refusal, Refusals, Shared, Worker};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, TableError, Tensor, UNUSUAL};
+use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, TableError, Tensor, UNUSUAL, Unusual};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -436,12 +436,14 @@ fn of_pairs<'py>(py: Python<'py>, pairs: &Pairs) -> PyResult<Bound<'py, PyList>>
 #[pyfunction]
 pub fn evaluate<'py>(
     py: Python<'py>,
+    name: &str,
     tables: &Bound<'py, PyDict>,
     request: &[u8],
     response: &[u8],
 ) -> PyResult<Bound<'py, PyTuple>> {
     let model = model(tables)?;
     let seen = gate::read_request(request)
+        .and_then(|request| if request.model_name == name { Ok(request) } else { Err(Unusual::Model) })
         .and_then(|request| gate::admit(&model, &request))
         .and_then(|mut plan| gate::judge(&model, &mut plan, response));
     match seen {

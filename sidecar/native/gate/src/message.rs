@@ -13,6 +13,14 @@ pub(crate) const MAX_TENSORS: usize = 16;
 /// Of dimensions of a tensor.
 pub(crate) const MAX_DIMENSIONS: usize = 8;
 
+/// Of fields at the top of a request.
+const MAX_FIELDS: usize = 128;
+
+/// Bytes of a field that is no tensor's contents.
+const MAX_STRUCTURE: usize = 4096;
+
+const RAW_INPUT_CONTENTS: u8 = 7;
+
 /// A list of at most `N`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Short<T, const N: usize> {
@@ -76,6 +84,7 @@ pub(crate) struct Response<'a> {
 /// # Errors
 /// [`Unusual`] where anything in them is not of the usual kind.
 pub fn read_request(message: &[u8]) -> Result<Request<'_>, Unusual> {
+    refuse_bulky(message)?;
     let mut request = Request::default();
     let mut texts = Once::default();
     let mut fields = Fields::of(message);
@@ -87,7 +96,7 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Unusual> {
             4 => parameter(field.payload.bytes()?)?,
             5 => request.tensors.described.push(described(field.payload.bytes()?, false)?)?,
             6 => request.asked.push(asked(field.payload.bytes()?)?)?,
-            7 => request.tensors.raw.push(field.payload.bytes()?)?,
+            RAW_INPUT_CONTENTS => request.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
         }
     }
@@ -110,6 +119,20 @@ pub(crate) fn read_response(message: &[u8]) -> Result<Response<'_>, Unusual> {
         }
     }
     Ok(response)
+}
+
+/// Large messages of anything but tensors are for Python to look into: it bounds what they cost.
+fn refuse_bulky(message: &[u8]) -> Result<(), Unusual> {
+    let mut fields = Fields::of(message);
+    let mut count = 0;
+    while let Some(field) = fields.next()? {
+        count += 1;
+        let is_large = matches!(field.payload, Payload::Bytes(bytes) if bytes.len() > MAX_STRUCTURE);
+        if count > MAX_FIELDS || (is_large && field.number != RAW_INPUT_CONTENTS) {
+            return Err(Unusual::Size);
+        }
+    }
+    Ok(())
 }
 
 /// Sees that a field that means one value stands in a message at most once.
