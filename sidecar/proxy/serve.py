@@ -205,7 +205,7 @@ def _native(settings, handlers, registry, metrics, workers, readiness):
         await _send(context, call.call_id, answer)
     native = NativeTransport(transport, handlers, judge)
     native.activate(registry.current)
-    async def start(): pass
+    async def start(): transport.start()
     native.start = start
     async def wait(): await asyncio.Event().wait()
     native.wait_for_termination = wait

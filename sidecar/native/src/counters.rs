@@ -67,6 +67,7 @@ pub struct Counters {
     pub connections: AtomicU64,
     pub panics: AtomicU64,
     pub cancelled: AtomicU64,
+    pub failed_handshakes: AtomicU64,
     pub too_many_calls: AtomicU64,
     pub memory_exhausted: AtomicU64,
     pub message_too_large: AtomicU64,

@@ -15,6 +15,7 @@ mod metadata;
 mod python;
 mod python_lane;
 mod reply;
+mod tls;
 mod upstream;
 mod worker;
 

@@ -7,10 +7,10 @@ use crate::handover::{Command, Event, Handed, Outcome, Queue};
 use crate::metadata::Pairs;
 use crate::upstream::Target;
 use crate::worker::{Connection, Lane, Refusal, Refusals, Shared, Worker};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, TableError, Tensor, UNUSUAL, Unusual};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::collections::HashMap;
@@ -31,6 +31,8 @@ pub struct Transport {
     shared: Arc<Shared>,
     awakened: UnixStream,
     port: u16,
+    workers: usize,
+    listening: Mutex<Option<Listening>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stop: watch::Sender<bool>,
     counters: Mutex<HashMap<String, Arc<ModelCounters>>>,
@@ -40,7 +42,7 @@ pub struct Transport {
 
 #[pymethods]
 impl Transport {
-    /// Bind and start. `listen` is `host:port` or `unix:/path`.
+    /// Bind; nothing is accepted before `start`. `listen` is `host:port` or `unix:/path`.
     #[new]
     #[pyo3(signature = (*, listen, upstream, workers, upstream_connections, upstream_timeout_seconds, limit_bytes, limit_held_bytes, limit_calls, refusals, infer_methods, call_bounds, gate_bounds))]
     #[allow(clippy::too_many_arguments)]
@@ -58,7 +60,7 @@ impl Transport {
         call_bounds: Vec<f64>,
         gate_bounds: Vec<f64>,
     ) -> PyResult<Self> {
-        let (queue, awakened) = Queue::new().map_err(PyOSError::new_err_from)?;
+        let (queue, awakened) = Queue::new()?;
         let shared = Arc::new(Shared {
             active: ArcSwap::from_pointee(Active { models: HashMap::new(), python: None }),
             lanes: infer_methods.into_iter().map(|method| (method, Lane::Infer)).collect(),
@@ -68,23 +70,36 @@ impl Transport {
             refusals: refusals_of(&refusals)?,
             limit_bytes,
             limit_streams: u32::try_from(limit_calls).unwrap_or(u32::MAX),
+            listen_tls: ArcSwapOption::empty(),
+            upstream_tls: ArcSwapOption::empty(),
             upstream: Target::parse(upstream),
             upstream_connections,
             upstream_timeout: Duration::from_secs_f64(upstream_timeout_seconds),
             draining: watch::channel(false).0,
         });
         let (stop, _) = watch::channel(false);
-        let (port, threads) = start(listen, workers, &shared, &stop).map_err(PyOSError::new_err_from)?;
+        let (listening, port) = bind(listen)?;
         Ok(Transport {
             shared,
             awakened,
             port,
-            threads: Mutex::new(threads),
+            workers,
+            listening: Mutex::new(Some(listening)),
+            threads: Mutex::default(),
             stop,
             counters: Mutex::default(),
             call_bounds,
             gate_bounds,
         })
+    }
+
+    /// Accept connections from now on.
+    fn start(&self) -> PyResult<()> {
+        let listening = self.listening.lock().map_err(|_| PyRuntimeError::new_err("poisoned"))?.take();
+        let listening = listening.ok_or_else(|| PyRuntimeError::new_err("started already"))?;
+        let threads = start(listening, self.workers, &self.shared, &self.stop)?;
+        self.threads.lock().map_err(|_| PyRuntimeError::new_err("poisoned"))?.extend(threads);
+        Ok(())
     }
 
     /// As bound; 0 for a Unix socket.
@@ -189,6 +204,28 @@ impl Transport {
         Ok(all)
     }
 
+    /// TLS towards clients from the next connection on; all in PEM.
+    #[pyo3(signature = (certificate, key, client_ca=None))]
+    fn listen_tls(&self, certificate: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> PyResult<()> {
+        let config = crate::tls::server(certificate, key, client_ca).map_err(PyValueError::new_err)?;
+        self.shared.listen_tls.store(Some(config));
+        Ok(())
+    }
+
+    /// TLS towards the upstream from the next call on; all in PEM.
+    #[pyo3(signature = (ca, server_name, certificate=None, key=None))]
+    fn upstream_tls(
+        &self,
+        ca: &[u8],
+        server_name: &str,
+        certificate: Option<&[u8]>,
+        key: Option<&[u8]>,
+    ) -> PyResult<()> {
+        let tls = crate::tls::client(ca, certificate.zip(key), server_name).map_err(PyValueError::new_err)?;
+        self.shared.upstream_tls.store(Some(Arc::new(tls)));
+        Ok(())
+    }
+
     /// Take no new connections, and no new calls on those that are there.
     fn drain(&self) {
         let _ = self.shared.draining.send(true);
@@ -216,40 +253,33 @@ fn refusals_of(given: &HashMap<String, (i32, String)>) -> PyResult<Refusals> {
     })
 }
 
-trait FromIo {
-    fn new_err_from(error: std::io::Error) -> PyErr;
-}
-
-impl FromIo for PyOSError {
-    fn new_err_from(error: std::io::Error) -> PyErr {
-        PyErr::from(error)
-    }
-}
-
 enum Listening {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
-fn start(
-    listen: &str,
-    workers: usize,
-    shared: &Arc<Shared>,
-    stop: &watch::Sender<bool>,
-) -> std::io::Result<(u16, Vec<JoinHandle<()>>)> {
-    let (listening, port) = match listen.strip_prefix("unix:") {
+fn bind(listen: &str) -> std::io::Result<(Listening, u16)> {
+    match listen.strip_prefix("unix:") {
         Some(path) => {
             let listener = std::os::unix::net::UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
-            (Listening::Unix(listener), 0)
+            Ok((Listening::Unix(listener), 0))
         }
         None => {
             let listener = std::net::TcpListener::bind(listen)?;
             listener.set_nonblocking(true)?;
             let port = listener.local_addr()?.port();
-            (Listening::Tcp(listener), port)
+            Ok((Listening::Tcp(listener), port))
         }
-    };
+    }
+}
+
+fn start(
+    listening: Listening,
+    workers: usize,
+    shared: &Arc<Shared>,
+    stop: &watch::Sender<bool>,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut senders = Vec::new();
     let mut threads = Vec::new();
     for number in 0..workers {
@@ -263,7 +293,7 @@ fn start(
     }
     let draining = shared.draining.subscribe();
     threads.push(thread("gate-acceptor".to_owned(), stop.subscribe(), move || accept(listening, senders, draining))?);
-    Ok((port, threads))
+    Ok(threads)
 }
 
 /// A thread with a runtime of its own, until `stopped` is told.

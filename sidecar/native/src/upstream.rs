@@ -1,9 +1,12 @@
 //! The model server: connections of one worker to it, made when needed and remade with growing pauses.
 
+use crate::tls::UpstreamTls;
+use crate::worker::Shared;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -43,19 +46,22 @@ pub struct Unreachable(pub String);
 
 /// One connection, remade when lost.
 pub struct Line {
-    target: Target,
+    shared: Arc<Shared>,
     max_frame: u32,
     sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// The credentials that the sender's connection was made with.
+    made_with: RefCell<Option<Arc<UpstreamTls>>>,
     connecting: tokio::sync::Mutex<()>,
     pause: Cell<Duration>,
-    not_before: Cell<Option<(Instant, )>>,
+    not_before: Cell<Option<Instant>>,
     why: RefCell<String>,
 }
 
 impl Line {
-    pub fn new(target: Target, max_frame: u32) -> Rc<Self> {
+    pub fn new(shared: Arc<Shared>, max_frame: u32) -> Rc<Self> {
         Rc::new(Line {
-            target,
+            shared,
+            made_with: RefCell::new(None),
             max_frame,
             sender: RefCell::new(None),
             connecting: tokio::sync::Mutex::new(()),
@@ -87,7 +93,22 @@ impl Line {
         why.clone_into(&mut self.why.borrow_mut());
     }
 
+    /// Calls from now on go over a new connection where the credentials are new; those in flight end on the old one.
+    fn look_at_credentials(&self) {
+        let current = self.shared.upstream_tls.load();
+        let same = match (&*current, &*self.made_with.borrow()) {
+            (None, None) => true,
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            _ => false,
+        };
+        if !same {
+            *self.sender.borrow_mut() = None;
+            *self.made_with.borrow_mut() = current.clone();
+        }
+    }
+
     async fn connected(self: &Rc<Self>) -> Result<SendRequest<Bytes>, Unreachable> {
+        self.look_at_credentials();
         if let Some(sender) = self.sender.borrow().clone() {
             return Ok(sender);
         }
@@ -95,7 +116,7 @@ impl Line {
         if let Some(sender) = self.sender.borrow().clone() {
             return Ok(sender);
         }
-        if self.not_before.get().is_some_and(|(at,)| Instant::now() < at) {
+        if self.not_before.get().is_some_and(|at| Instant::now() < at) {
             return Err(Unreachable(self.why.borrow().clone()));
         }
         match tokio::time::timeout(CONNECT_WITHIN, self.connect()).await {
@@ -111,21 +132,39 @@ impl Line {
     }
 
     fn failed(&self, why: String) -> Unreachable {
-        self.not_before.set(Some((Instant::now() + self.pause.get(),)));
+        self.not_before.set(Some(Instant::now() + self.pause.get()));
         self.pause.set((self.pause.get() * 2).min(LONGEST_PAUSE));
         why.clone_into(&mut self.why.borrow_mut());
         Unreachable(why)
     }
 
     async fn connect(self: &Rc<Self>) -> Result<SendRequest<Bytes>, String> {
-        match &self.target {
+        match &self.shared.upstream {
             Target::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
                 stream.set_nodelay(true).map_err(|error| error.to_string())?;
-                self.handshake(stream).await
+                self.secured(stream).await
             }
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| error.to_string())?;
+                self.secured(stream).await
+            }
+        }
+    }
+
+    async fn secured(
+        self: &Rc<Self>,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+    ) -> Result<SendRequest<Bytes>, String> {
+        let tls = self.made_with.borrow().clone();
+        match tls {
+            None => self.handshake(stream).await,
+            Some(tls) => {
+                let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
+                let stream = connector
+                    .connect(tls.server_name.clone(), stream)
+                    .await
+                    .map_err(|error| format!("TLS: {error}"))?;
                 self.handshake(stream).await
             }
         }

@@ -6,7 +6,8 @@ use crate::call;
 use crate::counters::{Counters, add};
 use crate::handover::Queue;
 use crate::upstream::{Line, Target};
-use arc_swap::ArcSwap;
+use crate::tls::UpstreamTls;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
@@ -35,6 +36,8 @@ pub struct Shared {
     pub refusals: Refusals,
     pub limit_bytes: usize,
     pub limit_streams: u32,
+    pub listen_tls: ArcSwapOption<rustls::ServerConfig>,
+    pub upstream_tls: ArcSwapOption<UpstreamTls>,
     pub upstream: Target,
     pub upstream_connections: usize,
     pub upstream_timeout: Duration,
@@ -62,6 +65,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const MAX_HEADERS: u32 = 64 << 10;
 const MAX_FRAME: u32 = 1 << 20;
 const MAX_RESETS: usize = 200;
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// One worker.
 pub struct Worker {
@@ -74,7 +78,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let lines = (0..shared.upstream_connections)
-            .map(|_| Line::new(shared.upstream.clone(), MAX_FRAME))
+            .map(|_| Line::new(shared.clone(), MAX_FRAME))
             .collect();
         Rc::new(Worker { shared, lines, next_line: Cell::new(0), ids: RefCell::default() })
     }
@@ -89,7 +93,8 @@ impl Worker {
     /// Where a method is upstream.
     pub fn uri(&self, method: &str) -> Uri {
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        let is_tls = self.shared.upstream_tls.load().is_some();
+        parts.scheme = Some(if is_tls { Scheme::HTTPS } else { Scheme::HTTP });
         parts.authority = self.shared.upstream.authority().parse().ok();
         parts.path_and_query = method.parse::<PathAndQuery>().ok();
         Uri::from_parts(parts).unwrap_or_default()
@@ -100,8 +105,22 @@ impl Worker {
         self.ids.borrow_mut().next()
     }
 
+    /// Answer the calls of a connection, with TLS where that is asked for.
+    async fn welcome(self: Rc<Self>, peer: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        match self.shared.listen_tls.load_full() {
+            None => self.serve(peer, stream).await,
+            Some(config) => {
+                let accepting = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+                match tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await {
+                    Ok(Ok(stream)) => self.serve(peer, stream).await,
+                    Ok(Err(_)) | Err(_) => add(&self.shared.counters.failed_handshakes, 1),
+                }
+            }
+        }
+    }
+
     /// Answer the calls of a connection until it ends.
-    pub async fn serve(self: Rc<Self>, peer: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn serve(self: Rc<Self>, peer: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
         add(&self.shared.counters.connections, 1);
         let handshake = h2::server::Builder::new()
             .initial_window_size(WINDOW)
@@ -112,7 +131,7 @@ impl Worker {
             .max_concurrent_reset_streams(MAX_RESETS)
             .max_send_buffer_size(self.shared.limit_bytes)
             .handshake::<_, Bytes>(stream);
-        let Ok(Ok(mut connection)) = tokio::time::timeout(Duration::from_secs(10), handshake).await else {
+        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await else {
             return;
         };
         let mut draining = self.shared.draining.subscribe();
@@ -142,12 +161,12 @@ impl Worker {
             match connection {
                 Connection::Tcp(stream) => {
                     if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                        tokio::task::spawn_local(worker.serve(peer, stream));
+                        tokio::task::spawn_local(worker.welcome(peer, stream));
                     }
                 }
                 Connection::Unix(stream) => {
                     if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                        tokio::task::spawn_local(worker.serve(peer, stream));
+                        tokio::task::spawn_local(worker.welcome(peer, stream));
                     }
                 }
             }
