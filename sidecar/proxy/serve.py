@@ -1,6 +1,7 @@
 """Starting and stopping a sidecar: the one place where its parts are put together."""
 
 import asyncio
+import os
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -175,9 +176,13 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
         credentials = _listen_credentials(settings, metrics)
-        server, listen_port = bind_server(
-            handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
-        )
+        if os.environ.get("NATIVE"):
+            server = _native(settings, handlers, registry, metrics, workers, readiness)
+            listen_port = server.port
+        else:
+            server, listen_port = bind_server(
+                handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
+            )
         await readiness.ask()
         watch = _Watch(activation, readiness, probe, settings)
         for task in (
@@ -203,6 +208,41 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             server.wait_for_termination,
             stack.pop_all().aclose,
         )
+
+
+def _native(settings, handlers, registry, metrics, workers, readiness):
+    import gate_sidecar_native
+    from sidecar.proxy.native_transport import NativeTransport, metadata_of
+    from sidecar.proxy.methods import MODEL_INFER
+    from sidecar.proxy.upstream import UpstreamReply, UpstreamFailure, _REASON
+    from sidecar.proxy.metadata import travelling
+    from sidecar.errors import Reason
+    from sidecar.proxy.server import _send
+    from sidecar.proxy.native_transport import _CODE
+    transport = gate_sidecar_native.Transport(listen=settings.listen, upstream=settings.upstream, workers=int(os.environ.get("WORKERS", "1")), upstream_connections=settings.upstream_connections, upstream_timeout_seconds=settings.upstream_timeout_seconds, limit_bytes=settings.limit_bytes, limit_held_bytes=settings.limit_held_bytes, limit_calls=settings.limit_calls, refusals={r: (8, r) for r in ("too_many_calls","memory_exhausted","message_too_large")}, infer_methods=[MODEL_INFER], call_bounds=[0.001,0.01], gate_bounds=[1e-5,1e-4])
+
+    class Once:
+        def __init__(self, outcome): self.outcome = outcome
+        async def call(self, *_): 
+            if len(self.outcome) == 3:
+                body, initial, trailing = self.outcome
+                return UpstreamReply(body, travelling(metadata_of(initial)), travelling(metadata_of(trailing)))
+            code, details, answered, initial, trailing = self.outcome
+            code = _CODE.get(code, grpc.StatusCode.UNKNOWN)
+            return UpstreamFailure(_REASON.get(code, Reason.UPSTREAM_ERROR), code, details, answered, travelling(metadata_of(initial)), travelling(metadata_of(trailing)))
+
+    async def judge(context):
+        call = context.call
+        infer = ModelInfer(Registry(call.models), Once(call.outcome), metrics, workers, readiness.look_again)
+        answer = await infer.answer(call.call_id, call.request, context.invocation_metadata(), 1.0)
+        await _send(context, call.call_id, answer)
+    native = NativeTransport(transport, handlers, judge)
+    native.activate(registry.current)
+    async def start(): transport.start()
+    native.start = start
+    async def wait(): await asyncio.Event().wait()
+    native.wait_for_termination = wait
+    return native
 
 
 def _upstream(settings: ServeSettings, metrics: Metrics) -> GrpcUpstream:

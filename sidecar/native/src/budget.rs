@@ -1,0 +1,88 @@
+//! How much is in flight in this process: calls, and the bytes of their messages, inflated; each with a limit.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What is in flight, and how much may be.
+pub struct Budget {
+    pub calls: AtomicUsize,
+    pub held_bytes: AtomicUsize,
+    limit_calls: usize,
+    limit_held_bytes: usize,
+}
+
+/// Nothing more may be held.
+#[derive(Clone, Copy, Debug)]
+pub struct Exhausted;
+
+impl Budget {
+    pub fn new(limit_calls: usize, limit_held_bytes: usize) -> Arc<Self> {
+        Arc::new(Budget {
+            calls: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
+            limit_calls,
+            limit_held_bytes,
+        })
+    }
+
+    /// Let a call in, unless there are too many.
+    pub fn open(self: &Arc<Self>) -> Result<Lease, Exhausted> {
+        if self.calls.fetch_add(1, Relaxed) >= self.limit_calls {
+            self.calls.fetch_sub(1, Relaxed);
+            return Err(Exhausted);
+        }
+        Ok(Lease { budget: self.clone(), held: Cell::new(0) })
+    }
+}
+
+/// What one call holds; given back when it is dropped.
+pub struct Lease {
+    budget: Arc<Budget>,
+    held: Cell<usize>,
+}
+
+impl Lease {
+    /// Hold some more bytes.
+    pub fn hold(&self, count: usize) -> Result<(), Exhausted> {
+        let before = self.budget.held_bytes.fetch_add(count, Relaxed);
+        if before + count > self.budget.limit_held_bytes {
+            self.budget.held_bytes.fetch_sub(count, Relaxed);
+            return Err(Exhausted);
+        }
+        self.held.set(self.held.get() + count);
+        Ok(())
+    }
+
+    /// Give all bytes back; the call goes on.
+    pub fn release(&self) {
+        self.budget.held_bytes.fetch_sub(self.held.take(), Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.release();
+        self.budget.calls.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_given_back() {
+        let budget = Budget::new(1, 10);
+        let lease = budget.open().expect("one call");
+        assert!(budget.open().is_err());
+        lease.hold(6).expect("six bytes");
+        assert!(lease.hold(5).is_err());
+        assert_eq!(budget.held_bytes.load(Relaxed), 6);
+        lease.release();
+        lease.hold(10).expect("all of it");
+        drop(lease);
+        assert_eq!(budget.held_bytes.load(Relaxed), 0);
+        assert!(budget.open().is_ok());
+    }
+}
