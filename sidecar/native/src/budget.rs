@@ -1,6 +1,5 @@
 //! How much is in flight in this process: calls, and the bytes of their messages, inflated; each with a limit.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -27,42 +26,50 @@ impl Budget {
     }
 
     /// Let a call in, unless there are too many.
-    pub fn open(self: &Arc<Self>) -> Result<Lease, Exhausted> {
+    pub fn open(self: &Arc<Self>) -> Result<Arc<Lease>, Exhausted> {
         if self.calls.fetch_add(1, Relaxed) >= self.limit_calls {
             self.calls.fetch_sub(1, Relaxed);
             return Err(Exhausted);
         }
-        Ok(Lease { budget: self.clone(), held: Cell::new(0) })
+        Ok(Arc::new(Lease {
+            budget: self.clone(),
+            held: AtomicUsize::new(0),
+        }))
     }
 }
 
-/// What one call holds; given back when it is dropped.
+/// What one call holds; given back when the call is over and the last of its bytes is sent.
 pub struct Lease {
     budget: Arc<Budget>,
-    held: Cell<usize>,
+    held: AtomicUsize,
 }
 
 impl Lease {
     /// Hold some more bytes.
     pub fn hold(&self, count: usize) -> Result<(), Exhausted> {
         let before = self.budget.held_bytes.fetch_add(count, Relaxed);
-        if before + count > self.budget.limit_held_bytes {
+        if before.saturating_add(count) > self.budget.limit_held_bytes {
             self.budget.held_bytes.fetch_sub(count, Relaxed);
             return Err(Exhausted);
         }
-        self.held.set(self.held.get() + count);
+        self.held.fetch_add(count, Relaxed);
         Ok(())
     }
 
-    /// Give all bytes back; the call goes on.
-    pub fn release(&self) {
-        self.budget.held_bytes.fetch_sub(self.held.take(), Relaxed);
+    /// Of what is held, so much is gone.
+    pub fn give_back(&self, count: usize) {
+        let mut gone = 0;
+        let _ = self.held.fetch_update(Relaxed, Relaxed, |held| {
+            gone = count.min(held);
+            Some(held - gone)
+        });
+        self.budget.held_bytes.fetch_sub(gone, Relaxed);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.release();
+        self.budget.held_bytes.fetch_sub(self.held.load(Relaxed), Relaxed);
         self.budget.calls.fetch_sub(1, Relaxed);
     }
 }
@@ -79,9 +86,14 @@ mod tests {
         lease.hold(6).expect("six bytes");
         assert!(lease.hold(5).is_err());
         assert_eq!(budget.held_bytes.load(Relaxed), 6);
-        lease.release();
-        lease.hold(10).expect("all of it");
+        lease.hold(4).expect("all of it");
+        lease.give_back(3);
+        lease.hold(3).expect("again");
+        let sending = lease.clone();
         drop(lease);
+        assert_eq!(budget.held_bytes.load(Relaxed), 10);
+        assert!(budget.open().is_err());
+        drop(sending);
         assert_eq!(budget.held_bytes.load(Relaxed), 0);
         assert!(budget.open().is_ok());
     }

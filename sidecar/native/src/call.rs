@@ -2,57 +2,74 @@
 
 use crate::active::{Active, ActiveModel};
 use crate::budget::Lease;
+use crate::caught::{caught, stage};
 use crate::counters::add;
 use crate::exchange::{self, Upstream};
 use crate::grpc::{self, Frame, Messages, NoMessage};
-use crate::handover::{Handed, Outcome};
+use crate::handover::{Command, Handed, Outcome, Turn};
 use crate::metadata::pairs;
+use crate::piece::Piece;
 use crate::python_lane::PythonLane;
-use crate::reply::Reply;
-use crate::worker::{Lane, Worker};
+use crate::reply::{Reply, Unsent};
+use crate::worker::{Client, Worker};
 use bytes::Bytes;
 use gate::{Plan, UNUSUAL, Unusual};
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, StatusCode};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Answer a call to its end, whatever that is.
-pub async fn answer(worker: Rc<Worker>, peer: u64, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+/// Answer a call to its end, whatever that is. A panic is an answer too: INTERNAL, and other calls go on.
+pub async fn answer(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Piece>,
+) {
+    let mut reply = Reply::new(respond, worker.shared.times.stall);
+    if caught(taken(&worker, client, request, &mut reply)).await.is_err() {
+        add(&worker.shared.counters.panics, 1);
+        reply.refuse(&worker.shared.refusals.internal);
+    }
+}
+
+async fn taken(worker: &Rc<Worker>, client: Rc<Client>, request: Request<RecvStream>, reply: &mut Reply) {
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let is_grpc = head
-        .headers
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if head.method != http::Method::POST || !is_grpc {
-        let refusal = Response::builder().status(http::StatusCode::UNSUPPORTED_MEDIA_TYPE).body(());
-        let _ = respond.send_response(refusal.unwrap_or_default(), true);
-        return;
-    }
+    let shared = &worker.shared;
     let call_id = worker.new_call_id();
-    let mut reply = Reply::new(respond, &call_id);
-    let Ok(lease) = worker.shared.budget.open() else {
-        add(&worker.shared.counters.too_many_calls, 1);
-        return reply.refuse(&worker.shared.refusals.too_many_calls);
+    reply.name(&call_id);
+    let Ok(lease) = shared.budget.open() else {
+        add(&shared.counters.too_many_calls, 1);
+        return reply.refuse(&shared.refusals.too_many_calls);
     };
+    if head.method != http::Method::POST || !grpc::is_grpc(&head.headers) {
+        add(&shared.counters.not_grpc, 1);
+        return reply.refuse_http(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "gRPC only: POST application/grpc\n",
+            &lease,
+        );
+    }
     let call = Call {
-        method: head.uri.path().to_owned(),
         deadline: grpc::timeout(&head.headers).and_then(|left| began.checked_add(left)),
+        method: head.uri.path().to_owned(),
         headers: head.headers,
         call_id,
-        peer,
+        client,
         began,
-        worker,
+        worker: worker.clone(),
         lease,
     };
-    let messages = Messages::new(body, call.worker.shared.limit_bytes);
-    match call.worker.shared.lanes.get(&call.method) {
-        Some(Lane::Infer) => call.infer(messages, reply).await,
-        None => call.give_to_python(messages, reply, None, None, None).await,
+    stage(&call.headers, "taken");
+    let messages = Messages::new(body, shared.limit_bytes, Some(shared.times.receive));
+    if shared.infer_methods.contains(&call.method) {
+        call.infer(messages, reply).await;
+    } else {
+        call.give_to_python(reply, Some(messages), None, None, None).await;
     }
 }
 
@@ -61,19 +78,22 @@ pub struct Call {
     pub method: String,
     pub headers: HeaderMap,
     pub call_id: String,
-    pub peer: u64,
+    pub client: Rc<Client>,
     pub began: Instant,
     pub deadline: Option<Instant>,
     pub worker: Rc<Worker>,
-    pub lease: Lease,
+    pub lease: Arc<Lease>,
 }
 
 impl Call {
-    async fn infer(&self, mut messages: Messages, mut reply: Reply) {
-        let frame = match messages.next(&self.lease).await {
+    async fn infer(&self, mut messages: Messages, reply: &mut Reply) {
+        let receiving = tokio::time::timeout(self.worker.shared.times.receive, messages.next(&self.lease));
+        let frame = match receiving.await.unwrap_or(Err(NoMessage::TooSlow)) {
             Ok(frame) => frame,
-            Err(why) => return self.end_without_message(messages, reply, why).await,
+            Err(why) => return self.end_without_message(reply, why).await,
         };
+        // A second message is not looked at, as gRPC servers do; nor is it kept.
+        drop(messages);
         let active = self.worker.shared.active.load_full();
         let started = Instant::now();
         let admitted = self.admit(&active, &frame);
@@ -82,24 +102,35 @@ impl Call {
             Ok(admitted) => admitted,
             Err(why) => {
                 self.count_handed(why);
-                return self.give_to_python(messages, reply, Some(frame), None, Some(active.clone())).await;
+                return self
+                    .give_to_python(reply, None, Some(frame), None, Some(active.clone()))
+                    .await;
             }
         };
-        let (answer, initial, trailing) = match exchange::ask(self, &frame, &mut reply).await {
-            Upstream::Reply { frame, initial, trailing } => (frame, initial, trailing),
+        let (answer, initial, trailing) = match exchange::ask(self, &frame, reply).await {
+            Upstream::Reply {
+                frame,
+                initial,
+                trailing,
+            } => (frame, initial, trailing),
             Upstream::Failure(outcome) => {
-                return self.give_to_python(messages, reply, Some(frame), Some(outcome), Some(active.clone())).await;
+                return self
+                    .give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
+                    .await;
             }
-            Upstream::Cancelled => return add(&self.worker.shared.counters.cancelled, 1),
+            Upstream::Cancelled => return self.count_unsent(Unsent::Gone),
         };
         let started = Instant::now();
         let seen = self.judge(model, &mut plan, &answer);
         let judging = started.elapsed();
         match seen {
             Ok(seen) => {
-                self.count(model, &seen, admitting + judging);
+                stage(&self.headers, "answer");
                 let outcome = if plan.is_watched { "untouched" } else { "outside" };
-                reply.answer(answer, &initial, &trailing, outcome).await;
+                match reply.answer(answer, &self.lease, &initial, &trailing, outcome).await {
+                    Ok(()) => self.count(model, &seen, admitting + judging),
+                    Err(unsent) => self.count_unsent(unsent),
+                }
             }
             Err(why) => {
                 self.count_handed(why);
@@ -108,12 +139,14 @@ impl Call {
                     initial: pairs(&initial),
                     trailing: pairs(&trailing),
                 };
-                self.give_to_python(messages, reply, Some(frame), Some(outcome), Some(active.clone())).await;
+                self.give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
+                    .await;
             }
         }
     }
 
     fn admit<'a>(&self, active: &'a Active, frame: &Frame) -> Result<(&'a ActiveModel, Plan), Unusual> {
+        stage(&self.headers, "admit");
         if frame.is_compressed() {
             return Err(Unusual::Encoding);
         }
@@ -124,6 +157,7 @@ impl Call {
     }
 
     fn judge(&self, model: &ActiveModel, plan: &mut Plan, answer: &Frame) -> Result<gate::Seen, Unusual> {
+        stage(&self.headers, "judge");
         if answer.is_compressed() {
             return Err(Unusual::Encoding);
         }
@@ -131,8 +165,14 @@ impl Call {
     }
 
     fn count_handed(&self, why: Unusual) {
-        let at = UNUSUAL.iter().position(|each| *each == why).unwrap_or_default();
-        add(&self.worker.shared.counters.handed_over[at], 1);
+        let counters = &self.worker.shared.counters.handed_over;
+        if let Some(counter) = UNUSUAL
+            .iter()
+            .position(|each| *each == why)
+            .and_then(|at| counters.get(at))
+        {
+            add(counter, 1);
+        }
     }
 
     fn count(&self, model: &ActiveModel, seen: &gate::Seen, gate_time: Duration) {
@@ -140,29 +180,45 @@ impl Call {
         add(&counters.outside_rows, seen.outside);
         add(&counters.untouched_rows, seen.untouched);
         for domain in &seen.domains {
-            add(&counters.domains[domain.gate][usize::from(domain.label)], 1);
+            let labels = counters.domains.get(domain.gate);
+            if let Some(counter) = labels.and_then(|labels| labels.get(usize::from(domain.label))) {
+                add(counter, 1);
+            }
         }
-        add(if seen.untouched == 0 { &counters.outside_requests } else { &counters.untouched_requests }, 1);
+        add(
+            if seen.untouched == 0 {
+                &counters.outside_requests
+            } else {
+                &counters.untouched_requests
+            },
+            1,
+        );
         counters.gate_seconds.observe(gate_time);
         counters.call_seconds.observe(self.began.elapsed());
     }
 
-    async fn end_without_message(&self, messages: Messages, mut reply: Reply, why: NoMessage) {
-        let shared = &self.worker.shared;
-        match why {
-            NoMessage::Broken(_) => add(&shared.counters.cancelled, 1),
-            NoMessage::TooLarge => {
-                add(&shared.counters.message_too_large, 1);
-                reply.refuse(&shared.refusals.message_too_large);
-            }
-            NoMessage::Exhausted => {
-                add(&shared.counters.memory_exhausted, 1);
-                reply.refuse(&shared.refusals.memory_exhausted);
-            }
-            NoMessage::Ended { .. } => {
-                PythonLane::new(self, messages, reply, None).ended().run(self.handed(None, None, None)).await;
-            }
+    pub fn count_unsent(&self, unsent: Unsent) {
+        let counters = &self.worker.shared.counters;
+        match unsent {
+            Unsent::Gone => add(&counters.cancelled, 1),
+            Unsent::Stalled => add(&counters.stalled, 1),
         }
+    }
+
+    async fn end_without_message(&self, reply: &mut Reply, why: NoMessage) {
+        let shared = &self.worker.shared;
+        let (counter, refusal) = match why {
+            NoMessage::Broken(_) => return self.count_unsent(Unsent::Gone),
+            NoMessage::Ended { .. } => {
+                let (handed, wanted) = self.handed(None, None, None);
+                return PythonLane::new(self, reply, None, None).run(handed, wanted).await;
+            }
+            NoMessage::TooLarge => (&shared.counters.message_too_large, &shared.refusals.message_too_large),
+            NoMessage::Exhausted => (&shared.counters.memory_exhausted, &shared.refusals.memory_exhausted),
+            NoMessage::TooSlow => (&shared.counters.slow_request, &shared.refusals.slow_request),
+        };
+        add(counter, 1);
+        reply.refuse(refusal);
     }
 
     /// What Python gets to know of the call, and what it will want.
@@ -171,47 +227,51 @@ impl Call {
         request: Option<Bytes>,
         outcome: Option<Outcome>,
         active: Option<Arc<Active>>,
-    ) -> (Arc<Handed>, mpsc::UnboundedReceiver<crate::handover::Command>) {
+    ) -> (Arc<Handed>, mpsc::UnboundedReceiver<Command>) {
         let (commands, wanted) = mpsc::unbounded_channel();
         let handed = Handed {
             method: self.method.clone(),
             call_id: self.call_id.clone(),
-            peer: self.peer,
+            peer: self.client.peer,
             metadata: pairs(&self.headers),
-            timeout: self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+            timeout: self
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now())),
             request,
             outcome,
             active,
             age: self.began.elapsed(),
             commands,
+            turn: Turn::default(),
         };
         (Arc::new(handed), wanted)
     }
 
     async fn give_to_python(
         &self,
-        messages: Messages,
-        reply: Reply,
+        reply: &mut Reply,
+        messages: Option<Messages>,
         frame: Option<Frame>,
         outcome: Option<Outcome>,
         active: Option<Arc<Active>>,
     ) {
-        let first = match frame.map(|frame| self.inflated(frame)).transpose() {
-            Ok(first) => first,
-            Err(why) => return Box::pin(self.end_without_message(messages, reply, why)).await,
+        let first = match frame {
+            None => None,
+            Some(frame) => match self.inflated(frame).await {
+                Ok(message) => Some(message),
+                Err(why) => return self.end_without_message(reply, why).await,
+            },
         };
-        let handed = self.handed(first.clone(), outcome, active);
-        PythonLane::new(self, messages, reply, first).run(handed).await;
+        let (handed, wanted) = self.handed(first.clone(), outcome, active);
+        PythonLane::new(self, reply, messages, first).run(handed, wanted).await;
     }
 
     /// A message that came from the client.
-    pub fn inflated(&self, frame: Frame) -> Result<Bytes, NoMessage> {
-        if !frame.is_compressed() {
-            return Ok(frame.into_message());
-        }
+    ///
+    /// # Errors
+    /// It is too large, or is not what it says.
+    pub async fn inflated(&self, frame: Frame) -> Result<Bytes, NoMessage> {
         let encoding = self.headers.get("grpc-encoding").map(|value| value.as_bytes());
-        let message = crate::inflate::message(frame, encoding, self.worker.shared.limit_bytes)?;
-        self.lease.hold(message.len()).map_err(|_| NoMessage::Exhausted)?;
-        Ok(message)
+        crate::inflate::message(frame, encoding, self.worker.shared.limit_bytes, &self.lease).await
     }
 }

@@ -29,7 +29,10 @@ impl Histogram {
 
     /// Counts by bucket (not cumulative), and the sum in seconds.
     pub fn read(&self) -> (Vec<u64>, f64) {
-        (self.counts.iter().map(|count| count.load(Relaxed)).collect(), self.sum.load(Relaxed) as f64 / 1e9)
+        (
+            self.counts.iter().map(|count| count.load(Relaxed)).collect(),
+            self.sum.load(Relaxed) as f64 / 1e9,
+        )
     }
 }
 
@@ -71,6 +74,21 @@ pub struct Counters {
     pub too_many_calls: AtomicU64,
     pub memory_exhausted: AtomicU64,
     pub message_too_large: AtomicU64,
+    pub slow_request: AtomicU64,
+    pub python_lane_full: AtomicU64,
+    pub not_grpc: AtomicU64,
+    /// The client gave no room for its answer.
+    pub stalled: AtomicU64,
+    /// Asked again, where the upstream cannot have looked at the request.
+    pub retried: AtomicU64,
+    pub open_connections: AtomicU64,
+    pub too_many_connections: AtomicU64,
+    pub dead_connections: AtomicU64,
+    pub protocol_errors: AtomicU64,
+    /// What the HTTP/2 library itself does not put up with: CONTINUATION without end, resets before we look.
+    pub too_much: AtomicU64,
+    /// By [`Flood`], in its order.
+    pub floods: [AtomicU64; 5],
 }
 
 pub fn add(counter: &AtomicU64, count: usize) {

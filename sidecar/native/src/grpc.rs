@@ -16,6 +16,13 @@ pub const OK: &str = "0";
 pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Up to this length a message is copied out of the buffer that it was received in, which may be far larger.
+const COPIED: usize = 1 << 10;
+
+/// As much room is made at once for a message that is announced and not there yet.
+const ROOM: usize = 1 << 20;
 
 /// Status codes that are said here; all others come from Python or from the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +30,23 @@ pub enum Code {
     Cancelled = 1,
     Unknown = 2,
     DeadlineExceeded = 4,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
+    Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+/// Whether a content-type is gRPC's: itself, or with an encoding or parameters; gRPC-Web is another protocol.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(http::header::CONTENT_TYPE) else {
+        return false;
+    };
+    match value.as_bytes().strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
+        None => false,
+    }
 }
 
 /// A message as it came, with its prefix.
@@ -34,15 +55,15 @@ pub struct Frame(Bytes);
 
 impl Frame {
     pub fn is_compressed(&self) -> bool {
-        self.0[0] != 0
+        self.0.first().is_some_and(|&flag| flag != 0)
     }
 
     pub fn message(&self) -> &[u8] {
-        &self.0[PREFIX..]
+        self.0.get(PREFIX..).unwrap_or_default()
     }
 
     pub fn into_message(mut self) -> Bytes {
-        self.0.advance(PREFIX);
+        self.0.advance(PREFIX.min(self.0.len()));
         self.0
     }
 
@@ -69,6 +90,8 @@ pub enum NoMessage {
     TooLarge,
     /// All that is in flight together would be more than may be held.
     Exhausted,
+    /// It was begun, and did not come to its end in time.
+    TooSlow,
     /// The stream broke.
     Broken(h2::Error),
 }
@@ -79,27 +102,49 @@ pub struct Messages {
     /// What was received beyond the last message.
     rest: BytesMut,
     limit: usize,
+    /// How long a message may be on its way, from its first byte.
+    within: Option<Duration>,
 }
 
 impl Messages {
-    pub fn new(body: RecvStream, limit: usize) -> Self {
-        Messages { body, rest: BytesMut::new(), limit }
+    pub fn new(body: RecvStream, limit: usize, within: Option<Duration>) -> Self {
+        Messages {
+            body,
+            rest: BytesMut::new(),
+            limit,
+            within,
+        }
     }
 
     /// The next message.
+    ///
+    /// # Errors
+    /// There is none.
     pub async fn next(&mut self, lease: &Lease) -> Result<Frame, NoMessage> {
         if self.rest.is_empty() {
-            // The usual case: the first piece is the message, and is not copied.
+            // The usual case: the first piece is the message.
             let piece = self.piece(lease).await?;
             match whole(&piece, self.limit)? {
-                Some(end) if end == piece.len() => return Ok(Frame(piece)),
+                Some(end) if end == piece.len() && end > COPIED => return Ok(Frame(piece)),
+                Some(end) if end == piece.len() => return Ok(Frame(Bytes::copy_from_slice(&piece))),
                 _ => self.rest.extend_from_slice(&piece),
             }
         }
+        match self.within {
+            None => self.gathered(lease).await,
+            Some(within) => tokio::time::timeout(within, self.gathered(lease))
+                .await
+                .unwrap_or(Err(NoMessage::TooSlow)),
+        }
+    }
+
+    async fn gathered(&mut self, lease: &Lease) -> Result<Frame, NoMessage> {
         loop {
             if let Some(end) = whole(&self.rest, self.limit)? {
                 return Ok(Frame(self.rest.split_to(end).freeze()));
             }
+            self.rest
+                .reserve(announced(&self.rest).saturating_sub(self.rest.len()).min(ROOM));
             match self.piece(lease).await {
                 Ok(piece) => self.rest.extend_from_slice(&piece),
                 Err(NoMessage::Ended { .. }) => return Err(NoMessage::Ended { within: true }),
@@ -108,13 +153,17 @@ impl Messages {
         }
     }
 
-    /// What follows the messages.
+    /// What follows the only message; None where that is another one.
     pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, h2::Error> {
-        while let Some(piece) = self.body.data().await {
-            let piece = piece?;
-            self.body.flow_control().release_capacity(piece.len())?;
+        if !self.rest.is_empty() {
+            return Ok(None);
         }
-        self.body.trailers().await
+        while let Some(piece) = self.body.data().await {
+            if !piece?.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.body.trailers().await?.unwrap_or_default()))
     }
 
     /// At least one byte of the body.
@@ -124,7 +173,10 @@ impl Messages {
                 None => return Err(NoMessage::Ended { within: false }),
                 Some(piece) => piece.map_err(NoMessage::Broken)?,
             };
-            self.body.flow_control().release_capacity(piece.len()).map_err(NoMessage::Broken)?;
+            self.body
+                .flow_control()
+                .release_capacity(piece.len())
+                .map_err(NoMessage::Broken)?;
             if !piece.is_empty() {
                 lease.hold(piece.len()).map_err(|_| NoMessage::Exhausted)?;
                 return Ok(piece);
@@ -133,21 +185,29 @@ impl Messages {
     }
 }
 
+/// How long the first message of a buffer says that it will be, with its prefix.
+fn announced(buffer: &[u8]) -> usize {
+    match buffer.first_chunk::<PREFIX>() {
+        Some([_, length @ ..]) => PREFIX.saturating_add(u32::from_be_bytes(*length) as usize),
+        None => PREFIX,
+    }
+}
+
 /// Where the first message of a buffer ends, if all of it is there.
 fn whole(buffer: &[u8], limit: usize) -> Result<Option<usize>, NoMessage> {
-    let Some((prefix, rest)) = buffer.split_first_chunk::<PREFIX>() else {
+    if buffer.len() < PREFIX {
         return Ok(None);
-    };
-    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-    if length > limit {
+    }
+    let end = announced(buffer);
+    if end - PREFIX > limit {
         return Err(NoMessage::TooLarge);
     }
-    Ok((rest.len() >= length).then_some(PREFIX + length))
+    Ok((buffer.len() >= end).then_some(end))
 }
 
 /// What a client's `grpc-timeout` says.
 pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -164,7 +224,7 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// `grpc-timeout` for what is left; at most eight digits.
+/// `grpc-timeout` for what is left; at most eight digits. It never comes again: no place in tables of known headers.
 pub fn timeout_value(left: Duration) -> HeaderValue {
     let micros = left.as_micros();
     let text = if micros < 100_000_000 {
@@ -174,7 +234,9 @@ pub fn timeout_value(left: Duration) -> HeaderValue {
     } else {
         format!("{}S", (micros / 1_000_000).min(99_999_999))
     };
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("1S"))
+    let mut value = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("1S"));
+    value.set_sensitive(true);
+    value
 }
 
 /// A status's text as it travels: percent-encoded.
@@ -200,7 +262,7 @@ pub fn decoded_details(value: &[u8]) -> String {
         match (byte, digits.and_then(|two| u8::from_str_radix(two, 16).ok())) {
             (b'%', Some(decoded)) => {
                 bytes.push(decoded);
-                rest = &after[2..];
+                rest = after.get(2..).unwrap_or_default();
             }
             _ => bytes.push(byte),
         }
@@ -229,6 +291,23 @@ mod tests {
         assert_eq!(timeout_value(Duration::from_micros(1500)), "1500u");
         assert_eq!(timeout_value(Duration::from_secs(1000)), "1000000m");
         assert_eq!(timeout_value(Duration::from_secs(u64::MAX)), "99999999S");
+    }
+
+    #[test]
+    fn content_types_of_grpc() {
+        for (text, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpcfoo", false),
+            ("application/json", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            assert!(!is_grpc(&headers));
+            headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(text));
+            assert_eq!(is_grpc(&headers), expected, "{text}");
+        }
     }
 
     #[test]

@@ -6,16 +6,22 @@
 mod active;
 mod budget;
 mod call;
+mod caught;
 mod counters;
 mod exchange;
+mod fair;
+mod flood;
+mod frames;
 mod grpc;
 mod handover;
 mod inflate;
 mod metadata;
+mod piece;
 mod python;
 mod python_lane;
 mod reply;
 mod tls;
+mod traffic;
 mod upstream;
 mod worker;
 

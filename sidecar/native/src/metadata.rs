@@ -39,13 +39,20 @@ pub fn copy_travelling(from: &HeaderMap, to: &mut HeaderMap) {
 
 /// All of it, for Python: values of names in `-bin` decoded.
 pub fn pairs(headers: &HeaderMap) -> Pairs {
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), decoded(name, value))).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), decoded(name, value)))
+        .collect()
 }
 
 /// Add pairs of Python's. What HTTP/2 cannot carry is left out; Python has looked at it before.
 pub fn add_pairs(pairs: &[(String, Vec<u8>)], to: &mut HeaderMap) {
     for (name, value) in pairs {
-        let encoded = if name.ends_with("-bin") { base64::encode(value) } else { value.clone() };
+        let encoded = if name.ends_with("-bin") {
+            base64::encode(value)
+        } else {
+            value.clone()
+        };
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(encoded)) {
             to.append(name, value);
         }

@@ -2,11 +2,14 @@
 
 use crate::active::{Active, ActiveModel};
 use crate::budget::Budget;
+use crate::caught::caught;
 use crate::counters::ModelCounters;
-use crate::handover::{Command, Event, Handed, Outcome, Queue};
+use crate::flood::Flood;
+use crate::grpc::Code;
+use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
 use crate::metadata::Pairs;
 use crate::upstream::Target;
-use crate::worker::{Connection, Lane, Refusal, Refusals, Shared, Worker};
+use crate::worker::{Connection, Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, TableError, Tensor, UNUSUAL, Unusual};
@@ -44,7 +47,7 @@ pub struct Transport {
 impl Transport {
     /// Bind; nothing is accepted before `start`. `listen` is `host:port` or `unix:/path`.
     #[new]
-    #[pyo3(signature = (*, listen, upstream, workers, upstream_connections, upstream_timeout_seconds, limit_bytes, limit_held_bytes, limit_calls, refusals, infer_methods, call_bounds, gate_bounds))]
+    #[pyo3(signature = (*, listen, upstream, workers, upstream_connections, upstream_timeout_seconds, limit_bytes, limit_held_bytes, limit_calls, refusals, infer_methods, call_bounds, gate_bounds, limit_connections=20_000, limit_streams=None, limit_waiting=1000, limit_waiting_by_peer=250, python_judging=16, python_asking=256, receive_timeout_seconds=30.0, stall_timeout_seconds=30.0, keepalive_seconds=30.0, keepalive_timeout_seconds=10.0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         listen: &str,
@@ -59,22 +62,56 @@ impl Transport {
         infer_methods: Vec<String>,
         call_bounds: Vec<f64>,
         gate_bounds: Vec<f64>,
+        limit_connections: u64,
+        limit_streams: Option<u32>,
+        limit_waiting: usize,
+        limit_waiting_by_peer: usize,
+        python_judging: usize,
+        python_asking: usize,
+        receive_timeout_seconds: f64,
+        stall_timeout_seconds: f64,
+        keepalive_seconds: f64,
+        keepalive_timeout_seconds: f64,
     ) -> PyResult<Self> {
-        let (queue, awakened) = Queue::new()?;
+        if workers == 0 || upstream_connections == 0 || python_judging == 0 || python_asking == 0 {
+            return Err(PyValueError::new_err(
+                "workers, upstream_connections, python_judging and python_asking must each be at least 1",
+            ));
+        }
+        let limits = Limits {
+            waiting: limit_waiting,
+            waiting_by_peer: limit_waiting_by_peer,
+            judging: python_judging,
+            asking: python_asking,
+        };
+        let (queue, awakened) = Queue::new(limits)?;
+        let times = Times {
+            upstream: seconds("upstream_timeout_seconds", upstream_timeout_seconds)?,
+            receive: seconds("receive_timeout_seconds", receive_timeout_seconds)?,
+            stall: seconds("stall_timeout_seconds", stall_timeout_seconds)?,
+            keepalive: seconds("keepalive_seconds", keepalive_seconds)?,
+            keepalive_answer: seconds("keepalive_timeout_seconds", keepalive_timeout_seconds)?,
+        };
+        let half = u32::try_from(limit_calls / 2).unwrap_or(u32::MAX).max(1);
         let shared = Arc::new(Shared {
-            active: ArcSwap::from_pointee(Active { models: HashMap::new(), python: None }),
-            lanes: infer_methods.into_iter().map(|method| (method, Lane::Infer)).collect(),
+            active: ArcSwap::from_pointee(Active {
+                models: HashMap::new(),
+                python: None,
+            }),
+            infer_methods,
             queue,
             counters: Default::default(),
             budget: Budget::new(limit_calls, limit_held_bytes),
             refusals: refusals_of(&refusals)?,
             limit_bytes,
-            limit_streams: u32::try_from(limit_calls).unwrap_or(u32::MAX),
+            // By default no connection alone can take the room of all calls.
+            limit_streams: limit_streams.unwrap_or(half),
+            limit_connections,
             listen_tls: ArcSwapOption::empty(),
             upstream_tls: ArcSwapOption::empty(),
             upstream: Target::parse(upstream),
             upstream_connections,
-            upstream_timeout: Duration::from_secs_f64(upstream_timeout_seconds),
+            times,
             draining: watch::channel(false).0,
         });
         let (stop, _) = watch::channel(false);
@@ -95,10 +132,17 @@ impl Transport {
 
     /// Accept connections from now on.
     fn start(&self) -> PyResult<()> {
-        let listening = self.listening.lock().map_err(|_| PyRuntimeError::new_err("poisoned"))?.take();
+        let listening = self
+            .listening
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("poisoned"))?
+            .take();
         let listening = listening.ok_or_else(|| PyRuntimeError::new_err("started already"))?;
         let threads = start(listening, self.workers, &self.shared, &self.stop)?;
-        self.threads.lock().map_err(|_| PyRuntimeError::new_err("poisoned"))?.extend(threads);
+        self.threads
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("poisoned"))?
+            .extend(threads);
         Ok(())
     }
 
@@ -122,9 +166,12 @@ impl Transport {
         for event in events {
             let entry = match event {
                 Event::Started(handed) => ("started", Call { handed }, None, None),
-                Event::Read(handed, message, why) => {
-                    ("read", Call { handed }, message.map(|message| PyBytes::new(py, &message)), why)
-                }
+                Event::Read(handed, message, why) => (
+                    "read",
+                    Call { handed },
+                    message.map(|message| PyBytes::new(py, &message)),
+                    why,
+                ),
                 Event::Written(handed) => ("written", Call { handed }, None, None),
                 Event::Cancelled(handed) => ("cancelled", Call { handed }, None, None),
             };
@@ -148,7 +195,10 @@ impl Transport {
                 .clone();
             active.insert(name, ActiveModel { model, counters });
         }
-        self.shared.active.store(Arc::new(Active { models: active, python: Some(python) }));
+        self.shared.active.store(Arc::new(Active {
+            models: active,
+            python: Some(python),
+        }));
         Ok(())
     }
 
@@ -162,8 +212,11 @@ impl Transport {
             entry.set_item("untouched_requests", of.untouched_requests.load(Relaxed))?;
             entry.set_item("outside_rows", of.outside_rows.load(Relaxed))?;
             entry.set_item("untouched_rows", of.untouched_rows.load(Relaxed))?;
-            let domains: Vec<[u64; 4]> =
-                of.domains.iter().map(|labels| std::array::from_fn(|label| labels[label].load(Relaxed))).collect();
+            let domains: Vec<[u64; 4]> = of
+                .domains
+                .iter()
+                .map(|labels| std::array::from_fn(|label| labels[label].load(Relaxed)))
+                .collect();
             entry.set_item("domains", domains)?;
             entry.set_item("call_seconds", of.call_seconds.read())?;
             entry.set_item("gate_seconds", of.gate_seconds.read())?;
@@ -178,6 +231,11 @@ impl Transport {
         (budget.calls.load(Relaxed), budget.held_bytes.load(Relaxed))
     }
 
+    /// Calls that wait for Python, and those that it has, beside streams.
+    fn handed(&self) -> (usize, usize) {
+        self.shared.queue.lengths()
+    }
+
     /// What was refused, given up or went wrong without Python, by name.
     fn endings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = PyDict::new(py);
@@ -189,6 +247,22 @@ impl Transport {
             ("message_too_large", &counters.message_too_large),
             ("panics", &counters.panics),
             ("connections", &counters.connections),
+            ("open_connections", &counters.open_connections),
+            ("too_many_connections", &counters.too_many_connections),
+            ("dead_connections", &counters.dead_connections),
+            ("failed_handshakes", &counters.failed_handshakes),
+            ("protocol_errors", &counters.protocol_errors),
+            ("slow_request", &counters.slow_request),
+            ("python_lane_full", &counters.python_lane_full),
+            ("not_grpc", &counters.not_grpc),
+            ("stalled", &counters.stalled),
+            ("retried", &counters.retried),
+            ("reset_flood", &counters.floods[Flood::Resets as usize]),
+            ("settings_flood", &counters.floods[Flood::Settings as usize]),
+            ("ping_flood", &counters.floods[Flood::Pings as usize]),
+            ("window_update_flood", &counters.floods[Flood::WindowUpdates as usize]),
+            ("frame_flood", &counters.floods[Flood::Frames as usize]),
+            ("too_much", &counters.too_much),
         ] {
             all.set_item(name, count.load(Relaxed))?;
         }
@@ -235,22 +309,52 @@ impl Transport {
     fn stop(&self, py: Python<'_>) {
         let _ = self.shared.draining.send(true);
         let _ = self.stop.send(true);
-        let threads = self.threads.lock().map(|mut threads| std::mem::take(&mut *threads)).unwrap_or_default();
+        let threads = self
+            .threads
+            .lock()
+            .map(|mut threads| std::mem::take(&mut *threads))
+            .unwrap_or_default();
         py.detach(|| threads.into_iter().for_each(|thread| drop(thread.join())));
     }
 }
 
 fn refusals_of(given: &HashMap<String, (i32, String)>) -> PyResult<Refusals> {
-    let of = |reason: &'static str| {
-        let (code, details) =
-            given.get(reason).cloned().ok_or_else(|| PyValueError::new_err(format!("no refusal for {reason}")))?;
+    let of = |reason: &'static str, otherwise: Option<(i32, &str)>| {
+        let otherwise = otherwise.map(|(code, details)| (code, details.to_owned()));
+        let (code, details) = given
+            .get(reason)
+            .cloned()
+            .or(otherwise)
+            .ok_or_else(|| PyValueError::new_err(format!("no refusal for {reason}")))?;
         Ok::<_, PyErr>(Refusal { code, details, reason })
     };
+    let exhausted = Code::ResourceExhausted as i32;
     Ok(Refusals {
-        too_many_calls: of("too_many_calls")?,
-        memory_exhausted: of("memory_exhausted")?,
-        message_too_large: of("message_too_large")?,
+        too_many_calls: of("too_many_calls", None)?,
+        memory_exhausted: of("memory_exhausted", None)?,
+        message_too_large: of("message_too_large", None)?,
+        slow_request: of(
+            "slow_request",
+            Some((exhausted, "the request did not arrive in time; retry later")),
+        )?,
+        python_lane_full: of(
+            "python_lane_full",
+            Some((exhausted, "too many answers wait; retry later")),
+        )?,
+        internal: of(
+            "internal",
+            Some((Code::Internal as i32, "the sidecar failed; nothing was answered")),
+        )?,
     })
+}
+
+fn seconds(name: &str, given: f64) -> PyResult<Duration> {
+    match Duration::try_from_secs_f64(given) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(PyValueError::new_err(format!(
+            "{name} is {given}: it must be above 0 and finite"
+        ))),
+    }
 }
 
 enum Listening {
@@ -292,7 +396,9 @@ fn start(
         })?);
     }
     let draining = shared.draining.subscribe();
-    threads.push(thread("gate-acceptor".to_owned(), stop.subscribe(), move || accept(listening, senders, draining))?);
+    threads.push(thread("gate-acceptor".to_owned(), stop.subscribe(), move || {
+        accept(listening, senders, draining)
+    })?);
     Ok(threads)
 }
 
@@ -308,7 +414,8 @@ fn thread<F: Future<Output = ()>>(
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
             tokio::select! {
-                () = work() => {}
+                // Every task below it catches its own panics.
+                _ = caught(work()) => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });
@@ -324,7 +431,9 @@ async fn accept(
         let mut peer = 0u64;
         match listening {
             Listening::Tcp(listener) => {
-                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+                    return;
+                };
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => {
@@ -340,7 +449,9 @@ async fn accept(
                 }
             }
             Listening::Unix(listener) => {
-                let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
+                let Ok(listener) = tokio::net::UnixListener::from_std(listener) else {
+                    return;
+                };
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => {
@@ -412,7 +523,12 @@ impl Call {
     /// The set of active bundles that it started with, where it was looked at.
     #[getter]
     fn models(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.handed.active.as_ref()?.python.as_ref().map(|models| models.clone_ref(py))
+        self.handed
+            .active
+            .as_ref()?
+            .python
+            .as_ref()
+            .map(|models| models.clone_ref(py))
     }
 
     /// How the call upstream ended, where it was made: (body, initial, trailing) or
@@ -421,13 +537,25 @@ impl Call {
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         Ok(Some(match &self.handed.outcome {
             None => return Ok(None),
-            Some(Outcome::Reply { body, initial, trailing }) => {
-                (PyBytes::new(py, body), of_pairs(py, initial)?, of_pairs(py, trailing)?).into_pyobject(py)?
-            }
-            Some(Outcome::Failure { code, details, answered, initial, trailing }) => {
-                (*code, details.as_str(), *answered, of_pairs(py, initial)?, of_pairs(py, trailing)?)
-                    .into_pyobject(py)?
-            }
+            Some(Outcome::Reply {
+                body,
+                initial,
+                trailing,
+            }) => (PyBytes::new(py, body), of_pairs(py, initial)?, of_pairs(py, trailing)?).into_pyobject(py)?,
+            Some(Outcome::Failure {
+                code,
+                details,
+                answered,
+                initial,
+                trailing,
+            }) => (
+                *code,
+                details.as_str(),
+                *answered,
+                of_pairs(py, initial)?,
+                of_pairs(py, trailing)?,
+            )
+                .into_pyobject(py)?,
         }))
     }
 
@@ -448,17 +576,29 @@ impl Call {
 
     /// Send a message; a "written" event follows.
     fn write(&self, message: &Bound<'_, PyBytes>) {
-        let _ = self.handed.commands.send(Command::Write(Bytes::copy_from_slice(message.as_bytes())));
+        let _ = self
+            .handed
+            .commands
+            .send(Command::Write(Bytes::copy_from_slice(message.as_bytes())));
     }
 
     /// End the call.
     fn end(&self, code: i32, details: String, trailing: Pairs) {
-        let _ = self.handed.commands.send(Command::End { code, details, trailing });
+        let _ = self.handed.commands.send(Command::End {
+            code,
+            details,
+            trailing,
+        });
     }
 }
 
 fn of_pairs<'py>(py: Python<'py>, pairs: &Pairs) -> PyResult<Bound<'py, PyList>> {
-    PyList::new(py, pairs.iter().map(|(name, value)| (name.as_str(), PyBytes::new(py, value))))
+    PyList::new(
+        py,
+        pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), PyBytes::new(py, value))),
+    )
 }
 
 /// What the native evaluation makes of one request and its answer, for tests that compare it with Python's:
@@ -473,7 +613,13 @@ pub fn evaluate<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let model = model(tables)?;
     let seen = gate::read_request(request)
-        .and_then(|request| if request.model_name == name { Ok(request) } else { Err(Unusual::Model) })
+        .and_then(|request| {
+            if request.model_name == name {
+                Ok(request)
+            } else {
+                Err(Unusual::Model)
+            }
+        })
         .and_then(|request| gate::admit(&model, &request))
         .and_then(|mut plan| gate::judge(&model, &mut plan, response));
     match seen {
@@ -487,8 +633,13 @@ pub fn evaluate<'py>(
 
 // -- tables ---------------------------------------------------------------------------------------------------
 
-fn get<'py, T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>> + 'py>(tables: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
-    let value = tables.get_item(name)?.ok_or_else(|| PyValueError::new_err(format!("no table {name}")))?;
+fn get<'py, T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>> + 'py>(
+    tables: &Bound<'py, PyDict>,
+    name: &str,
+) -> PyResult<T> {
+    let value = tables
+        .get_item(name)?
+        .ok_or_else(|| PyValueError::new_err(format!("no table {name}")))?;
     value.extract().map_err(Into::into)
 }
 
@@ -499,7 +650,13 @@ fn bad(error: TableError) -> PyErr {
 /// Flat little-endian arrays come as bytes.
 fn floats(tables: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<f64>> {
     let bytes: Bound<'_, PyBytes> = get(tables, name)?;
-    Ok(bytes.as_bytes().as_chunks::<8>().0.iter().map(|chunk| f64::from_le_bytes(*chunk)).collect())
+    Ok(bytes
+        .as_bytes()
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|chunk| f64::from_le_bytes(*chunk))
+        .collect())
 }
 
 fn indices(tables: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<usize>> {
@@ -563,7 +720,13 @@ fn model(tables: &Bound<'_, PyDict>) -> PyResult<Model> {
     let coverage = Coverage::new(
         inputs,
         indices(tables, "coverage.root")?,
-        feature.as_bytes().as_chunks::<4>().0.iter().map(|chunk| i32::from_le_bytes(*chunk)).collect(),
+        feature
+            .as_bytes()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|chunk| i32::from_le_bytes(*chunk))
+            .collect(),
         floats(tables, "coverage.threshold")?,
         indices(tables, "coverage.left")?,
         indices(tables, "coverage.right")?,

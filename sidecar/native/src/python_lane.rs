@@ -1,9 +1,11 @@
 //! A call that Python answers: moves messages as Python wants it.
 
 use crate::call::Call;
+use crate::caught::stage;
+use crate::counters::add;
 use crate::grpc::{Messages, NoMessage};
 use crate::handover::{Command, Event, Handed};
-use crate::reply::Reply;
+use crate::reply::{Reply, Unsent};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -11,66 +13,104 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// One call on its way through Python.
 pub struct PythonLane<'a> {
     call: &'a Call,
-    messages: Messages,
-    reply: Reply,
+    reply: &'a mut Reply,
+    /// None where no message follows.
+    messages: Option<Messages>,
     /// Read before Python had the call.
     first: Option<Bytes>,
-    ended: bool,
+}
+
+/// Tells Python when the call is over, whatever ends it.
+struct Told<'a> {
+    call: &'a Call,
+    handed: Arc<Handed>,
+    is_cancelled: bool,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.call.worker.shared.queue.over(&self.handed, self.is_cancelled);
+    }
 }
 
 impl<'a> PythonLane<'a> {
-    pub fn new(call: &'a Call, messages: Messages, reply: Reply, first: Option<Bytes>) -> Self {
-        PythonLane { call, messages, reply, first, ended: false }
-    }
-
-    /// No message follows.
-    pub fn ended(mut self) -> Self {
-        self.ended = true;
-        self
+    pub fn new(call: &'a Call, reply: &'a mut Reply, messages: Option<Messages>, first: Option<Bytes>) -> Self {
+        PythonLane {
+            call,
+            reply,
+            messages,
+            first,
+        }
     }
 
     /// Do what Python wants until the call is over.
-    pub async fn run(mut self, handed: (Arc<Handed>, UnboundedReceiver<Command>)) {
-        let (handed, mut wanted) = handed;
-        let queue = &self.call.worker.shared.queue;
-        queue.push(Event::Started(handed.clone()));
+    pub async fn run(self, handed: Arc<Handed>, mut wanted: UnboundedReceiver<Command>) {
+        let PythonLane {
+            call,
+            reply,
+            mut messages,
+            mut first,
+        } = self;
+        let shared = &call.worker.shared;
+        let queue = &shared.queue;
+        if queue.start(&handed).is_err() {
+            add(&shared.counters.python_lane_full, 1);
+            return reply.refuse(&shared.refusals.python_lane_full);
+        }
+        let mut told = Told {
+            call,
+            handed: handed.clone(),
+            is_cancelled: true,
+        };
+        stage(&call.headers, "python");
         let mut reading = false;
         loop {
             tokio::select! {
                 command = wanted.recv() => match command {
                     None => return,
-                    Some(Command::Read) if self.first.is_some() || self.ended => {
-                        queue.push(Event::Read(handed.clone(), self.first.take(), None));
+                    Some(Command::Read) if first.is_some() || messages.is_none() => {
+                        queue.push(Event::Read(handed.clone(), first.take(), None));
                     }
                     Some(Command::Read) => reading = true,
-                    Some(Command::Open(initial)) => self.reply.open(&initial),
+                    Some(Command::Open(initial)) => reply.open(&initial),
                     Some(Command::Write(message)) => {
-                        self.reply.open(&[]);
-                        if self.reply.write(&message).await.is_err() {
-                            break;
+                        if call.lease.hold(message.len()).is_err() {
+                            add(&shared.counters.memory_exhausted, 1);
+                            return reply.refuse(&shared.refusals.memory_exhausted);
+                        }
+                        reply.open(&[]);
+                        let sent = reply.write(&message, &call.lease).await;
+                        call.lease.give_back(message.len());
+                        if let Err(unsent) = sent {
+                            return call.count_unsent(unsent);
                         }
                         queue.push(Event::Written(handed.clone()));
                     }
                     Some(Command::End { code, details, trailing }) => {
-                        return self.reply.end(code, &details, &trailing);
+                        told.is_cancelled = false;
+                        return reply.end(code, &details, &trailing);
                     }
                 },
-                read = self.messages.next(&self.call.lease), if reading => {
+                read = next(&mut messages, call), if reading => {
                     reading = false;
-                    match read.and_then(|frame| self.call.inflated(frame)) {
+                    match read {
                         Ok(message) => queue.push(Event::Read(handed.clone(), Some(message), None)),
-                        Err(NoMessage::Broken(_)) => break,
+                        Err(NoMessage::Broken(_)) => return call.count_unsent(Unsent::Gone),
                         Err(why) => {
-                            self.ended = true;
+                            messages = None;
                             queue.push(Event::Read(handed.clone(), None, name(&why)));
                         }
                     }
                 },
-                () = self.reply.given_up() => break,
+                () = reply.given_up() => return call.count_unsent(Unsent::Gone),
             }
         }
-        queue.push(Event::Cancelled(handed));
     }
+}
+
+async fn next(messages: &mut Option<Messages>, call: &Call) -> Result<Bytes, NoMessage> {
+    let messages = messages.as_mut().ok_or(NoMessage::Ended { within: false })?;
+    call.inflated(messages.next(&call.lease).await?).await
 }
 
 fn name(why: &NoMessage) -> Option<&'static str> {
@@ -79,5 +119,6 @@ fn name(why: &NoMessage) -> Option<&'static str> {
         NoMessage::Ended { within: true } => Some("broke off"),
         NoMessage::TooLarge => Some("message_too_large"),
         NoMessage::Exhausted => Some("memory_exhausted"),
+        NoMessage::TooSlow => Some("slow_request"),
     }
 }

@@ -1,33 +1,54 @@
 //! The client's side of a call: what it gets, and whether it still wants it.
 
+use crate::budget::Lease;
 use crate::grpc::{self, APPLICATION_GRPC, Frame, MESSAGE, STATUS};
 use crate::metadata::{Pairs, add_pairs, copy_travelling};
+use crate::piece::Piece;
 use crate::worker::Refusal;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
 
 const CALL_ID: HeaderName = HeaderName::from_static("gate-call-id");
 const DECISION: HeaderName = HeaderName::from_static("gate-decision");
 const OUTCOME: HeaderName = HeaderName::from_static("gate-outcome");
 const REASON: HeaderName = HeaderName::from_static("gate-reason");
 
-/// A message up to this size is sent at once, whether or not the client has room for it.
-const AT_ONCE: usize = 16 << 10;
-
 /// What goes to the client.
 pub struct Reply {
-    respond: SendResponse<Bytes>,
-    stream: Option<SendStream<Bytes>>,
+    respond: SendResponse<Piece>,
+    stream: Option<SendStream<Piece>>,
     call_id: HeaderValue,
+    stall: Duration,
+}
+
+/// Why a message could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// The client, or its connection, is gone.
+    Gone,
+    /// The client gave no room for it for too long.
+    Stalled,
 }
 
 impl Reply {
-    pub fn new(respond: SendResponse<Bytes>, call_id: &str) -> Self {
-        let call_id = HeaderValue::try_from(call_id).unwrap_or_else(|_| HeaderValue::from_static(""));
-        Reply { respond, stream: None, call_id }
+    /// `stall`: for how long the client may leave us without room.
+    pub fn new(respond: SendResponse<Piece>, stall: Duration) -> Self {
+        Reply {
+            respond,
+            stream: None,
+            call_id: HeaderValue::from_static(""),
+            stall,
+        }
+    }
+
+    /// Known from now on as.
+    pub fn name(&mut self, call_id: &str) {
+        self.call_id = passing(call_id.as_bytes());
     }
 
     /// Returns once the client does not want an answer any more.
@@ -38,14 +59,18 @@ impl Reply {
         };
     }
 
-    /// The upstream's answer as it is. Where the client is gone nobody is there to tell.
+    /// The upstream's answer as it is.
+    ///
+    /// # Errors
+    /// It did not get there.
     pub async fn answer(
         &mut self,
         answer: Frame,
+        lease: &Arc<Lease>,
         initial: &HeaderMap,
         trailing: &HeaderMap,
         outcome: &'static str,
-    ) {
+    ) -> Result<(), Unsent> {
         let mut response = head();
         copy_travelling(initial, response.headers_mut());
         response.headers_mut().insert(CALL_ID, self.call_id.clone());
@@ -56,11 +81,9 @@ impl Reply {
         end.insert(OUTCOME, HeaderValue::from_static(outcome));
         end.insert(CALL_ID, self.call_id.clone());
         self.stream = self.respond.send_response(response, false).ok();
-        if self.send(answer.bytes()).await.is_ok()
-            && let Some(stream) = &mut self.stream
-        {
-            let _ = stream.send_trailers(end);
-        }
+        self.send(answer.bytes(), lease).await?;
+        let stream = self.stream.as_mut().ok_or(Unsent::Gone)?;
+        stream.send_trailers(end).map_err(|_| Unsent::Gone)
     }
 
     /// An error of ours, as Python's table has it.
@@ -73,6 +96,18 @@ impl Reply {
         self.finish(refusal.code, &refusal.details, end);
     }
 
+    /// For what is no gRPC at all: plain HTTP, with a line to read.
+    pub fn refuse_http(&mut self, status: StatusCode, text: &'static str, lease: &Arc<Lease>) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        if let Ok(mut stream) = self.respond.send_response(response, false) {
+            let _ = stream.send_data(Piece::new(Bytes::from_static(text.as_bytes()), lease), true);
+        }
+    }
+
     /// The initial metadata, once.
     pub fn open(&mut self, initial: &[(String, Vec<u8>)]) {
         if self.stream.is_none() {
@@ -83,8 +118,11 @@ impl Reply {
     }
 
     /// A message, as fast as the client takes it.
-    pub async fn write(&mut self, message: &[u8]) -> Result<(), h2::Error> {
-        self.send(Frame::of(message).bytes()).await
+    ///
+    /// # Errors
+    /// It did not get there.
+    pub async fn write(&mut self, message: &[u8], lease: &Arc<Lease>) -> Result<(), Unsent> {
+        self.send(Frame::of(message).bytes(), lease).await
     }
 
     /// The end of the call.
@@ -95,19 +133,32 @@ impl Reply {
     }
 
     fn decision(&self) -> HeaderValue {
-        let id = [self.call_id.as_bytes(), b"/1"].concat();
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static(""))
+        passing(&[self.call_id.as_bytes(), b"/1"].concat())
     }
 
-    async fn send(&mut self, mut left: Bytes) -> Result<(), h2::Error> {
-        let stream = self.stream.as_mut().ok_or(Reason::CANCEL)?;
-        if left.len() <= AT_ONCE {
-            return stream.send_data(left, false);
-        }
+    /// Only as much as there is room for: what is given to HTTP/2 leaves as soon as the socket takes it.
+    async fn send(&mut self, mut left: Bytes, lease: &Arc<Lease>) -> Result<(), Unsent> {
+        let stream = self.stream.as_mut().ok_or(Unsent::Gone)?;
+        stream.reserve_capacity(left.len());
         while !left.is_empty() {
-            stream.reserve_capacity(left.len());
-            let room = poll_fn(|context| stream.poll_capacity(context)).await.ok_or(Reason::CANCEL)??;
-            stream.send_data(left.split_to(room.min(left.len())), false)?;
+            let room = match stream.capacity() {
+                0 => {
+                    let more = tokio::time::timeout(self.stall, poll_fn(|context| stream.poll_capacity(context)));
+                    match more.await {
+                        Ok(Some(Ok(room))) => room,
+                        Ok(_) => return Err(Unsent::Gone),
+                        Err(_) => {
+                            stream.send_reset(Reason::CANCEL);
+                            return Err(Unsent::Stalled);
+                        }
+                    }
+                }
+                room => room,
+            };
+            if room > 0 {
+                let now = Piece::new(left.split_to(room.min(left.len())), lease);
+                stream.send_data(now, false).map_err(|_| Unsent::Gone)?;
+            }
         }
         Ok(())
     }
@@ -132,6 +183,15 @@ impl Reply {
 
 fn head() -> Response<()> {
     let mut response = Response::new(());
-    response.headers_mut().insert(http::header::CONTENT_TYPE, APPLICATION_GRPC);
     response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, APPLICATION_GRPC);
+    response
+}
+
+/// A value that never comes again, and so must not drive others out of the peer's table of known headers.
+fn passing(bytes: &[u8]) -> HeaderValue {
+    let mut value = HeaderValue::from_bytes(bytes).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }

@@ -38,8 +38,9 @@ pub fn server(certificate: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Resul
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config =
-        builder.with_single_cert(certificates(certificate)?, private_key(key)?).map_err(|error| error.to_string())?;
+    let mut config = builder
+        .with_single_cert(certificates(certificate)?, private_key(key)?)
+        .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -64,12 +65,21 @@ pub fn client(ca: &[u8], identity: Option<(&[u8], &[u8])>, server_name: &str) ->
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
     let server_name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
-    Ok(UpstreamTls { config: Arc::new(config), server_name })
+    Ok(UpstreamTls {
+        config: Arc::new(config),
+        server_name,
+    })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|e| format!("{e:?}"))?;
-    if found.is_empty() { Err("no certificate in the PEM".to_owned()) } else { Ok(found) }
+    let found = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| format!("{e:?}"))?;
+    if found.is_empty() {
+        Err("no certificate in the PEM".to_owned())
+    } else {
+        Ok(found)
+    }
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
