@@ -54,6 +54,14 @@ class Outside(enum.StrEnum):
     REFUSE = "refuse"
 
 
+class TransportChoice(enum.StrEnum):
+    """What carries the calls: the native transport where it is installed, or gRPC's own library."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PORTABLE = "portable"
+
+
 class Probing(enum.StrEnum):
     """Whether the upstream is tried on the bundle's vectors, and what a mismatch means."""
 
@@ -258,6 +266,8 @@ class ServeSettings:
         listen_tls, upstream_tls: None for plaintext.
         upstream_connections: over which calls are spread.
         keepalive_seconds: after that long without a word, clients and the upstream are asked whether they are there.
+        transport: see :class:`TransportChoice`.
+        workers: threads of the native transport; None for as many as there are processors for us.
     """
 
     bundles: tuple[BundleSource | HttpSource, ...]
@@ -287,6 +297,8 @@ class ServeSettings:
     upstream_tls: UpstreamTls | None = None
     upstream_connections: int = 1
     keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS
+    transport: TransportChoice = TransportChoice.AUTO
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -305,6 +317,8 @@ class ServeSettings:
         ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
+        if self.workers is not None and self.workers <= 0:
+            raise ValueError(f"workers is {self.workers}; it must be positive, or left out")
         if self.limit_held_bytes < self.limit_bytes:
             raise ValueError(
                 f"limit_held_bytes is {self.limit_held_bytes}: a message of limit_bytes, {self.limit_bytes}, would"

@@ -24,6 +24,8 @@ class Reason(enum.StrEnum):
     TOO_MANY_CALLS = "too_many_calls"
     MEMORY_EXHAUSTED = "memory_exhausted"
     TOO_MANY_CORRECTIONS = "too_many_corrections"
+    SLOW_REQUEST = "slow_request"
+    PYTHON_LANE_FULL = "python_lane_full"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"
     INPUT_DATATYPE = "input_datatype"

@@ -34,6 +34,8 @@ _CODE: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.TOO_MANY_CALLS: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.MEMORY_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.TOO_MANY_CORRECTIONS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SLOW_REQUEST: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.PYTHON_LANE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.INPUT_MISSING: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INPUT_DUPLICATE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INPUT_DATATYPE: grpc.StatusCode.INVALID_ARGUMENT,

@@ -1,29 +1,52 @@
-"""The native transport's Python side: hands it the active bundles, and answers the calls that it gives away.
+"""The native transport: hands it what it judges by, and answers the calls that it gives away.
 
-The only module that imports ``gate_sidecar_native``. A call that is given away is answered by the same handlers as on
-the portable transport; :class:`_Context` stands for gRPC's there. A call whose request went upstream already is judged
-by the same :class:`~sidecar.proxy.infer.ModelInfer`, with the upstream's outcome in place of an upstream.
+The only module that imports ``gate_sidecar_native``, and only once it is known to be there. A call that is given away
+is answered by the same handlers as on the portable transport; one whose request went upstream already is judged by the
+same :class:`~sidecar.proxy.infer.ModelInfer`, with the upstream's outcome in place of an upstream.
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import inspect
+import importlib.metadata
+import importlib.util
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import gate_sidecar_native as native
 import grpc
 import grpc.aio
-import numpy as np
-import numpy.typing as npt
 
-from sidecar.config import Outside
-from sidecar.gates.filter import LiteralTable
+from sidecar.config import ServeSettings, TransportChoice
+from sidecar.errors import InputError, OperationError, Reason
+from sidecar.proxy import audit
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
+from sidecar.proxy.decision_ids import decision_id
+from sidecar.proxy.events import Refusal
+from sidecar.proxy.failure_policy import status_of_refusal
+from sidecar.proxy.load import Load, let_in
 from sidecar.proxy.metadata import Metadata
-from sidecar.tensors import TensorSpec
+from sidecar.proxy.methods import MODEL_INFER
+from sidecar.proxy.metrics import CALL_BUCKETS, GATE_BUCKETS, Metrics
+from sidecar.proxy.native_calls import HandedCall, HandedContext, metadata_of
+from sidecar.proxy.native_counts import REFUSED, NativeCounts
+from sidecar.proxy.native_tables import TABLE_FORMAT, bundle_tables, is_judged_natively
+from sidecar.proxy.processors import usable_processors
+from sidecar.proxy.server import send_answer
+from sidecar.proxy.tls import Credentials, Material, default_authorities
+from sidecar.proxy.transport import Handlers, TransportKind
+from sidecar.proxy.unix_sockets import SCHEME, place_for_socket
+from sidecar.proxy.upstream import UpstreamOutcome, UpstreamStream, failure_of, reply_of
+
+_if TYPE_CHECKING:
+    import gate_sidecar_native
+
+MODULE: Final = "gate_sidecar_native"
+
+_INSTALL: Final = "install the one that belongs to this sidecar from its clone (make native), or set transport to portable"
+
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at the TLS files, and at whether its threads are alive."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -31,214 +54,381 @@ _CODE: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclasses.dataclass(frozen=True)
-class CallDetails:
-    """What a handler is asked by."""
+class NativeCredentials:
+    """TLS for both sides; None for plaintext.
 
-    method: str
-    invocation_metadata: Metadata
+    Args:
+        listen: looked at here, again and again.
+        upstream: somebody else looks at these.
+    """
 
-
-class _Context:
-    """What handlers need of gRPC's context, over a call of the native transport."""
-
-    def __init__(self, call: native.Call, loop: asyncio.AbstractEventLoop) -> None:
-        self.call = call
-        self._loop = loop
-        self._ends_at = None if call.timeout is None else loop.time() + call.timeout
-        self._reading: asyncio.Future[Any] | None = None
-        self._writing: asyncio.Future[None] | None = None
-        self._trailing: Metadata = ()
-        self._over = False
-
-    # For handlers.
-
-    def invocation_metadata(self) -> Metadata:
-        return metadata_of(self.call.metadata)
-
-    def time_remaining(self) -> float | None:
-        return None if self._ends_at is None else self._ends_at - self._loop.time()
-
-    async def read(self) -> Any:
-        self._reading = self._loop.create_future()
-        self.call.read()
-        return await self._reading
-
-    async def send_initial_metadata(self, metadata: Metadata) -> None:
-        self.call.open(_pairs(metadata))
-
-    def set_trailing_metadata(self, metadata: Metadata) -> None:
-        self._trailing = metadata
-
-    async def write(self, message: bytes) -> None:
-        self._writing = self._loop.create_future()
-        self.call.write(message)
-        await self._writing
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Metadata = ()) -> None:
-        self._over = True
-        self.call.end(code.value[0], details, _pairs(trailing))
-        raise grpc.aio.AbortError("aborted")
-
-    # For the transport.
-
-    def end(self) -> None:
-        if not self._over:
-            self._over = True
-            self.call.end(0, "", _pairs(self._trailing))
-
-    def break_off(self) -> None:
-        if not self._over:
-            self._over = True
-            self.call.end(grpc.StatusCode.INTERNAL.value[0], "internal: the sidecar failed", [])
-
-    def got(self, message: bytes | None) -> None:
-        if self._reading is not None and not self._reading.done():
-            self._reading.set_result(grpc.aio.EOF if message is None else message)
-
-    def written(self) -> None:
-        if self._writing is not None and not self._writing.done():
-            self._writing.set_result(None)
+    listen: Credentials | None = None
+    upstream: Credentials | None = None
 
 
 class NativeTransport:
-    """A started native transport. All methods belong to the event loop's thread."""
+    """See :class:`~sidecar.proxy.transport.Transport`; ``make`` is what :func:`load` gives.
 
-    def __init__(self, transport: native.Transport, handlers: Sequence[grpc.GenericRpcHandler], judge: Any) -> None:
-        self._transport = transport
-        self._handlers = handlers
-        self._judge = judge
+    Raises:
+        OperationError: the address cannot be bound.
+        InputError: it cannot use a TLS file.
+    """
+
+    kind = TransportKind.NATIVE
+    version = importlib.metadata.version("gate-sidecar")
+
+    def __init__(
+        self,
+        make: "type[gate_sidecar_native.Transport]",
+        settings: ServeSettings,
+        credentials: NativeCredentials,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._transport = _bound(make, settings)
+        self._tls = _Tls(self._transport, settings, credentials, metrics)
+        self._tables: dict[ActiveBundle, dict[str, Any]] = {}
+        self._calls: dict[int, tuple[HandedContext, asyncio.Task[None]]] = {}
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[int, tuple[_Context, asyncio.Task[None]]] = {}
-        self._loop.add_reader(transport.fileno(), self._drain)
+        self.room: Final = NativeRoom(self._transport)
+        self._stopping = asyncio.Event()
+        self._has_stopped = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        metrics.before_reading(NativeCounts(self._transport, metrics).bring)
 
     @property
     def port(self) -> int:
+        """As bound."""
         return self._transport.port
 
-    def activate(self, models: ActiveModels) -> None:
-        tables = {name: bundle_tables(bundle, models.limit_rows) for name, bundle in models.bundles.items()}
-        self._transport.activate({name: each for name, each in tables.items() if each is not None}, models)
+    def judge_by(self, models: ActiveModels) -> None:
+        """See :class:`~sidecar.proxy.transport.Transport`; bundles that it does not understand are left to Python."""
+        judged = [bundle for bundle in models.bundles.values() if is_judged_natively(bundle, models)]
+        self._tables = {
+            bundle: self._tables.get(bundle) or bundle_tables(bundle, models.limit_rows) for bundle in judged
+        }
+        self._transport.activate({bundle.model_name: tables for bundle, tables in self._tables.items()}, models)
 
-    def _drain(self) -> None:
-        for kind, call, payload, why in self._transport.take():
-            key = call.key()
+    async def start(self, handlers: Handlers) -> None:
+        """See :class:`~sidecar.proxy.transport.Transport`."""
+        self._handlers = handlers
+        self._loop.add_reader(self._transport.fileno(), self._take)
+        self._transport.start()
+        self._looking = asyncio.create_task(self._keep_looking())
+
+    async def ended(self) -> object:
+        """See :class:`~sidecar.proxy.transport.Transport`."""
+        stopped = asyncio.create_task(self._has_stopped.wait())
+        assert self._looking is not None  # noqa: S101 (nobody waits for what was not started)
+        await asyncio.wait((stopped, self._looking), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not self._has_stopped.is_set():
+            self._looking.result()
+        return None
+
+    async def stop(self, seconds: float) -> None:
+        """See :class:`~sidecar.proxy.transport.Transport`."""
+        self._stopping.set()
+        self._transport.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.room.calls:
+                    await asyncio.sleep(0.01)
+        tasks = [task for _, task in self._calls.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+            self._loop.remove_reader(self._transport.fileno())
+        await asyncio.to_thread(self._transport.stop)
+        if self._settings.listen.startswith(SCHEME):
+            Path(self._settings.listen.removeprefix(SCHEME)).unlink(missing_ok=True)
+        self._has_stopped.set()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._tls.look()
+            if not self._transport.is_alive():
+                raise OperationError("a thread of the native transport has ended; start the sidecar again")
+
+    # Calls.
+
+    def _take(self) -> None:
+        for kind, call, message, why in self._transport.take():
             if kind == "started":
-                context = _Context(call, self._loop)
-                task = self._loop.create_task(self._answer(context))
-                self._calls[key] = context, task
-                task.add_done_callback(lambda _, key=key: self._calls.pop(key, None))
-            elif (known := self._calls.get(key)) is not None:
-                context, task = known
-                if kind == "read":
-                    context.got(payload)
-                elif kind == "written":
-                    context.written()
-                else:
-                    task.cancel()
+                self._begin(call)
+            elif (known := self._calls.get(call.key())) is not None:
+                self._tell(*known, kind, message, why)
 
-    async def _answer(self, context: _Context) -> None:
+    def _begin(self, call: HandedCall) -> None:
+        key, context = call.key(), HandedContext(call, self._loop)
+        task = self._loop.create_task(self._answer(context))
+        self._calls[key] = context, task
+        task.add_done_callback(lambda _: self._calls.pop(key, None))
+
+    def _tell(
+        self, context: HandedContext, task: "asyncio.Task[None]", kind: str, message: bytes | None, why: str | None
+    ) -> None:
+        if kind == "written":
+            context.written()
+        elif kind == "cancelled":
+            task.cancel()
+        elif why in REFUSED:
+            # As gRPC's own library does, which ends such a call by itself.
+            self._refuse(context, Refusal(REFUSED[why], _text(REFUSED[why], self._settings)))
+            task.cancel()
+        else:
+            context.got(message)
+
+    def _refuse(self, context: HandedContext, refusal: Refusal) -> None:
+        context.break_off(status_of_refusal(refusal))
+        audit.record_refusal(decision_id(context.call_id, 1), refusal)
+        self._metrics.refused(None, refusal.reason)
+
+    async def _answer(self, context: HandedContext) -> None:
+        let_in()
+        reason = Reason.INTERNAL
         try:
-            if context.call.outcome is not None:
-                await self._judge(context)
-            else:
-                await self._handle(context)
+            await (self._handle(context) if context.call.outcome is None else self._judge(context))
             context.end()
         except grpc.aio.AbortError:
             pass
         except asyncio.CancelledError:
+            reason = Reason.STOPPING
             raise
         except Exception:
-            _LOGGER.exception("call %s of %s failed", context.call.call_id, context.call.method)
+            _LOGGER.exception("call %s of %s failed", context.call_id, context.call.method)
         finally:
-            context.break_off()
+            context.break_off(status_of_refusal(Refusal(reason, "")))
 
-    async def _handle(self, context: _Context) -> None:
-        details: Any = CallDetails(context.call.method, ())
-        handler: Any = next(found for each in self._handlers if (found := each.service(details)) is not None)
+    async def _handle(self, context: HandedContext) -> None:
+        details: Any = _Details(context.call.method)
+        handler: Any = next(found for each in self._handlers.generic if (found := each.service(details)) is not None)
         if handler.stream_stream is not None:
             await handler.stream_stream(None, context)
         elif handler.unary_unary is not None:
-            await context.write(await handler.unary_unary(await self._only(context), context))
-        elif handler.unary_stream is not None:
-            async for message in handler.unary_stream(await self._only(context), context):
+            await context.write(await handler.unary_unary(await _only_message(context), context))
+        else:
+            async for message in handler.unary_stream(await _only_message(context), context):
                 await context.write(message)
 
-    async def _only(self, context: _Context) -> bytes:
-        message = await context.read()
-        if not isinstance(message, bytes):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a message")
-        return message
-
-    async def stop(self, seconds: float) -> None:
-        self._transport.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._calls:
-                    await asyncio.sleep(0.02)
-        self._transport.stop()
-        self._loop.remove_reader(self._transport.fileno())
+    async def _judge(self, context: HandedContext) -> None:
+        call = context.call
+        infer = self._handlers.judging(call.models, _Asked(call))
+        left = context.time_remaining()
+        seconds = self._settings.upstream_timeout_seconds if left is None else left
+        told = call.request or b"", context.invocation_metadata(), seconds, context.peer()
+        await send_answer(context, call.call_id, await infer.answer(call.call_id, *told, age_seconds=call.age))  # type: ignore[arg-type]
 
 
-def metadata_of(pairs: Iterable[tuple[str, bytes]]) -> Metadata:
-    return tuple((name, value if name.endswith("-bin") else value.decode("latin-1")) for name, value in pairs)
+@dataclasses.dataclass(frozen=True)
+class _Details:
+    """What a handler is asked by; see grpc.HandlerCallDetails."""
+
+    method: str
+    invocation_metadata: Metadata = ()
 
 
-def _pairs(metadata: Metadata) -> list[tuple[str, bytes]]:
-    return [(name, value if isinstance(value, bytes) else value.encode("latin-1")) for name, value in metadata]
+async def _only_message(context: HandedContext) -> bytes:
+    message = await context.read()
+    if not isinstance(message, bytes):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a message")
+    return message
 
 
-# -- tables ------------------------------------------------------------------------------------------------
+class _Asked:
+    """An upstream that has been asked already."""
+
+    losses = 0
+
+    def __init__(self, call: HandedCall) -> None:
+        self._call = call
+
+    async def call(self, _method: str, _request: bytes, _metadata: Metadata, _timeout_seconds: float) -> UpstreamOutcome:
+        """What it said."""
+        outcome: Any = self._call.outcome
+        if len(outcome) == 3:
+            body, initial, trailing = outcome
+            return reply_of(body, metadata_of(initial), metadata_of(trailing))
+        code, details, answered, initial, trailing = outcome
+        known = _CODE.get(code, grpc.StatusCode.UNKNOWN)
+        return failure_of(known, details, answered, metadata_of(initial), metadata_of(trailing))
+
+    def stream(self, _method: str, _metadata: Metadata, _timeout_seconds: float | None) -> UpstreamStream:
+        """Streams are not asked natively."""
+        raise AssertionError("a call that has been judged natively is no stream")
+
+    async def close(self) -> None:
+        """It is nobody's to close."""
 
 
-def bundle_tables(bundle: ActiveBundle, limit_rows: int) -> dict[str, Any] | None:
-    """The flat arrays of a bundle, or None where the native transport cannot judge its answers."""
-    gates, coverage, signature = bundle.gates, bundle.coverage, bundle.signature
+class NativeRoom:
+    """See :class:`~sidecar.proxy.load.Room`: what calls in flight hold, natively and in Python, is counted there."""
+
+    def __init__(self, transport: "gate_sidecar_native.Transport") -> None:
+        self._transport = transport
+
+    @property
+    def calls(self) -> int:
+        """In flight."""
+        return self._transport.in_flight()[0]
+
+    @property
+    def held_bytes(self) -> int:
+        """Of their messages."""
+        return self._transport.in_flight()[1]
+
+    def take_call(self) -> bool:
+        """One more call."""
+        return self._transport.take_call()
+
+    def give_call(self) -> None:
+        """One has ended."""
+        self._transport.give_call()
+
+    def hold(self, count: int) -> bool:
+        """Hold so many more bytes."""
+        return self._transport.hold(count)
+
+    def give_back(self, count: int) -> None:
+        """So many are gone."""
+        self._transport.give_back(count)
+
+
+class _Tls:
+    """Hands TLS files over whenever they have changed."""
+
+    def __init__(
+        self, transport: "gate_sidecar_native.Transport", settings: ServeSettings, credentials: NativeCredentials, metrics: Metrics
+    ) -> None:
+        self._transport = transport
+        self._credentials = credentials
+        self._metrics = metrics
+        self._server_name = _server_name(settings)
+        self._given: dict[str, Material] = {}
+        for error in self._hand_over():
+            raise InputError(f"the native transport cannot use the TLS files: {error}; or set transport to portable")
+
+    def look(self) -> None:
+        """Look again; what it cannot use changes nothing."""
+        if self._credentials.listen is not None:
+            self._credentials.listen.refresh()
+        for error in self._hand_over():
+            _LOGGER.warning("the native transport cannot use new TLS files: %s; the ones before stay in use", error)
+
+    def _hand_over(self) -> list[str]:
+        errors = []
+        for side, credentials, give in (
+            ("listen", self._credentials.listen, self._give_listen),
+            ("upstream", self._credentials.upstream, self._give_upstream),
+        ):
+            if credentials is None or self._given.get(side) is credentials.current:
+                continue
+            is_new = side in self._given
+            material = self._given[side] = credentials.current
+            try:
+                give(material)
+            except ValueError as error:
+                errors.append(f"{side}: {error}")
+                if is_new:
+                    self._metrics.certificate_failed(side)
+        return errors
+
+    def _give_listen(self, material: Material) -> None:
+        key, certificate = material.pair or (b"", b"")
+        self._transport.listen_tls(certificate, key, material.authorities)
+
+    def _give_upstream(self, material: Material) -> None:
+        key, certificate = material.pair or (None, None)
+        authorities = material.authorities or default_authorities()
+        self._transport.upstream_tls(authorities, self._server_name, certificate, key)
+
+
+def load(choice: TransportChoice) -> "type[gate_sidecar_native.Transport] | None":
+    """The native transport, where it is to carry the calls.
+
+    Absent is one thing, broken another: what is installed and cannot be used would slow everything down unnoticed.
+
+    Raises:
+        OperationError: it is asked for and not installed; or it is installed, not ruled out, and not usable.
+    """
+    if choice is TransportChoice.PORTABLE:
+        return None
+    if importlib.util.find_spec(_MODULE) is None:
+        if choice is TransportChoice.NATIVE:
+            raise OperationError(f"transport is native, and {_MODULE} is not installed; {_INSTALL}")
+        return None
+    try:
+        import gate_sidecar_native
+    except ImportError as error:
+        raise OperationError(f"the native transport is installed and cannot be loaded: {error}; {_INSTALL}") from error
+    require_same(gate_sidecar_native.VERSION, gate_sidecar_native.TABLE_FORMAT)
+    return gate_sidecar_native.Transport
+
+
+def require_same(native_version: str, table_format: str) -> None:
+    """Compare what is installed with what belongs to us.
+
+    Raises:
+        OperationError: it is another version, or takes other tables.
+    """
+    found, ours = (native_version, table_format), (importlib.metadata.version("gate-sidecar"), TABLE_FORMAT)
+    if found != ours:
+        raise OperationError(
+            f"the native transport that is installed has version and table format {' and '.join(found)}, this sidecar "
+            f"{' and '.join(ours)}; {_INSTALL}"
+        )
+
+
+def _bound(make: "type[gate_sidecar_native.Transport]", settings: ServeSettings) -> "gate_sidecar_native.Transport":
+    with place_for_socket(settings.listen):
+        try:
+            return make(
+                listen=settings.listen,
+                upstream=settings.upstream,
+                workers=settings.workers or usable_processors(),
+                upstream_connections=settings.upstream_connections,
+                upstream_timeout_seconds=settings.upstream_timeout_seconds,
+                limit_bytes=settings.limit_bytes,
+                limit_held_bytes=settings.limit_held_bytes,
+                limit_calls=settings.limit_calls,
+                keepalive_seconds=settings.keepalive_seconds,
+                refusals={name: _told(reason, settings) for name, reason in REFUSED.items()},
+                infer_methods=[MODEL_INFER],
+                call_bounds=list(CALL_BUCKETS),
+                gate_bounds=list(GATE_BUCKETS),
+            )
+        except OSError as error:
+            raise OperationError(
+                f"cannot listen on {settings.listen}: {error.strerror or error}; is another process listening there? "
+                "Choose another address with --listen"
+            ) from error
+
+
+def _told(reason: Reason, settings: ServeSettings) -> tuple[int, str]:
+    status = status_of_refusal(Refusal(reason, _text(reason, settings)))
+    return status.code.value[0], status.details
+
+
+def _text(reason: Reason, settings: ServeSettings) -> str:
+    """What a client is told, beside the reason."""
+    load = Load(settings.limit_calls, settings.limit_held_bytes)
     return {
-        "key": "\0".join([bundle.model_name, *bundle.property_ids]),
-        "limit_rows": limit_rows,
-        "refuses_outside": bundle.policy.outside is Outside.REFUSE,
-        "batched": signature.batch_axis is not None,
-        "inputs": _tensors(signature.inputs),
-        "outputs": _tensors(signature.outputs),
-        "input_size": signature.input_size,
-        "width": 1 + signature.input_size + signature.output_size,
-        "modes": [str(mode) for mode in bundle.modes],
-        "lower": _floats(gates.lower),
-        "upper": _floats(gates.upper),
-        "gate_regions": _indices(gates.gate_regions),
-        "cut_regions": _indices(gates.cut_regions),
-        "region_cuts": _indices(gates.region_cuts),
-        "gate_clauses": _indices(gates.gate_clauses),
-        "clause_literals": _indices(gates.clause_literals),
-        **_literals("cuts", gates.cuts),
-        **_literals("literals", gates.literals),
-        "coverage.root": _indices(coverage.root),
-        "coverage.feature": np.ascontiguousarray(coverage.feature, dtype="<i4").tobytes(),
-        "coverage.threshold": _floats(coverage.threshold),
-        "coverage.left": _indices(coverage.left),
-        "coverage.right": _indices(coverage.right),
-        "coverage.label": np.ascontiguousarray(coverage.label, dtype="u1").tobytes(),
-    }
+        Reason.TOO_MANY_CALLS: load.too_many_calls,
+        Reason.MEMORY_EXHAUSTED: load.memory_exhausted,
+        Reason.MESSAGE_TOO_LARGE: f"the message is larger than the limit of {settings.limit_bytes} bytes",
+        Reason.SLOW_REQUEST: "the request did not arrive in time; retry later",
+        Reason.PYTHON_LANE_FULL: "as many calls wait to be looked into as may; retry later",
+    }.get(reason, "")
 
 
-def _tensors(specs: Sequence[TensorSpec]) -> list[tuple[str, str, list[int]]]:
-    return [(spec.name, str(spec.datatype), list(spec.row_shape)) for spec in specs]
-
-
-def _literals(name: str, table: LiteralTable) -> dict[str, bytes]:
-    return {
-        f"{name}.offsets": _indices(table.offsets),
-        f"{name}.columns": _indices(table.columns),
-        f"{name}.coefficients": _floats(table.coefficients),
-        f"{name}.strict": np.ascontiguousarray(table.strict, dtype="u1").tobytes(),
-        f"{name}.relative": _floats(table.relative),
-        f"{name}.absolute": _floats(table.absolute),
-    }
-
-
-def _floats(array: npt.NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(array, dtype="<f8").tobytes()
-
-
-def _indices(array: npt.NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(array, dtype="<i8").tobytes()
+def _server_name(settings: ServeSettings) -> str:
+    """Whom the upstream's certificate must be for."""
+    if settings.upstream_tls is not None and settings.upstream_tls.server_name is not None:
+        return settings.upstream_tls.server_name
+    if settings.upstream.startswith(SCHEME):
+        return "localhost"
+    return settings.upstream.rpartition(":")[0].strip("[]")

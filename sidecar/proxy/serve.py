@@ -1,7 +1,6 @@
 """Starting and stopping a sidecar: the one place where its parts are put together."""
 
 import asyncio
-import os
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -12,28 +11,29 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-import grpc
-
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
 from sidecar.proxy.activation import Activation, Prober
-from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
+from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels, Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.native_transport import NativeCredentials, NativeTransport, load
+from sidecar.proxy.portable_transport import PortableTransport
 from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.probe import Probe
 from sidecar.proxy.probing import ProbeResult, Verdict
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.reflection import ReflectionHandler
-from sidecar.proxy.server import ProxyHandler, bind_server
+from sidecar.proxy.server import ProxyHandler
 from sidecar.proxy.status import describe
 from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.succession import Failure
-from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
+from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, upstream_paths
+from sidecar.proxy.transport import Handlers, Transport, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
 from sidecar.proxy.workers import Workers
@@ -56,6 +56,7 @@ class RunningSidecar:
         activation, metrics, readiness: to look at.
         look_now: looks for new bundles at once; to be called on the event loop.
         ended: waits until the gRPC server has ended; raises what ended it where that was not ``stop``.
+        transport: what carries the calls.
         stop: drains and ends it: not ready at once, calls in flight get ``drain_seconds``.
     """
 
@@ -66,7 +67,8 @@ class RunningSidecar:
     metrics: Metrics
     readiness: Readiness
     look_now: Callable[[], None]
-    ended: Callable[[], Awaitable[bool]]
+    ended: Callable[[], Awaitable[object]]
+    transport: TransportKind
     stop: Callable[[], Awaitable[None]]
 
 
@@ -150,9 +152,13 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
     activation = Activation(settings, registry, metrics)
     activation.start()
     async with contextlib.AsyncExitStack() as stack:
-        upstream = upstream or _upstream(settings, metrics)
+        upstream_credentials = _upstream_credentials(settings, metrics)
+        transport = _transport(settings, upstream, upstream_credentials, metrics)
+        stack.push_async_callback(transport.stop, 0.0)
+        registry.tell(transport.judge_by)
+        upstream = upstream or _upstream(settings, upstream_credentials)
         stack.push_async_callback(upstream.close)
-        load = Load(settings.limit_calls, settings.limit_held_bytes)
+        load = Load(settings.limit_calls, settings.limit_held_bytes, transport.room)
         metrics.watch(load)
         receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
@@ -167,6 +173,10 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         workers = Workers()
         stack.callback(workers.close)
         counted, timeout_seconds = CountedUpstream(upstream), settings.upstream_timeout_seconds
+
+        def judging(models: ActiveModels, asked: Upstream) -> ModelInfer:
+            return ModelInfer(Registry(models), asked, metrics, workers, readiness.look_again)
+
         infer = ModelInfer(registry, counted, metrics, workers, readiness.look_again)
         stream_infer = ModelStreamInfer(registry, counted, metrics, workers, load, timeout_seconds)
         predictions = PredictionStream(registry, counted, metrics, workers, load)
@@ -175,14 +185,6 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
         )
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
-        credentials = _listen_credentials(settings, metrics)
-        if os.environ.get("NATIVE"):
-            server = _native(settings, handlers, registry, metrics, workers, readiness)
-            listen_port = server.port
-        else:
-            server, listen_port = bind_server(
-                handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
-            )
         await readiness.ask()
         watch = _Watch(activation, readiness, probe, settings)
         for task in (
@@ -192,74 +194,60 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             probe.keep_probing(),
         ):
             stack.callback(asyncio.create_task(task).cancel)
-        await server.start()
-        stack.push_async_callback(server.stop, settings.drain_seconds)
+        await transport.start(Handlers(handlers, judging))
+        stack.push_async_callback(transport.stop, settings.drain_seconds)
         stack.callback(stream_infer.drain)
         stack.callback(health.close)
         stack.callback(readiness.drain)
         return RunningSidecar(
-            listen_port,
+            transport.port,
             admin.port,
             registry,
             activation,
             metrics,
             readiness,
             watch.look_now,
-            server.wait_for_termination,
+            transport.ended,
+            transport.kind,
             stack.pop_all().aclose,
         )
 
 
-def _native(settings, handlers, registry, metrics, workers, readiness):
-    import gate_sidecar_native
-    from sidecar.proxy.native_transport import NativeTransport, metadata_of
-    from sidecar.proxy.methods import MODEL_INFER
-    from sidecar.proxy.upstream import UpstreamReply, UpstreamFailure, _REASON
-    from sidecar.proxy.metadata import travelling
-    from sidecar.errors import Reason
-    from sidecar.proxy.server import _send
-    from sidecar.proxy.native_transport import _CODE
-    transport = gate_sidecar_native.Transport(listen=settings.listen, upstream=settings.upstream, workers=int(os.environ.get("WORKERS", "1")), upstream_connections=settings.upstream_connections, upstream_timeout_seconds=settings.upstream_timeout_seconds, limit_bytes=settings.limit_bytes, limit_held_bytes=settings.limit_held_bytes, limit_calls=settings.limit_calls, refusals={r: (8, r) for r in ("too_many_calls","memory_exhausted","message_too_large")}, infer_methods=[MODEL_INFER], call_bounds=[0.001,0.01], gate_bounds=[1e-5,1e-4])
-
-    class Once:
-        def __init__(self, outcome): self.outcome = outcome
-        async def call(self, *_): 
-            if len(self.outcome) == 3:
-                body, initial, trailing = self.outcome
-                return UpstreamReply(body, travelling(metadata_of(initial)), travelling(metadata_of(trailing)))
-            code, details, answered, initial, trailing = self.outcome
-            code = _CODE.get(code, grpc.StatusCode.UNKNOWN)
-            return UpstreamFailure(_REASON.get(code, Reason.UPSTREAM_ERROR), code, details, answered, travelling(metadata_of(initial)), travelling(metadata_of(trailing)))
-
-    async def judge(context):
-        call = context.call
-        infer = ModelInfer(Registry(call.models), Once(call.outcome), metrics, workers, readiness.look_again)
-        answer = await infer.answer(call.call_id, call.request, context.invocation_metadata(), 1.0)
-        await _send(context, call.call_id, answer)
-    native = NativeTransport(transport, handlers, judge)
-    native.activate(registry.current)
-    async def start(): transport.start()
-    native.start = start
-    async def wait(): await asyncio.Event().wait()
-    native.wait_for_termination = wait
-    return native
+def _transport(
+    settings: ServeSettings, upstream: Upstream | None, upstream_credentials: Credentials | None, metrics: Metrics
+) -> Transport:
+    """Bound to its address. An upstream that only stands in for the real one has none that could be asked natively."""
+    listen_credentials = _listen_credentials(settings, metrics)
+    native = None if upstream is not None else load(settings.transport)
+    transport: Transport
+    if native is None:
+        transport = PortableTransport(settings, listen_credentials)
+    else:
+        transport = NativeTransport(native, settings, NativeCredentials(listen_credentials, upstream_credentials), metrics)
+    metrics.carried_by(transport.kind, transport.version)
+    return transport
 
 
-def _upstream(settings: ServeSettings, metrics: Metrics) -> GrpcUpstream:
+def _upstream(settings: ServeSettings, credentials: Credentials | None) -> GrpcUpstream:
     tls = settings.upstream_tls
     return GrpcUpstream(
         settings.upstream,
         settings.limit_bytes,
-        credentials=None if tls is None else _credentials(upstream_paths(tls), metrics),
+        credentials=credentials,
         server_name=None if tls is None else tls.server_name,
         connections=settings.upstream_connections,
         keepalive_seconds=settings.keepalive_seconds,
     )
 
 
-def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> grpc.ServerCredentials | None:
+def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> Credentials | None:
     tls = settings.listen_tls
-    return None if tls is None else server_credentials(_credentials(listen_paths(tls), metrics))
+    return None if tls is None else _credentials(listen_paths(tls), metrics)
+
+
+def _upstream_credentials(settings: ServeSettings, metrics: Metrics) -> Credentials | None:
+    tls = settings.upstream_tls
+    return None if tls is None else _credentials(upstream_paths(tls), metrics)
 
 
 def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
@@ -280,6 +268,7 @@ async def serve(settings: ServeSettings) -> None:
     signals = _Signals()
     running = await start_sidecar(settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.look_now)
+    _LOGGER.info("calls are carried by the %s transport", running.transport)
     where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
     _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)
     ended = asyncio.create_task(_ended(running))

@@ -6,7 +6,9 @@ because only one of two files has been replaced so far, changes nothing: what wa
 
 import dataclasses
 import datetime
+import importlib.resources
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +144,14 @@ def channel_credentials(credentials: Credentials) -> grpc.ChannelCredentials:
     material = credentials.current
     key, certificate = material.pair or (None, None)
     return grpc.ssl_channel_credentials(material.authorities, key, certificate)
+
+
+def default_authorities() -> bytes:
+    """The certificates that gRPC knows, PEM; or those that its variable names."""
+    named = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+    if named:
+        return Path(named).read_bytes()
+    return importlib.resources.files("grpc._cython").joinpath("_credentials", "roots.pem").read_bytes()
 
 
 def _read(paths: CredentialPaths) -> Material:

@@ -223,7 +223,7 @@ async def _outcome(
     if not isinstance(body, bytes):
         text = "the call ended with status OK and without a message"
         return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
-    return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
+    return reply_of(body, initial, trailing)
 
 
 class _GrpcStream:
@@ -303,6 +303,25 @@ def _unsendable(metadata: Metadata) -> UpstreamFailure | None:
     return None
 
 
+def reply_of(
+    body: bytes, initial: Iterable[tuple[str, str | bytes]], trailing: Iterable[tuple[str, str | bytes]]
+) -> UpstreamReply:
+    """A message that came, with all of the upstream's metadata."""
+    return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
+
+
+def failure_of(
+    code: grpc.StatusCode,
+    details: str,
+    answered: bool,
+    initial: Iterable[tuple[str, str | bytes]],
+    trailing: Iterable[tuple[str, str | bytes]],
+) -> UpstreamFailure:
+    """A failure that gRPC reports, with all of the upstream's metadata."""
+    reason = _REASON.get(code, Reason.UPSTREAM_ERROR)
+    return UpstreamFailure(reason, code, details, answered, _passing_on(initial), _passing_on(trailing))
+
+
 def _failed(
     channel: grpc.aio.Channel,
     code: grpc.StatusCode,
@@ -310,15 +329,8 @@ def _failed(
     initial: Iterable[tuple[str, str | bytes]] | None,
     trailing: Iterable[tuple[str, str | bytes]] | None,
 ) -> UpstreamFailure:
-    """A failure that gRPC reports."""
-    return UpstreamFailure(
-        reason=_REASON.get(code, Reason.UPSTREAM_ERROR),
-        code=code,
-        details=details or "",
-        answered=channel.get_state() is grpc.ChannelConnectivity.READY,
-        initial=_passing_on(initial or ()),
-        trailing=_passing_on(trailing or ()),
-    )
+    answered = channel.get_state() is grpc.ChannelConnectivity.READY
+    return failure_of(code, details or "", answered, initial or (), trailing or ())
 
 
 def _failure(reason: Reason, code: grpc.StatusCode, details: str) -> UpstreamFailure:

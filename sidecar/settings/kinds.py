@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sidecar.config import BundleSource, HttpSource, ListenTls, Outside, PredictionFormat, Probing, UpstreamTls
+from sidecar.config import (
+    BundleSource,
+    HttpSource,
+    ListenTls,
+    Outside,
+    PredictionFormat,
+    Probing,
+    TransportChoice,
+    UpstreamTls,
+)
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
 from sidecar.protocols.torchserve.json_paths import parse_path
@@ -252,6 +261,7 @@ LISTEN_TLS: Final = Kind("PEM files", "certificate=C,key=K[,client_ca=CA]", list
 UPSTREAM_TLS: Final = Kind("PEM files", "[ca=CA][,certificate=C,key=K]", upstream_tls, _TEXT)
 MODE: Final = _choices(Mode)
 OUTSIDE: Final = _choices(Outside)
+TRANSPORT: Final = _choices(TransportChoice)
 PROBING: Final = _choices(Probing)
 PREDICTION_FORMAT: Final = _choices(PredictionFormat)
 DATATYPE: Final = _choices(Datatype, FLOATING_DATATYPES)

@@ -347,6 +347,19 @@ SETTINGS: Final = (
         kinds.DURATION,
         "After how long a silence clients and the upstream are asked whether they are still there.",
     ),
+    _setting(
+        "transport",
+        "transport",
+        kinds.TRANSPORT,
+        "What carries the calls; auto: native where it is installed, else portable.",
+    ),
+    _setting(
+        "workers",
+        "workers",
+        kinds.COUNT,
+        "Threads of the native transport.",
+        unset="the processors that we may use, by affinity and cgroup quota",
+    ),
 )
 """In the order in which they are shown."""
 

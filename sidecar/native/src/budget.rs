@@ -27,14 +27,43 @@ impl Budget {
 
     /// Let a call in, unless there are too many.
     pub fn open(self: &Arc<Self>) -> Result<Arc<Lease>, Exhausted> {
-        if self.calls.fetch_add(1, Relaxed) >= self.limit_calls {
-            self.calls.fetch_sub(1, Relaxed);
-            return Err(Exhausted);
-        }
+        self.take_call()?;
         Ok(Arc::new(Lease {
             budget: self.clone(),
             held: AtomicUsize::new(0),
         }))
+    }
+}
+
+/// For what is counted by who asks, not by a lease.
+impl Budget {
+    /// One more call.
+    pub fn take_call(&self) -> Result<(), Exhausted> {
+        if self.calls.fetch_add(1, Relaxed) >= self.limit_calls {
+            self.calls.fetch_sub(1, Relaxed);
+            return Err(Exhausted);
+        }
+        Ok(())
+    }
+
+    /// One has ended.
+    pub fn give_call(&self) {
+        self.calls.fetch_sub(1, Relaxed);
+    }
+
+    /// Hold some more bytes.
+    pub fn hold(&self, count: usize) -> Result<(), Exhausted> {
+        let before = self.held_bytes.fetch_add(count, Relaxed);
+        if before.saturating_add(count) > self.limit_held_bytes {
+            self.held_bytes.fetch_sub(count, Relaxed);
+            return Err(Exhausted);
+        }
+        Ok(())
+    }
+
+    /// So many are gone.
+    pub fn give_back(&self, count: usize) {
+        self.held_bytes.fetch_sub(count, Relaxed);
     }
 }
 
@@ -47,11 +76,7 @@ pub struct Lease {
 impl Lease {
     /// Hold some more bytes.
     pub fn hold(&self, count: usize) -> Result<(), Exhausted> {
-        let before = self.budget.held_bytes.fetch_add(count, Relaxed);
-        if before.saturating_add(count) > self.budget.limit_held_bytes {
-            self.budget.held_bytes.fetch_sub(count, Relaxed);
-            return Err(Exhausted);
-        }
+        self.budget.hold(count)?;
         self.held.fetch_add(count, Relaxed);
         Ok(())
     }

@@ -118,7 +118,7 @@ impl Call {
                     .give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
                     .await;
             }
-            Upstream::Cancelled => return self.count_unsent(Unsent::Gone),
+            Upstream::Cancelled => return add(&model.counters.cancelled_requests, 1),
         };
         let started = Instant::now();
         let seen = self.judge(model, &mut plan, &answer);
@@ -129,7 +129,8 @@ impl Call {
                 let outcome = if plan.is_watched { "untouched" } else { "outside" };
                 match reply.answer(answer, &self.lease, &initial, &trailing, outcome).await {
                     Ok(()) => self.count(model, &seen, admitting + judging),
-                    Err(unsent) => self.count_unsent(unsent),
+                    Err(Unsent::Gone) => add(&model.counters.cancelled_requests, 1),
+                    Err(Unsent::Stalled) => self.count_unsent(Unsent::Stalled),
                 }
             }
             Err(why) => {

@@ -40,6 +40,7 @@ impl Histogram {
 pub struct ModelCounters {
     pub outside_requests: AtomicU64,
     pub untouched_requests: AtomicU64,
+    pub cancelled_requests: AtomicU64,
     pub outside_rows: AtomicU64,
     pub untouched_rows: AtomicU64,
     /// By gate and label.
@@ -53,6 +54,7 @@ impl ModelCounters {
         ModelCounters {
             outside_requests: AtomicU64::new(0),
             untouched_requests: AtomicU64::new(0),
+            cancelled_requests: AtomicU64::new(0),
             outside_rows: AtomicU64::new(0),
             untouched_rows: AtomicU64::new(0),
             domains: (0..gates).map(|_| Default::default()).collect(),
@@ -69,6 +71,7 @@ pub struct Counters {
     pub handed_over: [AtomicU64; UNUSUAL.len()],
     pub connections: AtomicU64,
     pub panics: AtomicU64,
+    /// Before it was known for which model, or while the call waited for Python.
     pub cancelled: AtomicU64,
     pub failed_handshakes: AtomicU64,
     pub too_many_calls: AtomicU64,

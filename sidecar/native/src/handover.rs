@@ -222,8 +222,8 @@ impl Queue {
         self.wake(&mut state);
     }
 
-    /// A call is over: another may have its turn. Python is told where it has it and does not know.
-    pub fn over(&self, handed: &Arc<Handed>, is_cancelled: bool) {
+    /// A call is over: another may have its turn. Python is told where it has it and does not know; whether it has it.
+    pub fn over(&self, handed: &Arc<Handed>, is_cancelled: bool) -> bool {
         let mut state = self.lock();
         let is_known = match handed.kind() {
             Kind::Stream => true,
@@ -238,6 +238,7 @@ impl Queue {
             state.events.push_back(Event::Cancelled(handed.clone()));
         }
         self.wake(&mut state);
+        is_known
     }
 
     /// All that Python should look at now.

@@ -210,6 +210,7 @@ impl Transport {
             let entry = PyDict::new(py);
             entry.set_item("outside_requests", of.outside_requests.load(Relaxed))?;
             entry.set_item("untouched_requests", of.untouched_requests.load(Relaxed))?;
+            entry.set_item("cancelled_requests", of.cancelled_requests.load(Relaxed))?;
             entry.set_item("outside_rows", of.outside_rows.load(Relaxed))?;
             entry.set_item("untouched_rows", of.untouched_rows.load(Relaxed))?;
             let domains: Vec<[u64; 4]> = of
@@ -229,6 +230,32 @@ impl Transport {
     fn in_flight(&self) -> (usize, usize) {
         let budget = &self.shared.budget;
         (budget.calls.load(Relaxed), budget.held_bytes.load(Relaxed))
+    }
+
+    /// One more call that Python counts, a request on a stream; false where there are as many as may be.
+    fn take_call(&self) -> bool {
+        self.shared.budget.take_call().is_ok()
+    }
+
+    /// It has ended.
+    fn give_call(&self) {
+        self.shared.budget.give_call();
+    }
+
+    /// Hold some bytes that Python counts; false where that would be too many.
+    fn hold(&self, count: usize) -> bool {
+        self.shared.budget.hold(count).is_ok()
+    }
+
+    /// So many are gone.
+    fn give_back(&self, count: usize) {
+        self.shared.budget.give_back(count);
+    }
+
+    /// Whether all threads run.
+    fn is_alive(&self) -> PyResult<bool> {
+        let threads = self.threads.lock().map_err(|_| PyRuntimeError::new_err("poisoned"))?;
+        Ok(!threads.iter().any(JoinHandle::is_finished))
     }
 
     /// Calls that wait for Python, and those that it has, beside streams.

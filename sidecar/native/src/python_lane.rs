@@ -29,7 +29,11 @@ struct Told<'a> {
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        self.call.worker.shared.queue.over(&self.handed, self.is_cancelled);
+        let shared = &self.call.worker.shared;
+        // What Python has, Python counts.
+        if !shared.queue.over(&self.handed, self.is_cancelled) {
+            add(&shared.counters.cancelled, 1);
+        }
     }
 }
 
@@ -81,8 +85,10 @@ impl<'a> PythonLane<'a> {
                         reply.open(&[]);
                         let sent = reply.write(&message, &call.lease).await;
                         call.lease.give_back(message.len());
-                        if let Err(unsent) = sent {
-                            return call.count_unsent(unsent);
+                        match sent {
+                            Ok(()) => {}
+                            Err(Unsent::Stalled) => return call.count_unsent(Unsent::Stalled),
+                            Err(Unsent::Gone) => return,
                         }
                         queue.push(Event::Written(handed.clone()));
                     }
@@ -95,14 +101,14 @@ impl<'a> PythonLane<'a> {
                     reading = false;
                     match read {
                         Ok(message) => queue.push(Event::Read(handed.clone(), Some(message), None)),
-                        Err(NoMessage::Broken(_)) => return call.count_unsent(Unsent::Gone),
+                        Err(NoMessage::Broken(_)) => return,
                         Err(why) => {
                             messages = None;
                             queue.push(Event::Read(handed.clone(), None, name(&why)));
                         }
                     }
                 },
-                () = reply.given_up() => return call.count_unsent(Unsent::Gone),
+                () = reply.given_up() => return,
             }
         }
     }
