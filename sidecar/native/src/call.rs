@@ -11,12 +11,13 @@ use crate::metadata::pairs;
 use crate::piece::Piece;
 use crate::python_lane::PythonLane;
 use crate::reply::{Reply, Unsent};
-use crate::worker::{Client, Worker};
+use crate::worker::{CallId, Client, Worker};
 use bytes::Bytes;
 use gate::{Plan, UNUSUAL, Unusual};
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ pub async fn answer(
     respond: SendResponse<Piece>,
 ) {
     let mut reply = Reply::new(respond, worker.shared.times.stall);
-    if caught(taken(&worker, client, request, &mut reply)).await.is_err() {
+    if caught(pin!(taken(&worker, client, request, &mut reply))).await.is_err() {
         add(&worker.shared.counters.panics, 1);
         reply.refuse(&worker.shared.refusals.internal);
     }
@@ -56,7 +57,7 @@ async fn taken(worker: &Rc<Worker>, client: Rc<Client>, request: Request<RecvStr
     }
     let call = Call {
         deadline: grpc::timeout(&head.headers).and_then(|left| began.checked_add(left)),
-        method: head.uri.path().to_owned(),
+        uri: head.uri,
         headers: head.headers,
         call_id,
         client,
@@ -66,18 +67,20 @@ async fn taken(worker: &Rc<Worker>, client: Rc<Client>, request: Request<RecvStr
     };
     stage(&call.headers, "taken");
     let messages = Messages::new(body, shared.limit_bytes, Some(shared.times.receive));
-    if shared.infer_methods.contains(&call.method) {
+    if shared.infer_methods.iter().any(|method| method == call.uri.path()) {
         call.infer(messages, reply).await;
     } else {
         call.give_to_python(reply, Some(messages), None, None, None).await;
     }
 }
 
+type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
 /// One call as it goes along.
 pub struct Call {
-    pub method: String,
+    pub uri: Uri,
     pub headers: HeaderMap,
-    pub call_id: String,
+    pub call_id: CallId,
     pub client: Rc<Client>,
     pub began: Instant,
     pub deadline: Option<Instant>,
@@ -206,7 +209,12 @@ impl Call {
         }
     }
 
-    async fn end_without_message(&self, reply: &mut Reply, why: NoMessage) {
+    /// In a box, as all that is not the ordinary way: that is to be small.
+    fn end_without_message<'a>(&'a self, reply: &'a mut Reply, why: NoMessage) -> Boxed<'a> {
+        Box::pin(self.ended(reply, why))
+    }
+
+    async fn ended(&self, reply: &mut Reply, why: NoMessage) {
         let shared = &self.worker.shared;
         let (counter, refusal) = match why {
             NoMessage::Broken(_) => return self.count_unsent(Unsent::Gone),
@@ -231,8 +239,8 @@ impl Call {
     ) -> (Arc<Handed>, mpsc::UnboundedReceiver<Command>) {
         let (commands, wanted) = mpsc::unbounded_channel();
         let handed = Handed {
-            method: self.method.clone(),
-            call_id: self.call_id.clone(),
+            method: self.uri.path().to_owned(),
+            call_id: String::from_utf8_lossy(&self.call_id).into_owned(),
             peer: self.client.peer,
             metadata: pairs(&self.headers),
             timeout: self
@@ -248,7 +256,18 @@ impl Call {
         (Arc::new(handed), wanted)
     }
 
-    async fn give_to_python(
+    fn give_to_python<'a>(
+        &'a self,
+        reply: &'a mut Reply,
+        messages: Option<Messages>,
+        frame: Option<Frame>,
+        outcome: Option<Outcome>,
+        active: Option<Arc<Active>>,
+    ) -> Boxed<'a> {
+        Box::pin(self.given_to_python(reply, messages, frame, outcome, active))
+    }
+
+    async fn given_to_python(
         &self,
         reply: &mut Reply,
         messages: Option<Messages>,

@@ -2,19 +2,19 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 /// The future panicked; it was dropped where it stood.
 #[derive(Clone, Copy, Debug)]
 pub struct Panicked;
 
-/// Run a future to its end, or to its panic.
+/// Run a future to its end, or to its panic. Pinned by the caller: a future that is handed over by value would stand in
+/// this one twice, and calls are copied to where they run.
 ///
 /// # Errors
 /// It panicked. What it changed through references is as it left it: the caller may end it, and do nothing else.
-pub async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
+pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
     poll_fn(
         |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),

@@ -11,6 +11,7 @@ use crate::reply::Reply;
 use crate::upstream::Sender;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::time::Instant;
 
 /// What became of it.
@@ -80,8 +81,8 @@ async fn attempt(call: &Call, frame: &Frame) -> Tried {
     };
     let id = u32::from(stream.stream_id());
     // Reads the answer even while the request is still on its way: an upstream may refuse it early.
-    let sending = send(stream, frame, call);
-    let answering = answered(call, response, &sender);
+    let sending = pin!(send(stream, frame, call));
+    let answering = pin!(answered(call, response, &sender));
     let tried = both(sending, answering).await;
     tried.unwrap_or_else(|error| {
         if sender.is_unprocessed(&error, id) {
@@ -93,8 +94,10 @@ async fn attempt(call: &Call, frame: &Frame) -> Tried {
 }
 
 /// The answer; sending goes on beside it as long as that takes.
-async fn both<T>(sending: impl Future<Output = ()>, answering: impl Future<Output = T>) -> T {
-    let (mut sending, mut answering) = (std::pin::pin!(sending), std::pin::pin!(answering));
+async fn both<T>(
+    mut sending: Pin<&mut impl Future<Output = ()>>,
+    mut answering: Pin<&mut impl Future<Output = T>>,
+) -> T {
     let mut is_sent = false;
     poll_fn(|context| {
         is_sent = is_sent || sending.as_mut().poll(context).is_ready();
@@ -177,7 +180,7 @@ async fn answered(call: &Call, response: h2::client::ResponseFuture, sender: &Se
 fn request(call: &Call) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = call.worker.uri(&call.method);
+    *request.uri_mut() = call.worker.uri(call.uri.path());
     *request.version_mut() = http::Version::HTTP_2;
     let headers = request.headers_mut();
     headers.reserve(call.headers.len() + 3);

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 /// What a peer may spend in one turn, in the entries' own unit: bytes of messages.
-const QUANTUM: usize = 4 << 10;
+pub const QUANTUM: usize = 4 << 10;
 
 /// No room for another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

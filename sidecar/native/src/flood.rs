@@ -44,8 +44,11 @@ impl Bucket {
             self.left = (self.left + since * self.by_second).min(self.most);
             self.filled = now;
         }
-        self.left -= 1.0;
-        self.left >= 0.0
+        let has_one = self.left >= 1.0;
+        if has_one {
+            self.left -= 1.0;
+        }
+        has_one
     }
 
     fn add(&mut self, count: f64) {

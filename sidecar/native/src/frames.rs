@@ -55,7 +55,7 @@ impl Walker {
                 return;
             }
             let Some(head) = self.head(&mut bytes) else { return };
-            let looked_at = if head.kind == GOAWAY { head.length.min(4) } else { 0 };
+            let looked_at = if head.kind == GOAWAY && head.length >= 4 { 4 } else { 0 };
             self.skip = (head.length - looked_at) as usize;
             self.have = 0;
             see(head);

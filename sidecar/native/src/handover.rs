@@ -6,7 +6,7 @@
 //! flight. So a client that sends nothing but counterexamples waits for itself.
 
 use crate::active::Active;
-use crate::fair::{Fair, Full};
+use crate::fair::{Fair, Full, QUANTUM};
 use crate::metadata::Pairs;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -54,13 +54,13 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// Bytes that Python will go through, which is what its time depends on.
+    /// What Python's time depends on: the call itself, and the bytes of its rows.
     fn cost(&self) -> usize {
         let answer = match &self.outcome {
             Some(Outcome::Reply { body, .. }) => body.len(),
             _ => 0,
         };
-        self.request.as_ref().map_or(0, Bytes::len) + answer
+        QUANTUM + self.request.as_ref().map_or(0, Bytes::len) + answer
     }
 
     fn kind(&self) -> Kind {

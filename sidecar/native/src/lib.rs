@@ -20,6 +20,8 @@ mod piece;
 mod python;
 mod python_lane;
 mod reply;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod traffic;
 mod upstream;

@@ -19,6 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -440,9 +441,10 @@ fn thread<F: Future<Output = ()>>(
         let Ok(runtime) = runtime else { return };
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
+            let mut working = pin!(work());
             tokio::select! {
                 // Every task below it catches its own panics.
-                _ = caught(work()) => {}
+                _ = caught(working.as_mut()) => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });

@@ -4,8 +4,8 @@ use crate::budget::Lease;
 use crate::grpc::{self, APPLICATION_GRPC, Frame, MESSAGE, STATUS};
 use crate::metadata::{Pairs, add_pairs, copy_travelling};
 use crate::piece::Piece;
-use crate::worker::Refusal;
-use bytes::Bytes;
+use crate::worker::{CallId, Refusal};
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -18,11 +18,16 @@ const DECISION: HeaderName = HeaderName::from_static("gate-decision");
 const OUTCOME: HeaderName = HeaderName::from_static("gate-outcome");
 const REASON: HeaderName = HeaderName::from_static("gate-reason");
 
+/// The number of a call's first answer.
+const FIRST: &[u8] = b"/1";
+
 /// What goes to the client.
 pub struct Reply {
     respond: SendResponse<Piece>,
     stream: Option<SendStream<Piece>>,
     call_id: HeaderValue,
+    /// The id of the only, or first, answer's decision.
+    decision: HeaderValue,
     stall: Duration,
 }
 
@@ -42,13 +47,19 @@ impl Reply {
             respond,
             stream: None,
             call_id: HeaderValue::from_static(""),
+            decision: HeaderValue::from_static(""),
             stall,
         }
     }
 
     /// Known from now on as.
-    pub fn name(&mut self, call_id: &str) {
-        self.call_id = passing(call_id.as_bytes());
+    pub fn name(&mut self, call_id: &CallId) {
+        let mut decision = BytesMut::with_capacity(call_id.len() + FIRST.len());
+        decision.extend_from_slice(call_id);
+        decision.extend_from_slice(FIRST);
+        let decision = decision.freeze();
+        self.call_id = passing(decision.slice(..call_id.len()));
+        self.decision = passing(decision);
     }
 
     /// Returns once the client does not want an answer any more.
@@ -77,7 +88,7 @@ impl Reply {
         let mut end = HeaderMap::with_capacity(trailing.len() + 4);
         end.insert(STATUS, HeaderValue::from_static(grpc::OK));
         copy_travelling(trailing, &mut end);
-        end.insert(DECISION, self.decision());
+        end.insert(DECISION, self.decision.clone());
         end.insert(OUTCOME, HeaderValue::from_static(outcome));
         end.insert(CALL_ID, self.call_id.clone());
         self.stream = self.respond.send_response(response, false).ok();
@@ -89,7 +100,7 @@ impl Reply {
     /// An error of ours, as Python's table has it.
     pub fn refuse(&mut self, refusal: &Refusal) {
         let mut end = HeaderMap::new();
-        end.insert(DECISION, self.decision());
+        end.insert(DECISION, self.decision.clone());
         end.insert(REASON, HeaderValue::from_static(refusal.reason));
         end.insert(OUTCOME, HeaderValue::from_static("refused"));
         end.insert(CALL_ID, self.call_id.clone());
@@ -130,10 +141,6 @@ impl Reply {
         let mut end = HeaderMap::new();
         add_pairs(trailing, &mut end);
         self.finish(code, details, end);
-    }
-
-    fn decision(&self) -> HeaderValue {
-        passing(&[self.call_id.as_bytes(), b"/1"].concat())
     }
 
     /// Only as much as there is room for: what is given to HTTP/2 leaves as soon as the socket takes it.
@@ -190,8 +197,8 @@ fn head() -> Response<()> {
 }
 
 /// A value that never comes again, and so must not drive others out of the peer's table of known headers.
-fn passing(bytes: &[u8]) -> HeaderValue {
-    let mut value = HeaderValue::from_bytes(bytes).unwrap_or_else(|_| HeaderValue::from_static(""));
+fn passing(bytes: Bytes) -> HeaderValue {
+    let mut value = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
 }

@@ -10,6 +10,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::Request;
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -203,7 +204,7 @@ impl Line {
     }
 
     async fn make(self: Rc<Self>) {
-        match caught(tokio::time::timeout(CONNECT_WITHIN, self.connect())).await {
+        match caught(pin!(tokio::time::timeout(CONNECT_WITHIN, self.connect()))).await {
             Ok(Ok(Ok(connected))) => {
                 self.not_before.set(None);
                 self.is_proved.set(false);
@@ -280,7 +281,7 @@ impl Line {
         };
         tokio::task::spawn_local(async move {
             let pings = connection.ping_pong();
-            let driven = caught(async {
+            let mut driven = pin!(async {
                 tokio::select! {
                     ended = connection => match ended {
                         Ok(()) => "the upstream closed the connection".to_owned(),
@@ -289,7 +290,9 @@ impl Line {
                     () = silence(pings, &traffic, times) => "the upstream does not answer pings".to_owned(),
                 }
             });
-            let why = driven.await.unwrap_or_else(|_| "the connection failed".to_owned());
+            let why = caught(driven.as_mut())
+                .await
+                .unwrap_or_else(|_| "the connection failed".to_owned());
             if let Some(line) = line.upgrade() {
                 line.lose(&traffic, &why);
             }

@@ -104,6 +104,9 @@ pub struct Worker {
     uris: Uris,
 }
 
+/// 128 random bits in lower-case hex.
+pub type CallId = [u8; 32];
+
 /// One client's connection, for its calls.
 pub struct Client {
     pub peer: u64,
@@ -154,7 +157,7 @@ impl Worker {
     }
 
     /// 128 random bits in lower-case hex.
-    pub fn new_call_id(&self) -> String {
+    pub fn new_call_id(&self) -> CallId {
         self.ids.borrow_mut().next()
     }
 
@@ -166,7 +169,7 @@ impl Worker {
         let open = counters.open_connections.fetch_add(1, Relaxed);
         if open >= shared.limit_connections {
             add(&counters.too_many_connections, 1);
-        } else if caught(self.secured(peer, stream)).await.is_err() {
+        } else if caught(pin!(self.secured(peer, stream))).await.is_err() {
             add(&counters.panics, 1);
         }
         counters.open_connections.fetch_sub(1, Relaxed);
@@ -319,19 +322,19 @@ struct Ids {
 impl Ids {
     const AT_ONCE: usize = 256;
 
-    fn next(&mut self) -> String {
+    fn next(&mut self) -> CallId {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        if self.bits.len() < 16 {
+        let Some((rest, bits)) = self.bits.split_last_chunk::<16>() else {
             self.bits.resize(16 * Self::AT_ONCE, 0);
             getrandom::fill(&mut self.bits).expect("the system gives random bits");
+            return self.next();
+        };
+        let mut id = [0; 32];
+        for (digits, byte) in id.as_chunks_mut::<2>().0.iter_mut().zip(bits) {
+            *digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
         }
-        let from = self.bits.len() - 16;
-        let id = self.bits[from..]
-            .iter()
-            .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-            .map(char::from)
-            .collect();
-        self.bits.truncate(from);
+        let left = rest.len();
+        self.bits.truncate(left);
         id
     }
 }

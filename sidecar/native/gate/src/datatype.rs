@@ -45,10 +45,7 @@ impl Datatype {
         match self {
             Datatype::Fp16 => each(raw, |at, bytes| put(at, half(u16::from_le_bytes(bytes)))),
             Datatype::Bf16 => each(raw, |at, bytes| {
-                put(
-                    at,
-                    f64::from(f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)),
-                );
+                put(at, f64::from(f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)));
             }),
             Datatype::Fp32 => each(raw, |at, bytes| put(at, f64::from(f32::from_le_bytes(bytes)))),
             Datatype::Fp64 => each(raw, |at, bytes| put(at, f64::from_le_bytes(bytes))),

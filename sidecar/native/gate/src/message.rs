@@ -30,10 +30,7 @@ pub(crate) struct Short<T, const N: usize> {
 
 impl<T: Copy + Default, const N: usize> Default for Short<T, N> {
     fn default() -> Self {
-        Short {
-            items: [T::default(); N],
-            length: 0,
-        }
+        Short { items: [T::default(); N], length: 0 }
     }
 }
 
@@ -97,10 +94,7 @@ pub fn read_request(message: &[u8]) -> Result<Request<'_>, Unusual> {
             2 => request.model_version = texts.first(2, field.payload)?,
             3 => _ = texts.first(3, field.payload)?,
             4 => parameter(field.payload.bytes()?)?,
-            5 => request
-                .tensors
-                .described
-                .push(described(field.payload.bytes()?, false)?)?,
+            5 => request.tensors.described.push(described(field.payload.bytes()?, false)?)?,
             6 => request.asked.push(asked(field.payload.bytes()?)?)?,
             RAW_INPUT_CONTENTS => request.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
@@ -119,10 +113,7 @@ pub(crate) fn read_response(message: &[u8]) -> Result<Response<'_>, Unusual> {
             1 | 3 => _ = texts.first(field.number, field.payload)?,
             2 => response.model_version = texts.first(2, field.payload)?,
             4 => parameter(field.payload.bytes()?)?,
-            5 => response
-                .tensors
-                .described
-                .push(described(field.payload.bytes()?, true)?)?,
+            5 => response.tensors.described.push(described(field.payload.bytes()?, true)?)?,
             6 => response.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
         }

@@ -68,22 +68,12 @@ impl LiteralTable {
         let terms = Offsets::new(offsets, columns.len())?;
         let count = terms.len();
         check(coefficients.len() == columns.len(), "one coefficient for each term")?;
-        check(
-            columns.iter().all(|&column| column < width),
-            "columns of the extended row",
-        )?;
+        check(columns.iter().all(|&column| column < width), "columns of the extended row")?;
         check(
             [strict.len(), relative.len(), absolute.len()] == [count; 3],
             "one entry for each literal",
         )?;
-        Ok(LiteralTable {
-            terms,
-            columns,
-            coefficients,
-            strict,
-            relative,
-            absolute,
-        })
+        Ok(LiteralTable { terms, columns, coefficients, strict, relative, absolute })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -107,12 +97,7 @@ impl Tensor {
         let size: u64 = row_shape.iter().product();
         check(size >= 1, "rows have values")?;
         let row_size = usize::try_from(size).map_err(|_| TableError("rows fit in memory"))?;
-        Ok(Tensor {
-            name,
-            datatype,
-            row_shape,
-            row_size,
-        })
+        Ok(Tensor { name, datatype, row_shape, row_size })
     }
 }
 
@@ -148,36 +133,20 @@ impl Gates {
         literals: LiteralTable,
     ) -> Result<Self, TableError> {
         check(inputs >= 1, "a model has inputs")?;
-        check(
-            lower.len() == upper.len() && lower.len() % inputs == 0,
-            "bounds for each region and input",
-        )?;
+        check(lower.len() == upper.len() && lower.len() % inputs == 0, "bounds for each region and input")?;
         let count = lower.len() / inputs;
         let regions = Offsets::new(gate_regions, count)?;
         let clause_literals = Offsets::new(clause_literals, literals.len())?;
         let clauses = Offsets::new(gate_clauses, clause_literals.len())?;
         check(clauses.len() == regions.len(), "clauses and regions for each gate")?;
-        check(
-            (0..clauses.len()).all(|gate| !clauses.segment(gate).is_empty()),
-            "gates have clauses",
-        )?;
+        check((0..clauses.len()).all(|gate| !clauses.segment(gate).is_empty()), "gates have clauses")?;
         let of_cut = Offsets::new(region_cuts, cuts.len())?;
         check(of_cut.len() == cut_regions.len(), "cuts for each region that has some")?;
         let mut region_cuts = vec![0..0; count];
         for (at, &region) in cut_regions.iter().enumerate() {
             *region_cuts.get_mut(region).ok_or(TableError("cuts of regions"))? = of_cut.segment(at);
         }
-        Ok(Gates {
-            inputs,
-            lower,
-            upper,
-            regions,
-            region_cuts,
-            cuts,
-            clauses,
-            clause_literals,
-            literals,
-        })
+        Ok(Gates { inputs, lower, upper, regions, region_cuts, cuts, clauses, clause_literals, literals })
     }
 
     /// How many there are.
@@ -228,20 +197,10 @@ impl Coverage {
             let inner = usize::try_from(split).is_ok_and(|split| split < inputs);
             check(split == LEAF || inner, "nodes split features")?;
             let down = |child: usize| node < child && child < count;
-            check(
-                split == LEAF || (down(left[node]) && down(right[node])),
-                "children come later",
-            )?;
+            check(split == LEAF || (down(left[node]) && down(right[node])), "children come later")?;
             check(label[node] < 4, "labels are labels")?;
         }
-        Ok(Coverage {
-            root,
-            feature,
-            threshold,
-            left,
-            right,
-            label,
-        })
+        Ok(Coverage { root, feature, threshold, left, right, label })
     }
 }
 
@@ -276,26 +235,11 @@ impl Model {
         check(size(&inputs) == gates.inputs, "inputs of the gates")?;
         check(!outputs.is_empty(), "a model has outputs")?;
         let width = 1 + size(&inputs) + size(&outputs);
-        check(
-            gates.literals.columns.iter().all(|&column| column < width),
-            "columns of the model",
-        )?;
-        check(
-            gates.cuts.columns.iter().all(|&column| column <= gates.inputs),
-            "cuts are of inputs",
-        )?;
+        check(gates.literals.columns.iter().all(|&column| column < width), "columns of the model")?;
+        check(gates.cuts.columns.iter().all(|&column| column <= gates.inputs), "cuts are of inputs")?;
         check(modes.len() == gates.len(), "a mode for each gate")?;
         check(coverage.root.len() == gates.region_cuts.len(), "a tree for each region")?;
-        Ok(Model {
-            inputs,
-            outputs,
-            batched,
-            gates,
-            coverage,
-            modes,
-            limit_rows,
-            refuses_outside,
-        })
+        Ok(Model { inputs, outputs, batched, gates, coverage, modes, limit_rows, refuses_outside })
     }
 
     /// Of an extended row.
