@@ -1,4 +1,4 @@
-"""The native transport of Gate Sidecar. What it does and what it hands over is said in ``sidecar.proxy.native_transport``.
+"""The native transport of Gate Sidecar. How it is used is said in ``sidecar.proxy.native_transport``.
 
 Metadata is pairs of a name and bytes, decoded where the name ends in ``-bin``.
 """

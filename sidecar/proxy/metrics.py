@@ -172,7 +172,9 @@ class Metrics:
             registry=self.registry,
         )
         self._native_events = Counter(
-            "gate_native_events", "What happened to connections and calls of the native transport.", ["event"],
+            "gate_native_events",
+            "What happened to connections and calls of the native transport.",
+            ["event"],
             registry=self.registry,
         )
         self._native_connections = Gauge(

@@ -1,12 +1,11 @@
 """A call that the native transport hands over, for handlers that are written for gRPC's own library.
 
-What the native transport wants is said by :class:`HandedCall`, so that nothing here needs it to be installed. A call
-that Python answers is opened, written to and ended once, whatever its handler does.
+A call is ended once, whatever its handler does.
 """
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -14,71 +13,19 @@ import grpc.aio
 from sidecar.proxy.failure_policy import REASON_KEY, Status
 from sidecar.proxy.metadata import Metadata
 
+if TYPE_CHECKING:
+    from sidecar.proxy.native_module import Call
+
 CONNECTION: Final = "connection:"
 """Stands before the number of a client's connection, where gRPC would name its address."""
 
 Pairs: TypeAlias = list[tuple[str, bytes]]
 
 
-class HandedCall(Protocol):
-    """The native transport's side of it; every method only leaves word, and none waits."""
-
-    @property
-    def method(self) -> str:
-        """Its path."""
-
-    @property
-    def call_id(self) -> str:
-        """As the client knows it."""
-
-    @property
-    def peer(self) -> int:
-        """Which connection it came over."""
-
-    @property
-    def metadata(self) -> Pairs:
-        """The client's."""
-
-    @property
-    def timeout(self) -> float | None:
-        """What is left of the client's deadline, in seconds; None where there is none."""
-
-    @property
-    def age(self) -> float:
-        """Seconds since it began."""
-
-    @property
-    def request(self) -> bytes | None:
-        """Where it was read already."""
-
-    @property
-    def models(self) -> Any:
-        """The set of bundles that it started with, where it was looked at."""
-
-    @property
-    def outcome(self) -> tuple[bytes, Pairs, Pairs] | tuple[int, str, bool, Pairs, Pairs] | None:
-        """What the upstream said, where it was asked: body, or code, details and whether these are its own; metadata."""
-
-    def key(self) -> int:
-        """The same for values that are the same call."""
-
-    def read(self) -> None:
-        """Have the next message read."""
-
-    def open(self, initial: Pairs) -> None:
-        """Send the initial metadata, once."""
-
-    def write(self, message: bytes) -> None:
-        """Send a message."""
-
-    def end(self, code: int, details: str, trailing: Pairs) -> None:
-        """End the call."""
-
-
 class HandedContext:
     """What handlers use of gRPC's context."""
 
-    def __init__(self, call: HandedCall, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: "Call", loop: asyncio.AbstractEventLoop) -> None:
         self.call: Final = call
         self.call_id: Final = call.call_id
         self._loop = loop

@@ -1,6 +1,6 @@
 """The native transport: hands it what it judges by, and answers the calls that it gives away.
 
-The only module that imports ``gate_sidecar_native``, and only once it is known to be there. A call that is given away
+A call that is given away
 is answered by the same handlers as on the portable transport; one whose request went upstream already is judged by the
 same :class:`~sidecar.proxy.infer.ModelInfer`, with the upstream's outcome in place of an upstream.
 """
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib.metadata
-import importlib.util
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
-from sidecar.config import ServeSettings, TransportChoice
-from sidecar.errors import InputError, OperationError, Reason
+from sidecar.config import ServeSettings
+from sidecar.errors import OperationError, Reason
 from sidecar.proxy import audit
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
 from sidecar.proxy.decision_ids import decision_id
@@ -28,22 +27,19 @@ from sidecar.proxy.load import Load, let_in
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import CALL_BUCKETS, GATE_BUCKETS, Metrics
-from sidecar.proxy.native_calls import HandedCall, HandedContext, metadata_of
+from sidecar.proxy.native_calls import HandedContext, metadata_of
 from sidecar.proxy.native_counts import REFUSED, NativeCounts
-from sidecar.proxy.native_tables import TABLE_FORMAT, bundle_tables, is_judged_natively
+from sidecar.proxy.native_room import NativeRoom
+from sidecar.proxy.native_tables import bundle_tables, is_judged_natively
+from sidecar.proxy.native_tls import NativeCredentials, NativeTls
 from sidecar.proxy.processors import usable_processors
 from sidecar.proxy.server import send_answer
-from sidecar.proxy.tls import Credentials, Material, default_authorities
 from sidecar.proxy.transport import Handlers, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME, place_for_socket
 from sidecar.proxy.upstream import UpstreamOutcome, UpstreamStream, failure_of, reply_of
 
-_if TYPE_CHECKING:
-    import gate_sidecar_native
-
-MODULE: Final = "gate_sidecar_native"
-
-_INSTALL: Final = "install the one that belongs to this sidecar from its clone (make native), or set transport to portable"
+if TYPE_CHECKING:
+    from sidecar.proxy.native_module import Call, Transport
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks at the TLS files, and at whether its threads are alive."""
@@ -53,21 +49,8 @@ _LOGGER: Final = logging.getLogger("sidecar.proxy")
 _CODE: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
-@dataclasses.dataclass(frozen=True)
-class NativeCredentials:
-    """TLS for both sides; None for plaintext.
-
-    Args:
-        listen: looked at here, again and again.
-        upstream: somebody else looks at these.
-    """
-
-    listen: Credentials | None = None
-    upstream: Credentials | None = None
-
-
 class NativeTransport:
-    """See :class:`~sidecar.proxy.transport.Transport`; ``make`` is what :func:`load` gives.
+    """See :class:`~sidecar.proxy.transport.Transport`; ``make`` is what ``native_module.load`` gives.
 
     Raises:
         OperationError: the address cannot be bound.
@@ -79,7 +62,7 @@ class NativeTransport:
 
     def __init__(
         self,
-        make: "type[gate_sidecar_native.Transport]",
+        make: "type[Transport]",
         settings: ServeSettings,
         credentials: NativeCredentials,
         metrics: Metrics,
@@ -87,12 +70,11 @@ class NativeTransport:
         self._settings = settings
         self._metrics = metrics
         self._transport = _bound(make, settings)
-        self._tls = _Tls(self._transport, settings, credentials, metrics)
+        self._tls = NativeTls(self._transport, settings, credentials, metrics)
         self._tables: dict[ActiveBundle, dict[str, Any]] = {}
         self._calls: dict[int, tuple[HandedContext, asyncio.Task[None]]] = {}
         self._loop = asyncio.get_running_loop()
         self.room: Final = NativeRoom(self._transport)
-        self._stopping = asyncio.Event()
         self._has_stopped = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         metrics.before_reading(NativeCounts(self._transport, metrics).bring)
@@ -129,7 +111,8 @@ class NativeTransport:
 
     async def stop(self, seconds: float) -> None:
         """See :class:`~sidecar.proxy.transport.Transport`."""
-        self._stopping.set()
+        if self._has_stopped.is_set():
+            return
         self._transport.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -163,7 +146,7 @@ class NativeTransport:
             elif (known := self._calls.get(call.key())) is not None:
                 self._tell(*known, kind, message, why)
 
-    def _begin(self, call: HandedCall) -> None:
+    def _begin(self, call: "Call") -> None:
         key, context = call.key(), HandedContext(call, self._loop)
         task = self._loop.create_task(self._answer(context))
         self._calls[key] = context, task
@@ -244,10 +227,12 @@ class _Asked:
 
     losses = 0
 
-    def __init__(self, call: HandedCall) -> None:
+    def __init__(self, call: "Call") -> None:
         self._call = call
 
-    async def call(self, _method: str, _request: bytes, _metadata: Metadata, _timeout_seconds: float) -> UpstreamOutcome:
+    async def call(
+        self, _method: str, _request: bytes, _metadata: Metadata, _timeout_seconds: float
+    ) -> UpstreamOutcome:
         """What it said."""
         outcome: Any = self._call.outcome
         if len(outcome) == 3:
@@ -265,125 +250,7 @@ class _Asked:
         """It is nobody's to close."""
 
 
-class NativeRoom:
-    """See :class:`~sidecar.proxy.load.Room`: what calls in flight hold, natively and in Python, is counted there."""
-
-    def __init__(self, transport: "gate_sidecar_native.Transport") -> None:
-        self._transport = transport
-
-    @property
-    def calls(self) -> int:
-        """In flight."""
-        return self._transport.in_flight()[0]
-
-    @property
-    def held_bytes(self) -> int:
-        """Of their messages."""
-        return self._transport.in_flight()[1]
-
-    def take_call(self) -> bool:
-        """One more call."""
-        return self._transport.take_call()
-
-    def give_call(self) -> None:
-        """One has ended."""
-        self._transport.give_call()
-
-    def hold(self, count: int) -> bool:
-        """Hold so many more bytes."""
-        return self._transport.hold(count)
-
-    def give_back(self, count: int) -> None:
-        """So many are gone."""
-        self._transport.give_back(count)
-
-
-class _Tls:
-    """Hands TLS files over whenever they have changed."""
-
-    def __init__(
-        self, transport: "gate_sidecar_native.Transport", settings: ServeSettings, credentials: NativeCredentials, metrics: Metrics
-    ) -> None:
-        self._transport = transport
-        self._credentials = credentials
-        self._metrics = metrics
-        self._server_name = _server_name(settings)
-        self._given: dict[str, Material] = {}
-        for error in self._hand_over():
-            raise InputError(f"the native transport cannot use the TLS files: {error}; or set transport to portable")
-
-    def look(self) -> None:
-        """Look again; what it cannot use changes nothing."""
-        if self._credentials.listen is not None:
-            self._credentials.listen.refresh()
-        for error in self._hand_over():
-            _LOGGER.warning("the native transport cannot use new TLS files: %s; the ones before stay in use", error)
-
-    def _hand_over(self) -> list[str]:
-        errors = []
-        for side, credentials, give in (
-            ("listen", self._credentials.listen, self._give_listen),
-            ("upstream", self._credentials.upstream, self._give_upstream),
-        ):
-            if credentials is None or self._given.get(side) is credentials.current:
-                continue
-            is_new = side in self._given
-            material = self._given[side] = credentials.current
-            try:
-                give(material)
-            except ValueError as error:
-                errors.append(f"{side}: {error}")
-                if is_new:
-                    self._metrics.certificate_failed(side)
-        return errors
-
-    def _give_listen(self, material: Material) -> None:
-        key, certificate = material.pair or (b"", b"")
-        self._transport.listen_tls(certificate, key, material.authorities)
-
-    def _give_upstream(self, material: Material) -> None:
-        key, certificate = material.pair or (None, None)
-        authorities = material.authorities or default_authorities()
-        self._transport.upstream_tls(authorities, self._server_name, certificate, key)
-
-
-def load(choice: TransportChoice) -> "type[gate_sidecar_native.Transport] | None":
-    """The native transport, where it is to carry the calls.
-
-    Absent is one thing, broken another: what is installed and cannot be used would slow everything down unnoticed.
-
-    Raises:
-        OperationError: it is asked for and not installed; or it is installed, not ruled out, and not usable.
-    """
-    if choice is TransportChoice.PORTABLE:
-        return None
-    if importlib.util.find_spec(_MODULE) is None:
-        if choice is TransportChoice.NATIVE:
-            raise OperationError(f"transport is native, and {_MODULE} is not installed; {_INSTALL}")
-        return None
-    try:
-        import gate_sidecar_native
-    except ImportError as error:
-        raise OperationError(f"the native transport is installed and cannot be loaded: {error}; {_INSTALL}") from error
-    require_same(gate_sidecar_native.VERSION, gate_sidecar_native.TABLE_FORMAT)
-    return gate_sidecar_native.Transport
-
-
-def require_same(native_version: str, table_format: str) -> None:
-    """Compare what is installed with what belongs to us.
-
-    Raises:
-        OperationError: it is another version, or takes other tables.
-    """
-    found, ours = (native_version, table_format), (importlib.metadata.version("gate-sidecar"), TABLE_FORMAT)
-    if found != ours:
-        raise OperationError(
-            f"the native transport that is installed has version and table format {' and '.join(found)}, this sidecar "
-            f"{' and '.join(ours)}; {_INSTALL}"
-        )
-
-
-def _bound(make: "type[gate_sidecar_native.Transport]", settings: ServeSettings) -> "gate_sidecar_native.Transport":
+def _bound(make: "type[Transport]", settings: ServeSettings) -> "Transport":
     with place_for_socket(settings.listen):
         try:
             return make(
@@ -423,12 +290,3 @@ def _text(reason: Reason, settings: ServeSettings) -> str:
         Reason.SLOW_REQUEST: "the request did not arrive in time; retry later",
         Reason.PYTHON_LANE_FULL: "as many calls wait to be looked into as may; retry later",
     }.get(reason, "")
-
-
-def _server_name(settings: ServeSettings) -> str:
-    """Whom the upstream's certificate must be for."""
-    if settings.upstream_tls is not None and settings.upstream_tls.server_name is not None:
-        return settings.upstream_tls.server_name
-    if settings.upstream.startswith(SCHEME):
-        return "localhost"
-    return settings.upstream.rpartition(":")[0].strip("[]")

@@ -1,4 +1,4 @@
-"""The portable transport: grpcio's server around the handlers. Needs nothing that is not on the Python package index."""
+"""The portable transport: grpcio's server around the handlers, which runs wherever Python does."""
 
 import grpc
 import grpc.aio

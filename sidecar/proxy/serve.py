@@ -20,7 +20,9 @@ from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
-from sidecar.proxy.native_transport import NativeCredentials, NativeTransport, load
+from sidecar.proxy.native_module import load
+from sidecar.proxy.native_tls import NativeCredentials
+from sidecar.proxy.native_transport import NativeTransport
 from sidecar.proxy.portable_transport import PortableTransport
 from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.probe import Probe
@@ -223,7 +225,9 @@ def _transport(
     if native is None:
         transport = PortableTransport(settings, listen_credentials)
     else:
-        transport = NativeTransport(native, settings, NativeCredentials(listen_credentials, upstream_credentials), metrics)
+        transport = NativeTransport(
+            native, settings, NativeCredentials(listen_credentials, upstream_credentials), metrics
+        )
     metrics.carried_by(transport.kind, transport.version)
     return transport
 

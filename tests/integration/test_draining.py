@@ -15,6 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sidecar.proxy.methods import MODEL_INFER
 from tests.conformance.guarded_model import bundle_bytes, request, response
 from tests.integration.proxy_harness import Loop, SocketUpstream, http
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()

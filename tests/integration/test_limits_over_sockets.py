@@ -12,6 +12,9 @@ from sidecar.proxy import receipts
 from sidecar.proxy.methods import MODEL_INFER, SERVICE
 from tests.conformance.guarded_model import request, response
 from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()

@@ -32,6 +32,9 @@ from sidecar.proxy.methods import DENIED, MODEL_INFER, MODEL_READY, RULES, SERVE
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import bundle_bytes, request, response, typed_response, values
 from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, http, http2_call, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()

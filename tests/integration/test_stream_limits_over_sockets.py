@@ -9,6 +9,9 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.guarded_model import request, response, values
 from tests.integration.proxy_harness import Loop, settings, sidecar
 from tests.integration.stream_harness import StreamUpstream, stream, streamed
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 FINE = response([[0.5, 0, 0]])
 

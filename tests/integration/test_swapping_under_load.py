@@ -21,6 +21,9 @@ from tests.conformance.bundle_variants import BOTH_GATES, BOTH_VIOLATED, variant
 from tests.conformance.guarded_model import values
 from tests.integration.proxy_harness import Loop, SocketUpstream, call, http, settings, sidecar
 from tests.integration.swapping import LEVELS, Clients, swap, wait_until
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 SWAPS = 300
 

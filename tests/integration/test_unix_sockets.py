@@ -17,6 +17,9 @@ from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response
 from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()

@@ -1,7 +1,5 @@
 """What the native evaluation answers by itself is what the Python functions would have answered; else it hands over."""
 
-import collections
-
 import pytest
 
 from sidecar.proxy.active_bundle import activate, active_models
