@@ -5,8 +5,8 @@ it is here. A stream counts as a call, and so does each of its requests until it
 is sent. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those.
 
 Where there is room is kept by a :class:`Room`: numbers of our own, or those of a transport that counts calls and bytes
-itself, so that there is one budget. Such a transport has let in a call before it is handed to us (:func:`let_in`); what
-we hold for it beside that counts as everything else does.
+itself, so that there is one budget. Such a transport has let in a call before it is handed to us (:func:`let_in`), and
+may hold its request; what we hold for it beside that counts as everything else does.
 
 Runs on the event loop's thread only. Which lease is a call's own is found through its context, so that what receives
 the upstream's answers need not be handed one through every layer.
@@ -14,6 +14,7 @@ the upstream's answers need not be handed one through every layer.
 
 import contextlib
 import contextvars
+import enum
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -27,7 +28,15 @@ from sidecar.proxy.upstream import Upstream, UpstreamFailure, UpstreamOutcome, U
 _LEASE: Final[contextvars.ContextVar["Lease"]] = contextvars.ContextVar("lease")
 
 
-_LET_IN: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar("let_in", default=False)
+class _LetIn(enum.Enum):
+    """What is counted already of the call that the current task answers."""
+
+    NOTHING = enum.auto()
+    CALL = enum.auto()
+    CALL_AND_REQUEST = enum.auto()
+
+
+_LET_IN: Final[contextvars.ContextVar[_LetIn]] = contextvars.ContextVar("let_in", default=_LetIn.NOTHING)
 
 
 class Room(Protocol):
@@ -86,9 +95,9 @@ class OwnRoom:
         self.held_bytes -= count
 
 
-def let_in() -> None:
-    """The call that the current task answers, and its request, are counted by the room already."""
-    _LET_IN.set(True)
+def let_in(*, is_request_held: bool) -> None:
+    """The call that the current task answers is counted by the room already; and its request, where that is held."""
+    _LET_IN.set(_LetIn.CALL_AND_REQUEST if is_request_held else _LetIn.CALL)
 
 
 class Load:
@@ -125,13 +134,12 @@ class Load:
 
     def open(self, request_bytes: int) -> "Lease | Refusal":
         """Let a call in; or why not. The lease is to be closed when the call has ended."""
-        if _LET_IN.get():
-            _LET_IN.set(False)  # what else is opened while it is answered is none of its own
-            return Lease(self, is_counted=False)
-        if not self.room.take_call():
+        let_in = _LET_IN.get()
+        _LET_IN.set(_LetIn.NOTHING)  # what else is opened while a call is answered is not the call itself
+        if let_in is _LetIn.NOTHING and not self.room.take_call():
             return Refusal(Reason.TOO_MANY_CALLS, self.too_many_calls)
-        lease = Lease(self)
-        refusal = lease.hold(request_bytes)
+        lease = Lease(self, is_counted=let_in is _LetIn.NOTHING)
+        refusal = None if let_in is _LetIn.CALL_AND_REQUEST else lease.hold(request_bytes)
         if refusal is not None:
             lease.close()
             return refusal

@@ -28,7 +28,7 @@ from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import CALL_BUCKETS, GATE_BUCKETS, Metrics
 from sidecar.proxy.native_calls import HandedContext, metadata_of
-from sidecar.proxy.native_counts import REFUSED, NativeCounts
+from sidecar.proxy.native_counts import OPEN_CONNECTIONS, REFUSED, NativeCounts
 from sidecar.proxy.native_room import NativeRoom
 from sidecar.proxy.native_tables import bundle_tables, is_judged_natively
 from sidecar.proxy.native_tls import NativeCredentials, NativeTls
@@ -36,13 +36,16 @@ from sidecar.proxy.processors import usable_processors
 from sidecar.proxy.server import send_answer
 from sidecar.proxy.transport import Handlers, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME, place_for_socket
-from sidecar.proxy.upstream import UpstreamOutcome, UpstreamStream, failure_of, reply_of
+from sidecar.proxy.upstream import UpstreamOutcome, UpstreamStream, failure_of, failure_without_message, reply_of
 
 if TYPE_CHECKING:
     from sidecar.proxy.native_module import Call, Transport
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks at the TLS files, and at whether its threads are alive."""
+
+GOODBYE_SECONDS: Final = 1.0
+"""After the last call, for connections to be closed from both sides."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -118,6 +121,10 @@ class NativeTransport:
             async with asyncio.timeout(seconds):
                 while self.room.calls:
                     await asyncio.sleep(0.01)
+                # Their ends may be on their way to clients still; a client that is silent is not waited for.
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    while self._transport.endings()[OPEN_CONNECTIONS]:
+                        await asyncio.sleep(0.01)
         tasks = [task for _, task in self._calls.values()]
         for task in tasks:
             task.cancel()
@@ -172,7 +179,7 @@ class NativeTransport:
         self._metrics.refused(None, refusal.reason)
 
     async def _answer(self, context: HandedContext) -> None:
-        let_in()
+        let_in(is_request_held=context.call.request is not None)
         reason = Reason.INTERNAL
         try:
             await (self._handle(context) if context.call.outcome is None else self._judge(context))
@@ -239,6 +246,8 @@ class _Asked:
             body, initial, trailing = outcome
             return reply_of(body, metadata_of(initial), metadata_of(trailing))
         code, details, answered, initial, trailing = outcome
+        if code == 0:
+            return failure_without_message()
         known = _CODE.get(code, grpc.StatusCode.UNKNOWN)
         return failure_of(known, details, answered, metadata_of(initial), metadata_of(trailing))
 

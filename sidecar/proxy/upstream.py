@@ -221,8 +221,7 @@ async def _outcome(
         initial, trailing = error.initial_metadata(), error.trailing_metadata()
         return _failed(line.channel, error.code(), error.details(), initial, trailing)
     if not isinstance(body, bytes):
-        text = "the call ended with status OK and without a message"
-        return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
+        return failure_without_message()
     return reply_of(body, initial, trailing)
 
 
@@ -320,6 +319,12 @@ def failure_of(
     """A failure that gRPC reports, with all of the upstream's metadata."""
     reason = _REASON.get(code, Reason.UPSTREAM_ERROR)
     return UpstreamFailure(reason, code, details, answered, _passing_on(initial), _passing_on(trailing))
+
+
+def failure_without_message() -> UpstreamFailure:
+    """The upstream says that all went well, and sent nothing."""
+    text = "the call ended with status OK and without a message"
+    return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
 
 
 def _failed(

@@ -530,14 +530,12 @@ class TestStarting:
 
 class TestFailingClosed:
     def test_a_defect_of_ours_answers_nothing(self, upstream, running, caplog):
-        """Coverage that points nowhere: judging raises."""
+        """Gates without what they came from: correcting raises."""
         upstream.answer(TOO_HIGH)
-        registry = running.registry
-        (bundle,) = registry.current.bundles.values()
-        broken = dataclasses.replace(bundle.coverage, feature=np.zeros_like(bundle.coverage.feature) + LEAF + 99)
-        registry.current = dataclasses.replace(
-            registry.current, bundles={"guarded": dataclasses.replace(bundle, coverage=broken)}
-        )
+        current = running.registry.current
+        (bundle,) = current.bundles.values()
+        broken = dataclasses.replace(bundle, bundle=dataclasses.replace(bundle.bundle, gates=()))
+        running.registry.activate(dataclasses.replace(current, bundles={"guarded": broken}))
         with caplog.at_level(logging.ERROR, "sidecar.proxy"):
             reply = _infer(running)
         assert (reply.body, reply.code) == (None, grpc.StatusCode.INTERNAL)

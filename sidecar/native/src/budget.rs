@@ -81,6 +81,11 @@ impl Lease {
         Ok(())
     }
 
+    /// How much that is.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
     /// Of what is held, so much is gone.
     pub fn give_back(&self, count: usize) {
         let mut gone = 0;

@@ -154,6 +154,10 @@ impl Call {
         if frame.is_compressed() {
             return Err(Unusual::Encoding);
         }
+        if self.headers.values().any(|value| value.to_str().is_err()) {
+            // gRPC does not allow it.
+            return Err(Unusual::Field);
+        }
         let request = gate::read_request(frame.message())?;
         let model = active.models.get(request.model_name).ok_or(Unusual::Model)?;
         let plan = gate::admit(&model.model, &request)?;

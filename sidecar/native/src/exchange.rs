@@ -245,11 +245,11 @@ fn ended(trailing: &HeaderMap, initial: &HeaderMap) -> Upstream {
     let details = trailing.get(MESSAGE).map(|text| grpc::decoded_details(text.as_bytes()));
     match status {
         None => failure(Code::Unknown, "the upstream ended the call without a status"),
-        Some(0) => failure(Code::Internal, "the call ended with status OK and without a message"),
+        // Zero, OK, is without a message: there is none, or nobody would have called this.
         Some(code) => Upstream::Failure(Outcome::Failure {
             code,
             details: details.unwrap_or_default(),
-            answered: true,
+            answered: code != 0,
             initial: pairs(initial),
             trailing: pairs(trailing),
         }),

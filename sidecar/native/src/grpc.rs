@@ -138,6 +138,11 @@ impl Messages {
         }
     }
 
+    /// Bytes beyond the last message that are here already.
+    pub fn beyond(&self) -> usize {
+        self.rest.len()
+    }
+
     async fn gathered(&mut self, lease: &Lease) -> Result<Frame, NoMessage> {
         loop {
             if let Some(end) = whole(&self.rest, self.limit)? {

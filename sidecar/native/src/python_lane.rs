@@ -68,6 +68,7 @@ impl<'a> PythonLane<'a> {
         };
         stage(&call.headers, "python");
         let mut reading = false;
+        let held = call.lease.held();
         loop {
             tokio::select! {
                 command = wanted.recv() => match command {
@@ -100,7 +101,12 @@ impl<'a> PythonLane<'a> {
                 read = next(&mut messages, call), if reading => {
                     reading = false;
                     match read {
-                        Ok(message) => queue.push(Event::Read(handed.clone(), Some(message), None)),
+                        Ok(message) => {
+                            // From here on it is Python that holds it.
+                            let beyond = messages.as_ref().map_or(0, Messages::beyond);
+                            call.lease.give_back(call.lease.held().saturating_sub(held + beyond));
+                            queue.push(Event::Read(handed.clone(), Some(message), None));
+                        }
                         Err(NoMessage::Broken(_)) => return,
                         Err(why) => {
                             messages = None;
