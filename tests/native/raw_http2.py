@@ -62,7 +62,8 @@ class Connection:
 
     def __init__(self, port: int, settings: bytes = b"", seconds: float = 10.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
-        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(SETTINGS, ACK, 0))
+        opened = frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))
+        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(SETTINGS, ACK, 0) + opened)
         self._file = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:

@@ -214,9 +214,9 @@ def test_header_lists_have_a_limit_however_small_they_arrive() -> None:
         before = resident_bytes()
         with neighbour.asking():
             connection = Connection(transport.port)
-            for at in range(200):
-                connection.send(frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 2 * at + 1, bomb))
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
+                for at in range(200):
+                    connection.send(frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 2 * at + 1, bomb))
                 connection.answer(399)
         assert resident_bytes() - before < 32 << 20
         assert transport.in_flight() == (0, 0)
@@ -227,7 +227,6 @@ def test_a_client_that_does_not_read_loses_its_connection_and_what_was_held_for_
     settings = struct.pack(">HI", http2.INITIAL_WINDOW_SIZE, 1 << 30)
     with EchoUpstream(bulky) as upstream, running(upstream, stall_timeout_seconds=0.5) as transport:
         connection = Connection(transport.port, settings)
-        connection.send(frame(http2.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30)))
         for at in range(60):
             connection.send(http2.request(2 * at + 1, message()))
         wait_until(lambda: transport.endings()["stalled"] >= 1)

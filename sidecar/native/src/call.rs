@@ -17,9 +17,11 @@ use gate::{Plan, UNUSUAL, Unusual};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, StatusCode, Uri};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -90,8 +92,7 @@ pub struct Call {
 
 impl Call {
     async fn infer(&self, mut messages: Messages, reply: &mut Reply) {
-        let receiving = tokio::time::timeout(self.worker.shared.times.receive, messages.next(&self.lease));
-        let frame = match receiving.await.unwrap_or(Err(NoMessage::TooSlow)) {
+        let frame = match self.received(&mut messages).await {
             Ok(frame) => frame,
             Err(why) => return self.end_without_message(reply, why).await,
         };
@@ -145,6 +146,18 @@ impl Call {
                 };
                 self.give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
                     .await;
+            }
+        }
+    }
+
+    /// The request's message: usually it is there already, and then no timer is set.
+    async fn received(&self, messages: &mut Messages) -> Result<Frame, NoMessage> {
+        let mut next = pin!(messages.next(&self.lease));
+        match poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await {
+            Poll::Ready(message) => message,
+            Poll::Pending => {
+                let receiving = tokio::time::timeout(self.worker.shared.times.receive, next);
+                receiving.await.unwrap_or(Err(NoMessage::TooSlow))
             }
         }
     }

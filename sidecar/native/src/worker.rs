@@ -175,13 +175,14 @@ impl Worker {
         counters.open_connections.fetch_sub(1, Relaxed);
     }
 
+    /// In boxes: an idle connection is to hold only what it needs, and not what its beginning needed.
     async fn secured(self: Rc<Self>, peer: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
         match self.shared.listen_tls.load_full() {
-            None => self.serve(peer, stream).await,
+            None => Box::pin(self.serve(peer, stream)).await,
             Some(config) => {
-                let accepting = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+                let accepting = Box::pin(tokio_rustls::TlsAcceptor::from(config).accept(stream));
                 match tokio::time::timeout(HANDSHAKE_WITHIN, accepting).await {
-                    Ok(Ok(stream)) => self.serve(peer, stream).await,
+                    Ok(Ok(stream)) => Box::pin(self.serve(peer, stream)).await,
                     Ok(Err(_)) | Err(_) => add(&self.shared.counters.failed_handshakes, 1),
                 }
             }
@@ -202,7 +203,7 @@ impl Worker {
             .reset_stream_duration(RESETS_FOR)
             .max_send_buffer_size(shared.limit_bytes)
             .handshake::<_, Piece>(Watched::new(stream, traffic.clone(), times.stall));
-        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await else {
+        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, Box::pin(handshake)).await else {
             return add(&shared.counters.failed_handshakes, 1);
         };
         let Some(pings) = connection.ping_pong() else { return };
