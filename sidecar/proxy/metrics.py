@@ -330,9 +330,8 @@ class Metrics:
         self._child(self._domain_rows, model, property_id, _region(label)).inc(count)
 
     def refused_many(self, reason: Reason, count: int) -> None:
-        """Count requests that were refused before anybody looked whose they are."""
+        """Count errors for calls at which nobody looked whose they are."""
         self._refusals.labels(NO_MODEL, reason).inc(count)
-        self._requests.labels(NO_MODEL, RequestOutcome.REFUSED).inc(count)
 
     def native_handed_over(self, reason: str, count: int) -> None:
         """Count calls that were looked at natively and decided in Python."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from sidecar.bundle.coverage import Label
 from sidecar.errors import Reason
 from sidecar.proxy.events import RequestOutcome, RowOutcome
-from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.metrics import NO_MODEL, Metrics
 from sidecar.proxy.native_tables import labels_of
 
 REFUSED: Final = {
@@ -33,6 +33,15 @@ _REQUESTS: Final = (
 )
 
 _ROWS: Final = (("outside_rows", RowOutcome.OUTSIDE), ("untouched_rows", RowOutcome.UNTOUCHED))
+
+_REQUESTS_REFUSED: Final = (
+    "too_many_requests",
+    "memory_exhausted",
+    "message_too_large",
+    "slow_request",
+    "python_lane_full",
+)
+"""Of ModelInfer: calls of other methods are refused for their number only, until Python has them."""
 
 OPEN_CONNECTIONS: Final = "open_connections"
 
@@ -86,15 +95,16 @@ class NativeCounts:
                 histogram.add(model, new, self._since((key, name, "sum"), seconds))
 
     def _bring_endings(self, endings: Mapping[str, int]) -> None:
+        more = {name: self._since(name, count) for name, count in endings.items()}
         for name, reason in _ENDED.items():
-            more = self._since(name, endings[name])
-            self._metrics.refused_many(reason, more)
-        self._metrics.requests_finished("", RequestOutcome.CANCELLED, self._since("cancelled", endings["cancelled"]))
-        for name, count in endings.items():
-            if name == OPEN_CONNECTIONS:
-                self._metrics.native_open_connections(count)
-            elif name not in _ENDED and name != "cancelled":
-                self._metrics.native_event(name, self._since(("event", name), count))
+            self._metrics.refused_many(reason, more[name])
+        refused = sum(more[name] for name in _REQUESTS_REFUSED)
+        self._metrics.requests_finished(NO_MODEL, RequestOutcome.REFUSED, refused)
+        self._metrics.requests_finished(NO_MODEL, RequestOutcome.FAILED, more["panics"])
+        self._metrics.requests_finished(NO_MODEL, RequestOutcome.CANCELLED, more["cancelled"])
+        self._metrics.native_open_connections(endings[OPEN_CONNECTIONS])
+        for name in endings.keys() - {*_ENDED, "too_many_requests", "cancelled", OPEN_CONNECTIONS}:
+            self._metrics.native_event(name, more[name])
 
     def _since(self, what: object, now: Any) -> Any:
         before = self._seen.get(what, 0)

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 _MODULE: Final = "gate_sidecar_native"
 
-_INSTALL: Final = (
-    "install the one that belongs to this sidecar (make native in its clone), or take transport portable"
-)
+_INSTALL: Final = "install the one that belongs to this sidecar (make native in its clone), or take transport portable"
 
 
 def load(choice: TransportChoice) -> "type[Transport] | None":

@@ -21,7 +21,6 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from sidecar.bundle.coverage import LEAF
 from sidecar.config import BundleSource, Outside
 from sidecar.errors import InputError, OperationError
 from sidecar.gates.values import Mode
@@ -31,7 +30,17 @@ from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import DENIED, MODEL_INFER, MODEL_READY, RULES, SERVER_READY, SERVICE, Rule
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import bundle_bytes, request, response, typed_response, values
-from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, http, http2_call, settings, sidecar
+from tests.integration.proxy_harness import (
+    READY,
+    Carried,
+    Loop,
+    SocketUpstream,
+    call,
+    http,
+    http2_call,
+    settings,
+    sidecar,
+)
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
@@ -534,7 +543,7 @@ class TestFailingClosed:
         upstream.answer(TOO_HIGH)
         current = running.registry.current
         (bundle,) = current.bundles.values()
-        broken = dataclasses.replace(bundle, bundle=dataclasses.replace(bundle.bundle, gates=()))
+        broken = dataclasses.replace(bundle, gates=dataclasses.replace(bundle.gates, gates=()))
         running.registry.activate(dataclasses.replace(current, bundles={"guarded": broken}))
         with caplog.at_level(logging.ERROR, "sidecar.proxy"):
             reply = _infer(running)
@@ -735,13 +744,15 @@ def _process(upstream, folder):
     (folder / "b.gates").write_bytes(bundle_bytes())
     program = (
         "import asyncio, logging, pathlib, sys\n"
-        "from sidecar.config import BundleSource, ServeSettings\n"
+        "from sidecar.config import BundleSource, ServeSettings, TransportChoice\n"
         "from sidecar.proxy.serve import serve\n"
         "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
         "bundles = (BundleSource(pathlib.Path(sys.argv[1])),)\n"
-        "asyncio.run(serve(ServeSettings(bundles, sys.argv[2], '127.0.0.1:0', '127.0.0.1:0')))\n"
+        "where = sys.argv[2], '127.0.0.1:0', '127.0.0.1:0'\n"
+        "asyncio.run(serve(ServeSettings(bundles, *where, transport=TransportChoice(sys.argv[3]))))\n"
     )
-    arguments = [sys.executable, "-u", "-c", program, str(folder / "b.gates"), f"127.0.0.1:{upstream.port}"]
+    told = [str(folder / "b.gates"), f"127.0.0.1:{upstream.port}", Carried.by]
+    arguments = [sys.executable, "-u", "-c", program, *told]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             line = next(line for line in process.stdout if line.startswith("listening"))

@@ -47,6 +47,9 @@ async fn taken(worker: &Rc<Worker>, client: Rc<Client>, request: Request<RecvStr
     reply.name(&call_id);
     let Ok(lease) = shared.budget.open() else {
         add(&shared.counters.too_many_calls, 1);
+        if shared.infer_methods.iter().any(|method| method == head.uri.path()) {
+            add(&shared.counters.too_many_requests, 1);
+        }
         return reply.refuse(&shared.refusals.too_many_calls);
     };
     if head.method != http::Method::POST || !grpc::is_grpc(&head.headers) {
@@ -122,6 +125,7 @@ impl Call {
                     .give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
                     .await;
             }
+            Upstream::Exhausted => return self.end_without_message(reply, NoMessage::Exhausted).await,
             Upstream::Cancelled => return add(&model.counters.cancelled_requests, 1),
         };
         let started = Instant::now();

@@ -75,6 +75,8 @@ pub struct Counters {
     pub cancelled: AtomicU64,
     pub failed_handshakes: AtomicU64,
     pub too_many_calls: AtomicU64,
+    /// Those of them that were for infer methods.
+    pub too_many_requests: AtomicU64,
     pub memory_exhausted: AtomicU64,
     pub message_too_large: AtomicU64,
     pub slow_request: AtomicU64,

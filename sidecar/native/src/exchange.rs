@@ -22,6 +22,8 @@ pub enum Upstream {
         trailing: HeaderMap,
     },
     Failure(Outcome),
+    /// The answer is more than may be held.
+    Exhausted,
     /// The client gave up.
     Cancelled,
 }
@@ -155,13 +157,7 @@ async fn answered(call: &Call, response: h2::client::ResponseFuture, sender: &Se
             return said(Code::Internal, "the upstream's answer broke off");
         }
         Err(NoMessage::TooLarge) => return said(Code::ResourceExhausted, "the upstream's answer is over the limit"),
-        Err(NoMessage::Exhausted) => {
-            add(&call.worker.shared.counters.memory_exhausted, 1);
-            return said(
-                Code::ResourceExhausted,
-                "calls in flight hold as many bytes as may be; retry later",
-            );
-        }
+        Err(NoMessage::Exhausted) => return Ok(Tried::Answered(Upstream::Exhausted)),
         Err(NoMessage::Broken(error)) => return Err(error),
     };
     let Some(trailing) = messages.trailers().await? else {

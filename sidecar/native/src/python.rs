@@ -271,6 +271,7 @@ impl Transport {
         for (name, count) in [
             ("cancelled", &counters.cancelled),
             ("too_many_calls", &counters.too_many_calls),
+            ("too_many_requests", &counters.too_many_requests),
             ("memory_exhausted", &counters.memory_exhausted),
             ("message_too_large", &counters.message_too_large),
             ("panics", &counters.panics),

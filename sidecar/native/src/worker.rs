@@ -274,7 +274,7 @@ impl Worker {
         }
     }
 
-    /// Take connections until there are no more to come.
+    /// Take connections as they come; never returns, for what goes on over them ends with this.
     pub async fn run(self: Rc<Self>, mut connections: mpsc::UnboundedReceiver<(u64, Connection)>) {
         while let Some((peer, connection)) = connections.recv().await {
             let worker = self.clone();
@@ -291,6 +291,7 @@ impl Worker {
                 }
             }
         }
+        std::future::pending().await
     }
 }
 
