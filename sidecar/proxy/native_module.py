@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.config import TransportChoice
 from sidecar.errors import OperationError
 from sidecar.proxy.native_tables import TABLE_FORMAT
+from sidecar.proxy.unix_sockets import SCHEME
 
 if TYPE_CHECKING:
     from gate_sidecar_native import Call as Call
@@ -21,13 +22,16 @@ _MODULE: Final = "gate_sidecar_native"
 _INSTALL: Final = "install the one that belongs to this sidecar (make native in its clone), or take transport portable"
 
 
-def load(choice: TransportChoice) -> "type[Transport] | None":
+def load(choice: TransportChoice, listen: str) -> "type[Transport] | None":
     """The native transport, where it is to carry the calls.
+
+    On Unix sockets that is only where it is asked for: gRPC's own library names the socket's path as the authority of
+    its calls, escaped, and the HTTP/2 library of the native transport takes that for no authority at all.
 
     Raises:
         OperationError: it is asked for and not installed; or it is installed, not ruled out, and not usable.
     """
-    if choice is TransportChoice.PORTABLE:
+    if choice is TransportChoice.PORTABLE or (choice is TransportChoice.AUTO and listen.startswith(SCHEME)):
         return None
     if importlib.util.find_spec(_MODULE) is None:
         if choice is TransportChoice.NATIVE:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sidecar.config import ServeSettings
@@ -43,34 +44,33 @@ class NativeTls:
         self._credentials = credentials
         self._metrics = metrics
         self._server_name = _server_name(settings)
-        self._given: dict[str, Material] = {}
-        for error in self._hand_over():
-            raise InputError(f"the native transport cannot use the TLS files: {error}; or set transport to portable")
+        self._hand_over("listen", credentials.listen, self._give_listen)
+        self._hand_over("upstream", credentials.upstream, self._give_upstream)
 
     def look(self) -> None:
-        """Look again; what it cannot use changes nothing."""
+        """Look at the files that nobody else looks at."""
         if self._credentials.listen is not None:
             self._credentials.listen.refresh()
-        for error in self._hand_over():
-            _LOGGER.warning("the native transport cannot use new TLS files: %s; the ones before stay in use", error)
 
-    def _hand_over(self) -> list[str]:
-        errors = []
-        for side, credentials, give in (
-            ("listen", self._credentials.listen, self._give_listen),
-            ("upstream", self._credentials.upstream, self._give_upstream),
-        ):
-            if credentials is None or self._given.get(side) is credentials.current:
-                continue
-            is_new = side in self._given
-            material = self._given[side] = credentials.current
+    def _hand_over(self, side: str, credentials: Credentials | None, give: Callable[[Material], None]) -> None:
+        if credentials is None:
+            return
+        try:
+            give(credentials.current)
+        except ValueError as error:
+            raise InputError(
+                f"the native transport cannot use the TLS files for {side}: {error}; name others, or take transport "
+                "portable"
+            ) from error
+
+        def give_again(material: Material) -> None:
             try:
                 give(material)
             except ValueError as error:
-                errors.append(f"{side}: {error}")
-                if is_new:
-                    self._metrics.certificate_failed(side)
-        return errors
+                self._metrics.certificate_failed(side)
+                _LOGGER.warning("the native transport cannot use new TLS files for %s: %s", side, error)
+
+        credentials.tell(give_again)
 
     def _give_listen(self, material: Material) -> None:
         key, certificate = material.pair or (b"", b"")

@@ -220,7 +220,7 @@ def _transport(
 ) -> Transport:
     """Bound to its address. An upstream that only stands in for the real one has none that could be asked natively."""
     listen_credentials = _listen_credentials(settings, metrics)
-    native = None if upstream is not None else load(settings.transport)
+    native = None if upstream is not None else load(settings.transport, settings.listen)
     transport: Transport
     if native is None:
         transport = PortableTransport(settings, listen_credentials)

@@ -93,6 +93,11 @@ class Credentials:
         self._seen = _read(paths)
         self._check(self._seen)
         self.current = self._seen
+        self._told: Callable[[Material], None] = lambda _: None
+
+    def tell(self, told: Callable[[Material], None]) -> None:
+        """Have others told of new contents, by whatever thread finds them."""
+        self._told = told
 
     def refresh(self) -> bool:
         """Look at the files again; whether ``current`` is another one now."""
@@ -108,6 +113,8 @@ class Credentials:
                 _LOGGER.warning("%s; the ones read before stay in use", error)
                 return False
             changed, self.current = found != self.current, found
+            if changed:
+                self._told(found)
         if changed:
             _LOGGER.info("new TLS files in use for %s", self._paths.side)
         return changed

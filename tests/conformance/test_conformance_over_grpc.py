@@ -12,7 +12,11 @@ from tests.conformance.cases import CASES, Case
 from tests.conformance.judging import Received, check
 from tests.conformance.more_models import more_bundles
 from tests.conformance.typed_model import typed_bundles
-from tests.integration.proxy_harness import Loop, call, settings, sidecar
+from tests.integration.proxy_harness import Loop, call, settings
+from tests.integration.served_upstream import sidecar_before
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 READY = pb.ModelReadyResponse(ready=True).SerializeToString()
 
@@ -38,7 +42,7 @@ def running(loop, upstream, tmp_path_factory):
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     bundles = (*stated.bundles, *map(BundleSource, paths))
-    with sidecar(loop, dataclasses.replace(stated, bundles=bundles), upstream) as running:
+    with sidecar_before(loop, dataclasses.replace(stated, bundles=bundles), upstream) as running:
         yield running
 
 

@@ -19,7 +19,11 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER, MODEL_METADATA, MODEL_READY, MODEL_STREAM_INFER, SERVICE
 from tests.conformance.guarded_model import request, response
-from tests.integration.proxy_harness import READY, Loop, call, settings, sidecar
+from tests.integration.proxy_harness import READY, Loop, call, settings
+from tests.integration.served_upstream import sidecar_before
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS_FRAME = b"\0\0\0\x04\0\0\0\0\0"
@@ -46,7 +50,7 @@ def upstream():
 
 @pytest.fixture
 def running(loop, upstream, tmp_path):
-    with sidecar(loop, settings(tmp_path, 1, upstream=UPSTREAM, limit_bytes=1 << 20), upstream) as running:
+    with sidecar_before(loop, settings(tmp_path, 1, upstream=UPSTREAM, limit_bytes=1 << 20), upstream) as running:
         yield running
 
 

@@ -41,6 +41,7 @@ from tests.integration.proxy_harness import (
     settings,
     sidecar,
 )
+from tests.integration.served_upstream import sidecar_before
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
@@ -558,7 +559,7 @@ class TestFailingClosed:
             raise ZeroDivisionError("a secret of ours")
 
         method = SERVICE + "ServerLive"
-        with sidecar(loop, settings(tmp_path, 1), MemoryUpstream({method: defect})) as running:
+        with sidecar_before(loop, settings(tmp_path, 1), MemoryUpstream({method: defect})) as running:
             reply = call(running.listen_port, method, b"")
             assert (reply.body, reply.code) == (None, grpc.StatusCode.INTERNAL)
             assert "secret" not in reply.details

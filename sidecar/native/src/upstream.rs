@@ -182,6 +182,7 @@ impl Line {
         if !same {
             *self.connected.borrow_mut() = None;
             *self.made_with.borrow_mut() = current.clone();
+            self.not_before.set(None);
         }
     }
 
