@@ -1,4 +1,4 @@
-"""Just enough HTTP/2 for attacks: frames are made by hand, so that they may be wrong. And an upstream of the same kind."""
+"""Just enough HTTP/2 for attacks: frames are made by hand, so that they may be wrong. And an upstream of that kind."""
 
 import contextlib
 import socket

@@ -84,7 +84,7 @@ impl Sender {
     /// The upstream has answered something: it is there, and the next loss is not one of a row.
     pub fn proved(&self) {
         self.line.pause.set(FIRST_PAUSE);
-        self.line.is_proved.set(true);
+        self.line.lost_in_a_row.set(0);
     }
 
     /// Whether the upstream has not looked at a request that failed so, and never will.
@@ -114,8 +114,8 @@ pub struct Line {
     settled: Notify,
     pause: Cell<Duration>,
     not_before: Cell<Option<Instant>>,
-    /// Something was answered over the connection that is, or was.
-    is_proved: Cell<bool>,
+    /// Connections over which nothing was ever answered. The first may be a server that is just going away.
+    lost_in_a_row: Cell<u32>,
     why: RefCell<String>,
 }
 
@@ -130,7 +130,7 @@ impl Line {
             settled: Notify::new(),
             pause: Cell::new(FIRST_PAUSE),
             not_before: Cell::new(None),
-            is_proved: Cell::new(true),
+            lost_in_a_row: Cell::new(0),
             why: RefCell::new(String::new()),
         })
     }
@@ -154,8 +154,8 @@ impl Line {
         Unreachable(self.why.borrow().clone())
     }
 
-    /// Forget a connection, if it is still the one that calls get. One over which nothing was ever answered counts as
-    /// a failed try.
+    /// Forget a connection, if it is still the one that calls get. Several in a row over which nothing was answered count
+    /// as a failed try.
     fn lose(&self, traffic: &Rc<Traffic>, why: &str) {
         if self
             .connected
@@ -165,7 +165,8 @@ impl Line {
         {
             *self.connected.borrow_mut() = None;
             why.clone_into(&mut self.why.borrow_mut());
-            if !self.is_proved.get() {
+            self.lost_in_a_row.set(self.lost_in_a_row.get() + 1);
+            if self.lost_in_a_row.get() > 2 {
                 self.failed(why);
             }
         }
@@ -208,7 +209,6 @@ impl Line {
         match caught(pin!(tokio::time::timeout(CONNECT_WITHIN, self.connect()))).await {
             Ok(Ok(Ok(connected))) => {
                 self.not_before.set(None);
-                self.is_proved.set(false);
                 *self.connected.borrow_mut() = Some(connected);
             }
             Ok(Ok(Err(why))) => self.failed(&why),
