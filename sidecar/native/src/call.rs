@@ -47,7 +47,7 @@ async fn taken(worker: &Rc<Worker>, client: Rc<Client>, request: Request<RecvStr
     reply.name(&call_id);
     let Ok(lease) = shared.budget.open() else {
         add(&shared.counters.too_many_calls, 1);
-        if shared.infer_methods.iter().any(|method| method == head.uri.path()) {
+        if shared.infer_methods.iter().any(|method| method == path(&head.uri)) {
             add(&shared.counters.too_many_requests, 1);
         }
         return reply.refuse(&shared.refusals.too_many_calls);
@@ -72,11 +72,16 @@ async fn taken(worker: &Rc<Worker>, client: Rc<Client>, request: Request<RecvStr
     };
     stage(&call.headers, "taken");
     let messages = Messages::new(body, shared.limit_bytes, Some(shared.times.receive));
-    if shared.infer_methods.iter().any(|method| method == call.uri.path()) {
+    if shared.infer_methods.iter().any(|method| method == path(&call.uri)) {
         call.infer(messages, reply).await;
     } else {
         call.give_to_python(reply, Some(messages), None, None, None).await;
     }
+}
+
+/// A query is part of it: no method has one.
+fn path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |path| path.as_str())
 }
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -260,7 +265,7 @@ impl Call {
     ) -> (Arc<Handed>, mpsc::UnboundedReceiver<Command>) {
         let (commands, wanted) = mpsc::unbounded_channel();
         let handed = Handed {
-            method: self.uri.path().to_owned(),
+            method: path(&self.uri).to_owned(),
             call_id: String::from_utf8_lossy(&self.call_id).into_owned(),
             peer: self.client.peer,
             metadata: pairs(&self.headers),
