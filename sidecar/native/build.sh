@@ -31,12 +31,12 @@ command -v cargo >/dev/null || not_here "cargo is not installed; it takes Rust $
 found=$(cargo --version | cut -d' ' -f2)
 oldest=$(printf '%s\n%s\n' "$needed" "$found" | sort -V | head -n 1)
 [ "$oldest" = "$needed" ] || not_here "cargo is $found; it takes $needed or newer"
-cargo fetch --locked --quiet || not_here "its crates cannot be had; see cargo's words above"
+cargo fetch --locked --quiet --target "$(rustc -vV | sed -n 's/^host: //p')" || not_here "its crates cannot be had; see cargo's words above"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements.lock \
     || not_here "maturin cannot be had; see pip's words above"
 
 echo "Building the native transport, profile $profile (some minutes when nothing of it is there yet) ..."
 rm -rf target/wheels
-"$venv/bin/maturin" --quiet build --locked --profile "$profile" --interpreter "$venv/bin/python" --out target/wheels
+"$venv/bin/maturin" build --quiet --locked --profile "$profile" --interpreter "$venv/bin/python" --out target/wheels
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall target/wheels/*.whl
 echo "$sources $profile" >"$stamp"

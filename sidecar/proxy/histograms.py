@@ -49,6 +49,10 @@ class ModelHistogram(Collector):
             self._counts[model] = [old + new for old, new in zip(self._counts[model], counts, strict=True)]
             self._seconds[model] += seconds
 
+    def describe(self) -> list[HistogramMetricFamily]:
+        """For the metrics library: its names."""
+        return [HistogramMetricFamily(self._name, self._text, labels=["model"])]
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """For the metrics library."""
         family = HistogramMetricFamily(self._name, self._text, labels=["model"])

@@ -348,7 +348,9 @@ class Metrics:
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, for tests and the demonstration; None where the series does not exist."""
         self._before_reading()
-        return self.registry.get_sample_value(name, labels)
+        families = self.registry.restricted_registry([name]).collect()
+        samples = (sample for family in families for sample in family.samples)
+        return next((each.value for each in samples if (each.name, each.labels) == (name, labels)), None)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

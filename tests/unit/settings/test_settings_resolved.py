@@ -14,6 +14,7 @@ from sidecar.config import (
     Probing,
     ServeSettings,
     TorchServeSettings,
+    TransportChoice,
     UpstreamTls,
 )
 from sidecar.errors import InputError
@@ -60,6 +61,8 @@ keepalive: 10s
 models: [{name: planner, outside: pass}, {name: lane, probe: off}]
 probe: required
 probe_interval: 1h
+transport: portable
+workers: 2
 """
 
 
@@ -104,6 +107,8 @@ def _complete(folder: Path) -> ServeSettings:
         models=(ModelSettings("planner", Outside.PASS), ModelSettings("lane", probe=Probing.OFF)),
         probe=Probing.REQUIRED,
         probe_interval_seconds=3600.0,
+        transport=TransportChoice.PORTABLE,
+        workers=2,
     )
 
 
@@ -142,6 +147,8 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_UPSTREAM_TLS": "ca=ca.pem,certificate=u.pem,key=u.key,server_name=triton",
         "GATE_UPSTREAM_CONNECTIONS": "9",
         "GATE_KEEPALIVE": "7s",
+        "GATE_TRANSPORT": "native",
+        "GATE_WORKERS": "3",
     }
     resolved = resolve(None, environment, {})
     sources = (BundleSource(Path("a.gates")), HttpSource("http://h/b.gates", "m"))
@@ -172,6 +179,8 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         keepalive_seconds=7.0,
         probe=Probing.OFF,
         probe_interval_seconds=8.0,
+        transport=TransportChoice.NATIVE,
+        workers=3,
     )
     assert {given.place for given in resolved.given.values()} == {*environment, "default"}
     assert [name for name, given in resolved.given.items() if given.place == "default"] == ["models"]
