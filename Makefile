@@ -1,8 +1,9 @@
 # Every target does its own set-up in .venv; python3.11 and make are all it needs.
 #
 #   make demo         the main job, shown on a model of our own
+#   make native       build the native transport, which takes cargo, and install it into .venv
 #   make test         everything: units, laws, integration, real servers (make test-fast: units, laws, stored fuzzing inputs)
-#   make check        ruff, mypy --strict, import-linter, generated-code drift
+#   make check        ruff, mypy --strict, import-linter, generated-code drift; with cargo, rustfmt and clippy
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make fuzz         every reader of outside bytes fuzzed, FUZZ_SECONDS=300 each, FUZZ_TARGETS="request bundle" or all
 #   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
@@ -26,8 +27,8 @@ GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo test test-fast fuzz coverage check format generate lock bench-proxy bench-fairness bench-compile
-.PHONY: bench-swap drill soak clean
+.PHONY: help demo native native-for-tests native-required test test-fast fuzz coverage check format generate lock
+.PHONY: bench-proxy bench-fairness bench-compile bench-swap drill soak clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -54,7 +55,18 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/dev.stamp
+# The demonstration never compiles it: it takes what is there, and says what that is.
+native: $(VENV)/run.stamp
+	@sh sidecar/native/build.sh $(VENV) release
+
+# 3: it cannot be built here, as was said; its tests are counted as not run. Anything else is a failure.
+native-for-tests: $(VENV)/run.stamp
+	@sh sidecar/native/build.sh $(VENV) fast || [ $$? -eq 3 ]
+
+native-required: $(VENV)/run.stamp
+	@sh sidecar/native/build.sh $(VENV) fast
+
+test: $(VENV)/dev.stamp native-for-tests
 	$(TESTS)
 
 test-fast: $(VENV)/dev.stamp
@@ -99,6 +111,9 @@ check: $(VENV)/dev.stamp
 	@for file in .cache/generated/*; do cmp "$$file" "sidecar/protocols/generated/$$(basename $$file)" \
 		|| { echo "generated code has drifted: run make generate" >&2; exit 1; }; done
 	@echo "generated code is current"
+	@if command -v cargo >/dev/null; then cd sidecar/native && cargo fmt --all --check \
+		&& cargo clippy --quiet --locked --workspace --all-targets -- -D warnings && echo "rustfmt and clippy are content"; \
+		else echo "NOT CHECKED: the native transport; cargo is not installed" >&2; fi
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -112,6 +127,7 @@ lock: $(BIN)/python
 	$(PIP_COMPILE) --extra compile --extra dev --output-file requirements-dev.lock pyproject.toml
 	sed -i 's/^atheris==[^ ]*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' requirements-dev.lock  # pip-compile drops it
 	$(PIP_COMPILE) --extra compile --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	cd sidecar/native && $(PIP_COMPILE:$(BIN)/%=$(CURDIR)/$(BIN)/%) --output-file requirements.lock requirements.in
 
 clean:
-	rm -rf $(VENV) .cache build dist
+	rm -rf $(VENV) .cache build dist sidecar/native/target

@@ -62,6 +62,14 @@ class Outside(enum.StrEnum):
     REFUSE = "refuse"
 
 
+class TransportChoice(enum.StrEnum):
+    """What carries the calls: the native transport where it is installed, or gRPC's own library."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    PORTABLE = "portable"
+
+
 class Probing(enum.StrEnum):
     """Whether the upstream is tried on the bundle's vectors, and what a mismatch means."""
 
@@ -357,6 +365,8 @@ class ServeSettings:
         upstream_connections: over which calls are spread.
         keepalive_seconds: after that long without a word, clients and the upstream are asked whether they are there.
         stream_idle_seconds: a stream without a message and without a request in flight ends after that long.
+        transport: see :class:`TransportChoice`.
+        workers: threads of the native transport; None for as many as there are processors for us.
     """
 
     bundles: tuple[Source, ...]
@@ -391,6 +401,8 @@ class ServeSettings:
     upstream_connections: int = 1
     keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS
     stream_idle_seconds: float = DEFAULT_STREAM_IDLE_SECONDS
+    transport: TransportChoice = TransportChoice.AUTO
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -414,6 +426,8 @@ class ServeSettings:
         ):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
+        if self.workers is not None and self.workers <= 0:
+            raise ValueError(f"workers is {self.workers}; it must be positive, or left out")
         if self.limit_held_bytes < self.limit_bytes:
             raise ValueError(
                 f"limit_held_bytes is {self.limit_held_bytes}: a message of limit_bytes, {self.limit_bytes}, would"

@@ -25,6 +25,8 @@ class Reason(enum.StrEnum):
     MEMORY_EXHAUSTED = "memory_exhausted"
     TOO_MANY_CORRECTIONS = "too_many_corrections"
     STREAM_IDLE = "stream_idle"
+    SLOW_REQUEST = "slow_request"
+    PYTHON_LANE_FULL = "python_lane_full"
     INPUT_MISSING = "input_missing"
     INPUT_DUPLICATE = "input_duplicate"
     INPUT_DATATYPE = "input_datatype"

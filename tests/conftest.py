@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+from tests.transports import transport as transport
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

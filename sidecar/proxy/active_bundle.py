@@ -227,17 +227,27 @@ def active_models(bundles: Iterable[ActiveBundle], limit_rows: int = DEFAULT_LIM
 
 
 class Registry:
-    """Holds the reference to the current set. Reading it is atomic; each change replaces it, one after the other."""
+    """Holds the reference to the current set. Reading it is atomic; each change replaces it, one after the other.
+
+    A transport that judges by itself holds a reference of its own: it is told of each change before anybody reads it.
+    """
 
     def __init__(self, current: ActiveModels) -> None:
         self.current = current
         self._changing = threading.Lock()
+        self._told: Callable[[ActiveModels], None] = lambda _: None
+
+    def tell(self, told: Callable[[ActiveModels], None]) -> None:
+        """Tell of the current set, and of each from now on, by whatever thread changes it; only one is told."""
+        with self._changing:
+            told(self.current)
+            self._told = told
 
     def activate(self, models: ActiveModels) -> None:
         """Judge by these bundles from now on; what the upstream matched before still counts."""
         with self._changing:
             matched = {each.identity for each in models.bundles.values()} & self.current.matched
-            self.current = dataclasses.replace(models, matched=frozenset(matched))
+            self._replace(dataclasses.replace(models, matched=frozenset(matched)))
 
     def matched(self, bundle: ActiveBundle) -> None:
         """The upstream has matched a bundle, active or about to be."""
@@ -251,4 +261,8 @@ class Registry:
 
     def _set_matched(self, matched: frozenset[tuple[str, str]]) -> None:
         if matched != self.current.matched:
-            self.current = dataclasses.replace(self.current, matched=matched)
+            self._replace(dataclasses.replace(self.current, matched=matched))
+
+    def _replace(self, models: ActiveModels) -> None:
+        self._told(models)
+        self.current = models

@@ -87,6 +87,8 @@ _ROWS: Final = (
     _caller(Reason.TOO_MANY_CALLS, _EXHAUSTED, "As many calls as may be (`call_limit`) are in flight."),
     _caller(Reason.MEMORY_EXHAUSTED, _EXHAUSTED, "The calls in flight hold as many bytes as may be (`held_limit`)."),
     _caller(Reason.TOO_MANY_CORRECTIONS, _EXHAUSTED, "As many rows as may be, of one client or all, await correction."),
+    _caller(Reason.SLOW_REQUEST, _EXHAUSTED, "A request took too long to arrive (native transport)."),
+    _caller(Reason.PYTHON_LANE_FULL, _EXHAUSTED, "As many calls as may be, of one client or all, await Python."),
     _caller(Reason.STREAM_IDLE, _EXHAUSTED, "A stream was silent for `stream_idle`, with nothing in flight."),
     _caller(Reason.INPUT_MISSING, _INVALID, "A guarded input is missing."),
     _caller(Reason.INPUT_DUPLICATE, _INVALID, "A guarded input is there twice."),

@@ -93,11 +93,15 @@ class ModelInfer:
         timeout_seconds: float,
         client: str | None = None,
         dialect: Dialect[Any, Any] = OPEN_INFERENCE,
+        age_seconds: float = 0.0,
     ) -> Answer:
         """Answer one request within ``timeout_seconds``, which is the upstream's time too. Corrections for one
-        ``client`` take turns with others'; None stands for one of which nothing is known.
+        ``client`` take turns with others'; None stands for one of which nothing is known. The call came in
+        ``age_seconds`` ago.
         """
-        exchange = _Exchange(decision=decision_id(call_id, 1), client=client or call_id)
+        exchange = _Exchange(
+            started=time.perf_counter() - age_seconds, decision=decision_id(call_id, 1), client=client or call_id
+        )
         try:
             return await self._answer(exchange, request, metadata, timeout_seconds, dialect)
         except asyncio.CancelledError:

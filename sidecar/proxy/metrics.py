@@ -7,13 +7,12 @@ moved is zero rather than absent.
 
 import datetime
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
 )
@@ -26,19 +25,18 @@ from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import REGIONS, Events, RequestOutcome, RowOutcome
 from sidecar.proxy.failure_table import FAILURES
+from sidecar.proxy.histograms import ModelHistogram
 from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
 from sidecar.proxy.probing import ProbeResult
-
-_Metric = TypeVar("_Metric", Counter, Histogram)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 NO_MODEL: Final = ""
 """The model label of requests for a model that no bundle guards: names that clients make up are no labels."""
 
-_CALL_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_GATE_BUCKETS: Final = (0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+CALL_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+GATE_BUCKETS: Final = (0.00005, 0.0001, 0.00015, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 _WITHOUT_BUNDLE: Final = (
     RequestOutcome.REFUSED,
@@ -114,19 +112,17 @@ class Metrics:
         self._denials = Counter(
             "gate_denied_calls", "Calls of methods that are not let through.", ["rule"], registry=self.registry
         )
-        self._call_seconds = Histogram(
+        self.call_seconds: Final = ModelHistogram(
             "gate_request_duration_seconds",
             "From the whole request received to its (last) answer ready; the upstream's time included.",
-            ["model"],
-            buckets=_CALL_BUCKETS,
-            registry=self.registry,
+            CALL_BUCKETS,
+            self.registry,
         )
-        self._gate_seconds = Histogram(
+        self.gate_seconds: Final = ModelHistogram(
             "gate_decision_duration_seconds",
             "The sidecar's own computing for one request.",
-            ["model"],
-            buckets=_GATE_BUCKETS,
-            registry=self.registry,
+            GATE_BUCKETS,
+            self.registry,
         )
         self._info = Gauge(
             "gate_bundle_info", "Active bundles.", ["model", "revision", "digest"], registry=self.registry
@@ -240,6 +236,25 @@ class Metrics:
         )
         self._lost = _Lost()
         self.registry.register(self._lost)
+        self._transport = Gauge(
+            "gate_transport_info", "What carries the calls.", ["transport", "version"], registry=self.registry
+        )
+        self._native_handed_over = Counter(
+            "gate_native_handed_over",
+            "ModelInfer calls that the native transport had decided in Python, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._native_events = Counter(
+            "gate_native_events",
+            "What happened to connections and calls of the native transport.",
+            ["event"],
+            registry=self.registry,
+        )
+        self._native_connections = Gauge(
+            "gate_native_open_connections", "Clients' connections to the native transport.", registry=self.registry
+        )
+        self._before_reading: Callable[[], None] = lambda: None
         self._initialise_closed_labels()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -268,8 +283,8 @@ class Metrics:
         self._activated_at.labels(model).set_to_current_time()
         self._info.labels(model, bundle.revision, bundle.digest).set(1)
         self._revision.labels(model).set(bundle.revision)
-        self._call_seconds.labels(model)
-        self._gate_seconds.labels(model)
+        self.call_seconds.open(model)
+        self.gate_seconds.open(model)
         for result in ProbeResult:
             self._probes.labels(model, result)
         self._probe_mismatch.labels(model).set(0)
@@ -346,8 +361,8 @@ class Metrics:
         """Count a request that got an answer or an error; ``bundle`` is None where no model was found for it."""
         self._child(self._requests, _model(bundle), outcome).inc()
         if bundle is not None:
-            self._child(self._call_seconds, bundle.model_name).observe(total_seconds)
-            self._child(self._gate_seconds, bundle.model_name).observe(gate_seconds)
+            self.call_seconds.observe(bundle.model_name, total_seconds)
+            self.gate_seconds.observe(bundle.model_name, gate_seconds)
 
     def refused(self, bundle: ActiveBundle | None, reason: Reason) -> None:
         """Count an error that a client got instead of an answer."""
@@ -382,12 +397,12 @@ class Metrics:
             for reason in _BYPASS_REASONS:
                 self._bypasses.labels(model, reason)
 
-    def _child(self, metric: _Metric, *labels: str) -> _Metric:
+    def _child(self, metric: Counter, *labels: str) -> Counter:
         """One series of a metric. Asked for with every request, and the library's own way to it takes its time."""
         key = (metric, labels)
         if key not in self._children:
             self._children[key] = metric.labels(*labels)
-        child: _Metric = self._children[key]
+        child: Counter = self._children[key]
         return child
 
     def denied(self, rule: Rule) -> None:
@@ -430,12 +445,54 @@ class Metrics:
         """Note whether the last good bundles cannot be kept."""
         self._last_good_failing.set(failing)
 
+    def carried_by(self, transport: str, version: str) -> None:
+        """Note what carries the calls."""
+        self._transport.labels(transport, version).set(1)
+
+    def before_reading(self, bring: Callable[[], None]) -> None:
+        """Have what is counted elsewhere brought here whenever it is read."""
+        self._before_reading = bring
+
+    # Several at once, counted elsewhere.
+
+    def requests_finished(self, model: str, outcome: RequestOutcome, count: int) -> None:
+        """Count requests, their durations aside."""
+        self._child(self._requests, model, outcome).inc(count)
+
+    def rows_judged(self, model: str, outcome: RowOutcome, count: int) -> None:
+        """Count rows."""
+        self._child(self._rows, model, outcome).inc(count)
+
+    def rows_in_domain(self, model: str, property_id: str, region: str, count: int) -> None:
+        """Count rows in a property's domain."""
+        self._child(self._domain_rows, model, property_id, region).inc(count)
+
+    def refused_many(self, reason: Reason, count: int) -> None:
+        """Count errors for calls at which nobody looked whose they are."""
+        self._refusals.labels(NO_MODEL, reason).inc(count)
+
+    def native_handed_over(self, reason: str, count: int) -> None:
+        """Count calls that were looked at natively and decided in Python."""
+        self._native_handed_over.labels(reason).inc(count)
+
+    def native_event(self, event: str, count: int) -> None:
+        """Count what happened to connections and calls of the native transport."""
+        self._native_events.labels(event).inc(count)
+
+    def native_open_connections(self, count: int) -> None:
+        """Note how many there are."""
+        self._native_connections.set(count)
+
     def value(self, name: str, **labels: str) -> float | None:
         """One sample, for tests and the demonstration; None where the series does not exist."""
-        return self.registry.get_sample_value(name, labels)
+        self._before_reading()
+        families = self.registry.restricted_registry([name]).collect()
+        samples = (sample for family in families for sample in family.samples)
+        return next((each.value for each in samples if (each.name, each.labels) == (name, labels)), None)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
+        self._before_reading()
         return generate_latest(self.registry)
 
 

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-import grpc
-
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
 from sidecar.proxy.activation import Activation, Prober
@@ -24,17 +22,22 @@ from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.live_settings import LiveSettings, SettingsFile
 from sidecar.proxy.load import CountedUpstream, Load
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.native_module import load
+from sidecar.proxy.native_tls import NativeCredentials
+from sidecar.proxy.native_transport import NativeTransport
+from sidecar.proxy.portable_transport import PortableTransport
 from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.probe import Probe
 from sidecar.proxy.probing import ProbeResult, Verdict
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.reflection import ReflectionHandler
-from sidecar.proxy.server import ProxyHandler, bind_server
+from sidecar.proxy.server import ProxyHandler
 from sidecar.proxy.status import describe
 from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.succession import Failure
-from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
+from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, upstream_paths
+from sidecar.proxy.transport import Handlers, Transport, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
 from sidecar.proxy.workers import Workers
@@ -57,6 +60,7 @@ class RunningSidecar:
         activation, metrics, readiness: to look at.
         look_now: looks for new bundles at once; to be called on the event loop.
         ended: waits until the gRPC server has ended; raises what ended it where that was not ``stop``.
+        transport: what carries the calls.
         stop: drains and ends it: not ready at once, calls in flight get ``drain_seconds``.
     """
 
@@ -67,7 +71,8 @@ class RunningSidecar:
     metrics: Metrics
     readiness: Readiness
     look_now: Callable[[], None]
-    ended: Callable[[], Awaitable[bool]]
+    ended: Callable[[], Awaitable[object]]
+    transport: TransportKind
     stop: Callable[[], Awaitable[None]]
 
 
@@ -169,9 +174,13 @@ async def start_sidecar(
     activation = Activation(settings, registry, metrics)
     activation.start()
     async with contextlib.AsyncExitStack() as stack:
-        upstream = upstream or _upstream(settings, metrics)
+        upstream_credentials = _upstream_credentials(settings, metrics)
+        transport = _transport(settings, upstream, upstream_credentials, metrics)
+        stack.push_async_callback(transport.stop, 0.0)
+        registry.tell(transport.judge_by)
+        upstream = upstream or _upstream(settings, upstream_credentials)
         stack.push_async_callback(upstream.close)
-        load = Load(settings.limit_calls, settings.limit_held_bytes)
+        load = Load(settings.limit_calls, settings.limit_held_bytes, transport.room)
         metrics.watch(load)
         receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
         readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
@@ -191,15 +200,13 @@ async def start_sidecar(
         stack.callback(workers.close)
         counted, timeout_seconds = CountedUpstream(upstream), settings.upstream_timeout_seconds
         reserve_seconds, is_served = settings.fallback_reserve_seconds, readiness.look_again
-        infer = ModelInfer(
-            registry,
-            counted,
-            metrics,
-            workers,
-            is_served,
-            reserve_seconds=reserve_seconds,
-            first_seen=first_seen,
-        )
+
+        def judging(models: Registry, asked: Upstream) -> ModelInfer:
+            return ModelInfer(
+                models, asked, metrics, workers, is_served, reserve_seconds=reserve_seconds, first_seen=first_seen
+            )
+
+        infer = judging(registry, counted)
         stream_infer = ModelStreamInfer(
             registry,
             counted,
@@ -218,10 +225,6 @@ async def start_sidecar(
         )
         health = HealthHandler(readiness, metrics)
         handlers = (health, ReflectionHandler(metrics), handler)
-        credentials = _listen_credentials(settings, metrics)
-        server, listen_port = bind_server(
-            handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
-        )
         await readiness.ask()
         watch = _Watch(activation, live, readiness, probe, settings)
         for task in (
@@ -231,39 +234,62 @@ async def start_sidecar(
             probe.keep_probing(),
         ):
             stack.callback(asyncio.create_task(task).cancel)
-        await server.start()
-        stack.push_async_callback(server.stop, settings.drain_seconds)
+        await transport.start(Handlers(handlers, lambda models, asked: judging(Registry(models), asked)))
+        stack.push_async_callback(transport.stop, settings.drain_seconds)
         stack.callback(stream_infer.drain)
         stack.callback(health.close)
         stack.callback(readiness.drain)
         return RunningSidecar(
-            listen_port,
+            transport.port,
             admin.port,
             registry,
             activation,
             metrics,
             readiness,
             watch.look_now,
-            server.wait_for_termination,
+            transport.ended,
+            transport.kind,
             stack.pop_all().aclose,
         )
 
 
-def _upstream(settings: ServeSettings, metrics: Metrics) -> GrpcUpstream:
+def _transport(
+    settings: ServeSettings, upstream: Upstream | None, upstream_credentials: Credentials | None, metrics: Metrics
+) -> Transport:
+    """Bound to its address. An upstream that only stands in for the real one has none that could be asked natively."""
+    listen_credentials = _listen_credentials(settings, metrics)
+    native = None if upstream is not None else load(settings.transport, settings.listen)
+    transport: Transport
+    if native is None:
+        transport = PortableTransport(settings, listen_credentials)
+    else:
+        transport = NativeTransport(
+            native, settings, NativeCredentials(listen_credentials, upstream_credentials), metrics
+        )
+    metrics.carried_by(transport.kind, transport.version)
+    return transport
+
+
+def _upstream(settings: ServeSettings, credentials: Credentials | None) -> GrpcUpstream:
     tls = settings.upstream_tls
     return GrpcUpstream(
         settings.upstream,
         settings.limit_bytes,
-        credentials=None if tls is None else _credentials(upstream_paths(tls), metrics),
+        credentials=credentials,
         server_name=None if tls is None else tls.server_name,
         connections=settings.upstream_connections,
         keepalive_seconds=settings.keepalive_seconds,
     )
 
 
-def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> grpc.ServerCredentials | None:
+def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> Credentials | None:
     tls = settings.listen_tls
-    return None if tls is None else server_credentials(_credentials(listen_paths(tls), metrics))
+    return None if tls is None else _credentials(listen_paths(tls), metrics)
+
+
+def _upstream_credentials(settings: ServeSettings, metrics: Metrics) -> Credentials | None:
+    tls = settings.upstream_tls
+    return None if tls is None else _credentials(upstream_paths(tls), metrics)
 
 
 def _credentials(paths: CredentialPaths, metrics: Metrics) -> Credentials:
@@ -292,6 +318,7 @@ async def serve(
     running = await start_sidecar(settings, file=file)
     running.metrics.watch_log(lost_records)
     signals.when_hung_up(running.look_now)
+    _LOGGER.info("calls are carried by the %s transport", running.transport)
     where = settings.listen if settings.listen.startswith(SCHEME) else f"port {running.listen_port}"
     _LOGGER.info("listening on %s, admin on port %d, upstream %s", where, running.admin_port, settings.upstream)
     ended = asyncio.create_task(_ended(running))

@@ -7,7 +7,7 @@ what a stream of them gets in :mod:`sidecar.proxy.stream_infer`.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -27,6 +27,7 @@ from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
 from sidecar.proxy.methods import PING, SERVER_READY, TORCHSERVE_SERVER_READY, Rule, rule_of
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.native_calls import CONNECTION, HandedContext
 from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.receipts import Receipts
@@ -92,7 +93,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(handle)
 
     async def _handle(self, method: str, context: _Context) -> None:
-        call_id = new_call_id()
+        call_id = _call_id(context)
         rule = rule_of(method)
         if rule is Rule.GATED_STREAM:
             await self._answer_stream(call_id, context)
@@ -105,7 +106,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 await self._end_without_message(rule, call_id, context)
                 return
             if isinstance(message, Refusal):
-                await _send(context, call_id, self._turn_away(rule, call_id, message))
+                await send_answer(context, call_id, self._turn_away(rule, call_id, message))
                 return
             request = message
         if rule is Rule.GATED_PREDICTION_STREAM:
@@ -116,7 +117,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
                 answer = self._turn_away(rule, call_id, refusal)
             else:
                 answer = await self._answer_safely(method, rule, call_id, request, context)
-            await _send(context, call_id, answer)
+            await send_answer(context, call_id, answer)
 
     def _turn_away(self, rule: Rule, call_id: str, refusal: Refusal) -> Answer:
         """Refuse a call before its request is looked at."""
@@ -182,7 +183,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _end_without_message(self, rule: Rule, call_id: str, context: _Context) -> None:
         refusal = Refusal(Reason.MALFORMED_REQUEST, "the call ended without a message")
         try:
-            await _send(context, call_id, _refusal_answer(call_id, refusal))
+            await send_answer(context, call_id, _refusal_answer(call_id, refusal))
         except grpc.aio.AbortError:
             raise
         except (asyncio.CancelledError, Exception):
@@ -239,7 +240,6 @@ class _GrpcClient:
 
 
 def bind_server(
-    handlers: Sequence[grpc.GenericRpcHandler],
     listen: str,
     limit_bytes: int,
     keepalive_seconds: float,
@@ -248,7 +248,6 @@ def bind_server(
     """A server bound to an address, not started yet, and its port.
 
     Args:
-        handlers: the first that takes a method has it.
         listen: ``host:port``, or ``unix:/path``; then the port means nothing.
         limit_bytes: the largest request.
         keepalive_seconds: after that long a silent client is asked whether it is still there.
@@ -271,7 +270,6 @@ def bind_server(
             ("grpc.keepalive_permit_without_calls", 1),
         ]
     )
-    server.add_generic_rpc_handlers(handlers)
     with place_for_socket(listen):
         try:
             if credentials is None:
@@ -294,9 +292,16 @@ def _metadata(context: _Context) -> Metadata:
 
 
 def _connection(context: _Context) -> str | None:
-    """The client's connection by its address and port; None where it has none of its own, on Unix sockets."""
+    """The client's connection by its address and port, or by the transport's own number for it; None where gRPC knows
+    none, on Unix sockets.
+    """
     peer: str = context.peer()
-    return peer if peer.startswith(("ipv4:", "ipv6:")) else None
+    return peer if peer.startswith(("ipv4:", "ipv6:", CONNECTION)) else None
+
+
+def _call_id(context: _Context) -> str:
+    """The transport's own, where it has named the call already."""
+    return context.call_id if isinstance(context, HandedContext) else new_call_id()
 
 
 def _refuse(call_id: str, refusal: Refusal) -> Answer:
@@ -309,7 +314,8 @@ def _refusal_answer(call_id: str, refusal: Refusal) -> Answer:
     return Answer(status_of_refusal(refusal), (), own)
 
 
-async def _send(context: _Context, call_id: str, answer: Answer) -> None:
+async def send_answer(context: _Context, call_id: str, answer: Answer) -> None:
+    """Send a unary answer, and with it the call's id."""
     own = ((CALL_ID_KEY, call_id),)
     await context.send_initial_metadata(answer.initial + own)
     if isinstance(answer.result, Status):

@@ -6,7 +6,9 @@ because only one of two files has been replaced so far, changes nothing: what wa
 
 import dataclasses
 import datetime
+import importlib.resources
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +98,11 @@ class Credentials:
         self._check(self._seen)
         self.current = self._seen
         self._complaint = ""
+        self._told: Callable[[Material], None] = lambda _: None
+
+    def tell(self, told: Callable[[Material], None]) -> None:
+        """Have others told of new contents, by whatever thread finds them."""
+        self._told = told
 
     def refresh(self) -> bool:
         """Look at the files again; whether ``current`` is another one now."""
@@ -111,6 +118,8 @@ class Credentials:
                 return False
             self._complaint = ""
             changed, self.current = found != self.current, found
+            if changed:
+                self._told(found)
         if changed:
             _LOGGER.info("new TLS files in use for %s", self._paths.side)
         return changed
@@ -154,6 +163,14 @@ def channel_credentials(credentials: Credentials) -> grpc.ChannelCredentials:
     material = credentials.current
     key, certificate = material.pair or (None, None)
     return grpc.ssl_channel_credentials(material.authorities, key, certificate)
+
+
+def default_authorities() -> bytes:
+    """The certificates that gRPC knows, PEM; or those that its variable names."""
+    named = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+    if named:
+        return Path(named).read_bytes()
+    return importlib.resources.files("grpc._cython").joinpath("_credentials", "roots.pem").read_bytes()
 
 
 def _read(paths: CredentialPaths) -> Material:

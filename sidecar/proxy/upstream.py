@@ -233,9 +233,8 @@ async def _outcome(
         initial, trailing = error.initial_metadata(), error.trailing_metadata()
         return _failed(line.channel, error.code(), error.details(), initial, trailing)
     if not isinstance(body, bytes):
-        text = "the call ended with status OK and without a message"
-        return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
-    return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
+        return failure_without_message()
+    return reply_of(body, initial, trailing)
 
 
 class _GrpcStream:
@@ -315,6 +314,31 @@ def _unsendable(metadata: Metadata) -> UpstreamFailure | None:
     return None
 
 
+def reply_of(
+    body: bytes, initial: Iterable[tuple[str, str | bytes]], trailing: Iterable[tuple[str, str | bytes]]
+) -> UpstreamReply:
+    """A message that came, with all of the upstream's metadata."""
+    return UpstreamReply(body, _passing_on(initial), _passing_on(trailing))
+
+
+def failure_of(
+    code: grpc.StatusCode,
+    details: str,
+    answered: bool,
+    initial: Iterable[tuple[str, str | bytes]],
+    trailing: Iterable[tuple[str, str | bytes]],
+) -> UpstreamFailure:
+    """A failure that gRPC reports, with all of the upstream's metadata."""
+    reason = _REASON.get(code, Reason.UPSTREAM_ERROR)
+    return UpstreamFailure(reason, code, details, answered, _passing_on(initial), _passing_on(trailing))
+
+
+def failure_without_message() -> UpstreamFailure:
+    """The upstream says that all went well, and sent nothing."""
+    text = "the call ended with status OK and without a message"
+    return _failure(Reason.UPSTREAM_MALFORMED, grpc.StatusCode.INTERNAL, text)
+
+
 def _failed(
     channel: grpc.aio.Channel,
     code: grpc.StatusCode,
@@ -325,14 +349,8 @@ def _failed(
     """A failure that gRPC reports."""
     if (code, details) == _BROKEN_OFF:
         return _failure(Reason.UPSTREAM_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, "the connection broke")
-    return UpstreamFailure(
-        reason=_REASON.get(code, Reason.UPSTREAM_ERROR),
-        code=code,
-        details=details or "",
-        answered=_is_the_upstreams(channel, code, details or ""),
-        initial=_passing_on(initial or ()),
-        trailing=_passing_on(trailing or ()),
-    )
+    answered = _is_the_upstreams(channel, code, details or "")
+    return failure_of(code, details or "", answered, initial or (), trailing or ())
 
 
 def _is_the_upstreams(channel: grpc.aio.Channel, code: grpc.StatusCode, details: str) -> bool:

@@ -22,6 +22,7 @@ from sidecar.config import (
     PredictionFormat,
     Probing,
     Source,
+    TransportChoice,
     Unguarded,
     UpstreamTls,
 )
@@ -271,6 +272,7 @@ LISTEN_TLS: Final = Kind("PEM files", "certificate=C,key=K[,client_ca=CA]", list
 UPSTREAM_TLS: Final = Kind("PEM files", "[ca=CA][,certificate=C,key=K]", upstream_tls, _TEXT)
 MODE: Final = _choices(Mode)
 OUTSIDE: Final = _choices(Outside)
+TRANSPORT: Final = _choices(TransportChoice)
 PROBING: Final = _choices(Probing)
 UNGUARDED: Final = _choices(Unguarded)
 FAILURE_MODE: Final = _choices(FailureMode)

@@ -416,6 +416,19 @@ SETTINGS: Final = (
         kinds.DURATION,
         "How long a stream may stay open without a message and without a request in flight.",
     ),
+    _setting(
+        "transport",
+        "transport",
+        kinds.TRANSPORT,
+        "What carries the calls; auto: native where it is installed, else portable.",
+    ),
+    _setting(
+        "workers",
+        "workers",
+        kinds.COUNT,
+        "Threads of the native transport.",
+        unset="the processors that we may use, by affinity and cgroup quota",
+    ),
 )
 """In the order in which they are shown."""
 

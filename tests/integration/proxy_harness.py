@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from sidecar.config import BundleSource, ServeSettings
+from sidecar.config import BundleSource, ServeSettings, TransportChoice
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.methods import MODEL_INFER, MODEL_METADATA, MODEL_READY
 from sidecar.proxy.serve import RunningSidecar, start_sidecar
@@ -155,6 +155,12 @@ def http(port: int, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+class Carried:
+    """Which transport the sidecars of a test have, unless their settings say otherwise."""
+
+    by = TransportChoice.PORTABLE
+
+
 def settings(folder: Path, upstream_port: int, **changes) -> ServeSettings:
     path = folder / "guarded.gates"
     path.write_bytes(bundle_bytes())
@@ -165,6 +171,7 @@ def settings(folder: Path, upstream_port: int, **changes) -> ServeSettings:
         "admin": "127.0.0.1:0",
         "drain_seconds": 5.0,
         "readiness_interval_seconds": 0.05,
+        "transport": Carried.by,
     }
     return ServeSettings(**{**defaults, **changes})
 

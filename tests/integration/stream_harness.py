@@ -120,8 +120,12 @@ class ClientStream:
 
 @contextlib.contextmanager
 def stream(port: int, *, metadata=(), timeout: float | None = 10.0, compression=None) -> Iterator[ClientStream]:
-    """A stream on a channel of its own; cancelled at the end of the block where it is not over."""
-    options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+    """A stream on a connection of its own; cancelled at the end of the block where it is not over."""
+    options = (
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.use_local_subchannel_pool", 1),
+    )
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         sending: queue.SimpleQueue = queue.SimpleQueue()
         call = channel.stream_stream(MODEL_STREAM_INFER)(

@@ -14,19 +14,23 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sidecar.proxy.methods import MODEL_INFER
 from tests.conformance.guarded_model import bundle_bytes, request, response
-from tests.integration.proxy_harness import Loop, SocketUpstream, http
+from tests.integration.proxy_harness import Carried, Loop, SocketUpstream, http
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
 SERVING = health_pb2.HealthCheckResponse.SERVING
 PROGRAM = """
 import asyncio, logging, pathlib, sys
-from sidecar.config import BundleSource, ServeSettings
+from sidecar.config import BundleSource, ServeSettings, TransportChoice
 from sidecar.proxy.serve import serve
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')
 bundles = (BundleSource(pathlib.Path(sys.argv[1])),)
 where = (sys.argv[2], '127.0.0.1:0', '127.0.0.1:0')
-asyncio.run(serve(ServeSettings(bundles, *where, drain_delay_seconds=float(sys.argv[3]), drain_seconds=10.0)))
+asyncio.run(serve(ServeSettings(bundles, *where, drain_delay_seconds=float(sys.argv[3]), drain_seconds=10.0,
+    transport=TransportChoice(sys.argv[4]))))
 """
 
 
@@ -55,7 +59,8 @@ def upstream(loop):
 def _process(upstream, folder, delay):
     """A sidecar, and its two ports."""
     (folder / "b.gates").write_bytes(bundle_bytes())
-    arguments = [sys.executable, "-u", "-c", PROGRAM, str(folder / "b.gates"), f"127.0.0.1:{upstream.port}", str(delay)]
+    told = [str(folder / "b.gates"), f"127.0.0.1:{upstream.port}", str(delay), Carried.by]
+    arguments = [sys.executable, "-u", "-c", PROGRAM, *told]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             words = next(line for line in process.stdout if line.startswith("listening")).replace(",", "").split()

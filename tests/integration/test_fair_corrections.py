@@ -12,6 +12,9 @@ from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.workers import MAX_ROWS_ON_THE_LOOP
 from tests.conformance.guarded_model import request, response, values
 from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 FULL_BATCH = 4096
 BATCHES_IN_FLIGHT = 4

@@ -14,6 +14,9 @@ from sidecar.proxy import health
 from sidecar.proxy.methods import HEALTH_CHECK, HEALTH_WATCH, MODEL_READY
 from sidecar.proxy.serve import start_sidecar
 from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 SERVING, NOT_SERVING = theirs.HealthCheckResponse.SERVING, theirs.HealthCheckResponse.NOT_SERVING
 UNKNOWN = theirs.HealthCheckResponse.SERVICE_UNKNOWN

@@ -21,7 +21,6 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from sidecar.bundle.coverage import LEAF
 from sidecar.config import BundleSource, Outside
 from sidecar.errors import InputError, OperationError
 from sidecar.gates.values import Mode
@@ -31,7 +30,21 @@ from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import DENIED, MODEL_INFER, MODEL_READY, RULES, SERVER_READY, SERVICE, Rule
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import bundle_bytes, request, response, typed_response, values
-from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, http, http2_call, settings, sidecar
+from tests.integration.proxy_harness import (
+    READY,
+    Carried,
+    Loop,
+    SocketUpstream,
+    call,
+    http,
+    http2_call,
+    settings,
+    sidecar,
+)
+from tests.integration.served_upstream import sidecar_before
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
@@ -529,14 +542,12 @@ class TestStarting:
 
 class TestFailingClosed:
     def test_a_defect_of_ours_answers_nothing(self, upstream, running, caplog):
-        """Coverage that points nowhere: judging raises."""
+        """Gates without what they came from: correcting raises."""
         upstream.answer(TOO_HIGH)
-        registry = running.registry
-        (bundle,) = registry.current.bundles.values()
-        broken = dataclasses.replace(bundle.coverage, feature=np.zeros_like(bundle.coverage.feature) + LEAF + 99)
-        registry.current = dataclasses.replace(
-            registry.current, bundles={"guarded": dataclasses.replace(bundle, coverage=broken)}
-        )
+        current = running.registry.current
+        (bundle,) = current.bundles.values()
+        broken = dataclasses.replace(bundle, gates=dataclasses.replace(bundle.gates, gates=()))
+        running.registry.activate(dataclasses.replace(current, bundles={"guarded": broken}))
         with caplog.at_level(logging.ERROR, "sidecar.proxy"):
             reply = _infer(running)
         assert (reply.body, reply.code) == (None, grpc.StatusCode.INTERNAL)
@@ -550,7 +561,7 @@ class TestFailingClosed:
             raise ZeroDivisionError("a secret of ours")
 
         method = SERVICE + "ServerLive"
-        with sidecar(loop, settings(tmp_path, 1), MemoryUpstream({method: defect})) as running:
+        with sidecar_before(loop, settings(tmp_path, 1), MemoryUpstream({method: defect})) as running:
             reply = call(running.listen_port, method, b"")
             assert (reply.body, reply.code) == (None, grpc.StatusCode.INTERNAL)
             assert "secret" not in reply.details
@@ -736,13 +747,15 @@ def _process(upstream, folder):
     (folder / "b.gates").write_bytes(bundle_bytes())
     program = (
         "import asyncio, logging, pathlib, sys\n"
-        "from sidecar.config import BundleSource, ServeSettings\n"
+        "from sidecar.config import BundleSource, ServeSettings, TransportChoice\n"
         "from sidecar.proxy.serve import serve\n"
         "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
         "bundles = (BundleSource(pathlib.Path(sys.argv[1])),)\n"
-        "asyncio.run(serve(ServeSettings(bundles, sys.argv[2], '127.0.0.1:0', '127.0.0.1:0')))\n"
+        "where = sys.argv[2], '127.0.0.1:0', '127.0.0.1:0'\n"
+        "asyncio.run(serve(ServeSettings(bundles, *where, transport=TransportChoice(sys.argv[3]))))\n"
     )
-    arguments = [sys.executable, "-u", "-c", program, str(folder / "b.gates"), f"127.0.0.1:{upstream.port}"]
+    told = [str(folder / "b.gates"), f"127.0.0.1:{upstream.port}", Carried.by]
+    arguments = [sys.executable, "-u", "-c", program, *told]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             line = next(line for line in process.stdout if line.startswith("listening"))

@@ -10,6 +10,9 @@ from sidecar.protocols.generated import reflection_pb2 as pb
 from sidecar.proxy import reflection
 from sidecar.proxy.methods import REFLECTION, REFLECTION_ALPHA
 from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 

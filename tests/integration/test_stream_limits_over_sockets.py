@@ -5,10 +5,14 @@ import time
 import grpc
 import pytest
 
+from sidecar.config import TransportChoice
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.guarded_model import request, response, values
 from tests.integration.proxy_harness import Loop, settings, sidecar
 from tests.integration.stream_harness import StreamUpstream, stream, streamed
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 FINE = response([[0.5, 0, 0]])
 
@@ -62,29 +66,45 @@ def _in_flight(running) -> tuple[float, float]:
     return running.metrics.value("gate_calls_in_flight"), running.metrics.value("gate_held_bytes")
 
 
-@pytest.mark.parametrize(
-    ("limits", "reason"),
-    [
-        ({"limit_calls": 2}, "too_many_calls"),  # the stream itself is one
-        ({"limit_bytes": 1_500, "limit_held_bytes": 1_900}, "memory_exhausted"),
-    ],
-)
-def test_a_request_too_many_is_refused_in_band_and_the_stream_goes_on(loop, upstream, tmp_path, limits, reason):
-    with sidecar(loop, settings(tmp_path, upstream.port, **limits)) as running:
+TOO_MANY_CALLS = {"limit_calls": 2}  # the stream itself is one
+MEMORY_EXHAUSTED = {"limit_bytes": 1_500, "limit_held_bytes": 1_900}
+
+
+def _refused_in_band(upstream, running, reason):
+    with stream(running.listen_port) as client:
+        client.send(asking("first", 1_000), asking("second", 1_000))
+        refused = client.next()
+        assert refused.error_message.startswith(f"{reason}: ")
+        assert refused.infer_response.id == "second"
+        calls, held = _in_flight(running)
+        assert calls == 2
+        assert 1_000 < held < 1_500
+        (answer,) = client.rest()
+        assert (answer.error_message, answer.infer_response.id) == ("", "first")
+    _wait_until(lambda: _in_flight(running) == (0, 0))
+    assert len(upstream.asked) == 1
+    assert running.metrics.value("gate_refusals_total", model="", reason=reason) == 1
+    assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
+
+
+def test_a_request_too_many_is_refused_in_band_and_the_stream_goes_on(loop, upstream, tmp_path):
+    with sidecar(loop, settings(tmp_path, upstream.port, **TOO_MANY_CALLS)) as running:
+        _refused_in_band(upstream, running, "too_many_calls")
+
+
+def test_a_request_too_large_for_what_may_be_held_is_refused(loop, upstream, tmp_path, transport):
+    with sidecar(loop, settings(tmp_path, upstream.port, **MEMORY_EXHAUSTED)) as running:
+        if transport is TransportChoice.PORTABLE:
+            _refused_in_band(upstream, running, "memory_exhausted")
+            return
+        # It is not read to its end, so nobody knows its id: the stream ends.
         with stream(running.listen_port) as client:
             client.send(asking("first", 1_000), asking("second", 1_000))
-            refused = client.next()
-            assert refused.error_message.startswith(f"{reason}: ")
-            assert refused.infer_response.id == "second"
-            calls, held = _in_flight(running)
-            assert calls == 2
-            assert 1_000 < held < 1_500
-            (answer,) = client.rest()
-            assert (answer.error_message, answer.infer_response.id) == ("", "first")
+            ended = client.error()
+            assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert dict(ended.trailing_metadata())["gate-reason"] == "memory_exhausted"
         _wait_until(lambda: _in_flight(running) == (0, 0))
-        assert len(upstream.asked) == 1
-        assert running.metrics.value("gate_refusals_total", model="", reason=reason) == 1
-        assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
+        assert running.metrics.value("gate_refusals_total", model="", reason="memory_exhausted") == 1
 
 
 def test_a_refused_message_that_is_no_request_is_refused_without_an_id(loop, upstream, tmp_path):

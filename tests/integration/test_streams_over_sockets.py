@@ -18,6 +18,9 @@ from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response, values
 from tests.integration.proxy_harness import Loop, http2_call, settings, sidecar
 from tests.integration.stream_harness import ASK, FINAL, StreamUpstream, stream, streamed
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 FINE, TOO_HIGH = response([[0.5, 0, 0]]), response([[3, 2, 1]])
 INSIDE = request([0.75, 0]).SerializeToString()

@@ -19,8 +19,11 @@ from sidecar.config import BundleSource, HttpSource
 from sidecar.proxy.methods import MODEL_INFER
 from tests.conformance.bundle_variants import BOTH_GATES, BOTH_VIOLATED, variant
 from tests.conformance.guarded_model import values
-from tests.integration.proxy_harness import Loop, SocketUpstream, call, http, settings, sidecar
+from tests.integration.proxy_harness import Carried, Loop, SocketUpstream, call, http, settings, sidecar
 from tests.integration.swapping import LEVELS, Clients, swap, wait_until
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 SWAPS = 300
 
@@ -188,14 +191,16 @@ def test_sighup_looks_at_once(upstream, tmp_path):
     path.write_bytes(variant(1))
     program = (
         "import asyncio, logging, pathlib, sys\n"
-        "from sidecar.config import BundleSource, ServeSettings\n"
+        "from sidecar.config import BundleSource, ServeSettings, TransportChoice\n"
         "from sidecar.proxy.serve import serve\n"
         "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
         "source = BundleSource(pathlib.Path(sys.argv[1]))\n"
-        "made = ServeSettings((source,), sys.argv[2], '127.0.0.1:0', '127.0.0.1:0', bundle_poll_seconds=3600.0)\n"
+        "where = sys.argv[2], '127.0.0.1:0', '127.0.0.1:0'\n"
+        "carried = TransportChoice(sys.argv[3])\n"
+        "made = ServeSettings((source,), *where, bundle_poll_seconds=3600.0, transport=carried)\n"
         "asyncio.run(serve(made))\n"
     )
-    arguments = [sys.executable, "-u", "-c", program, str(path), f"127.0.0.1:{upstream.port}"]
+    arguments = [sys.executable, "-u", "-c", program, str(path), f"127.0.0.1:{upstream.port}", Carried.by]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             next(line for line in process.stdout if line.startswith("listening"))

@@ -15,12 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sidecar.config import ListenTls, UpstreamTls
 from sidecar.errors import InputError
+from sidecar.proxy import native_transport
 from sidecar.proxy import upstream as upstream_module
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response
 from tests.integration.certificates import Authority, Files
 from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
@@ -78,6 +82,11 @@ def _wait_until(condition, seconds=8.0):
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    monkeypatch.setattr(native_transport, "LOOK_SECONDS", 0.02)
+
+
 class TestTowardsClients:
     @pytest.fixture
     def running(self, loop, upstream, files, tmp_path):
@@ -105,7 +114,7 @@ class TestTowardsClients:
         with grpc.secure_channel(f"127.0.0.1:{running.listen_port}", credentials) as channel:
             assert channel.unary_unary(MODEL_INFER)(INSIDE, timeout=5) == FINE
             files.write(*authority.pair(lasting=datetime.timedelta(hours=2)))
-            assert _served_certificate(running.listen_port).serial_number != first.serial_number
+            _wait_until(lambda: _served_certificate(running.listen_port) != first)
             assert channel.unary_unary(MODEL_INFER)(INSIDE, timeout=5) == FINE  # the old connection goes on
         assert _infer(running.listen_port, authority) == FINE
         end = running.metrics.value("gate_certificate_expiry_timestamp_seconds", side="listen")
@@ -117,15 +126,17 @@ class TestTowardsClients:
         files.certificate.write_bytes(certificate)
         for _ in range(3):
             assert _served_certificate(running.listen_port) == first
-        assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1
+        _wait_until(lambda: running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1)
         files.key.write_bytes(key)
-        assert _served_certificate(running.listen_port) != first
+        _wait_until(lambda: _served_certificate(running.listen_port) != first)
+        assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1
 
     def test_files_that_are_away_for_a_while_change_nothing(self, running, authority, files):
         first = _served_certificate(running.listen_port)
         content = files.key.read_bytes()
         files.key.unlink()
         for _ in range(3):
+            time.sleep(0.1)
             assert _served_certificate(running.listen_port) == first
         assert _infer(running.listen_port, authority) == FINE
         assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1
@@ -160,6 +171,7 @@ class TestMutualTowardsClients:
     def test_another_authority_counts_once_it_is_in_the_file(self, running, authority, files):
         other = Authority("another")
         files.ca.write_bytes(authority.pem + other.pem)
+        time.sleep(0.1)
         assert _infer(running.listen_port, authority, other.pair()) == FINE
 
 

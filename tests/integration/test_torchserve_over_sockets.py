@@ -39,6 +39,10 @@ from tests.conformance.torchserve_cases import (
     request_bytes,
 )
 from tests.integration.proxy_harness import Loop, call, http, settings, sidecar
+from tests.integration.served_upstream import sidecar_before
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 OPEN_INFERENCE = ModelSettings(MODEL, torchserve=TorchServeSettings(PredictionFormat.OPEN_INFERENCE))
 ASKED = request_bytes({"data": b'{"instances": [[0.5, 0]]}'})
@@ -60,7 +64,7 @@ def upstream():
 @pytest.fixture(scope="module")
 def running(loop, upstream, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    with sidecar(loop, settings(folder, 1, limit_rows=8, models=(SETTINGS,)), upstream) as running:
+    with sidecar_before(loop, settings(folder, 1, limit_rows=8, models=(SETTINGS,)), upstream) as running:
         yield running
 
 
@@ -175,7 +179,7 @@ def _health(port: int) -> str:
 def test_a_ping_says_whether_the_sidecar_is_ready_and_that_needs_a_row(loop, tmp_path):
     upstream = MemoryUpstream({PREDICTIONS: _said(grpc.StatusCode.INTERNAL, "Model not found: guarded")})
     late = UpstreamFailure(Reason.UPSTREAM_DEADLINE, grpc.StatusCode.DEADLINE_EXCEEDED, "late", answered=False)
-    with sidecar(loop, settings(tmp_path, 1, models=(SETTINGS,)), upstream) as running:
+    with sidecar_before(loop, settings(tmp_path, 1, models=(SETTINGS,)), upstream) as running:
         for answer, word in (
             (upstream.answers[PREDICTIONS], "Model not found"),
             (answer_bytes("[]"), "cannot be read"),
@@ -197,14 +201,14 @@ def test_a_ping_says_whether_the_sidecar_is_ready_and_that_needs_a_row(loop, tmp
 
 def test_without_settings_nobody_can_tell_the_rows_of_a_prediction(loop, tmp_path):
     upstream = MemoryUpstream({PREDICTIONS: answer_bytes(TOO_LARGE)})
-    with sidecar(loop, settings(tmp_path, 1), upstream) as running:
+    with sidecar_before(loop, settings(tmp_path, 1), upstream) as running:
         reply = call(running.listen_port, PREDICTIONS, ASKED)
     assert (reply.code, reply.trailing["gate-reason"]) == (grpc.StatusCode.PERMISSION_DENIED, "method_denied")
 
 
 def test_in_shadow_nothing_is_changed_and_what_cannot_be_read_passes(loop, tmp_path):
     upstream = MemoryUpstream({PREDICTIONS: answer_bytes(TOO_LARGE)})
-    with sidecar(loop, settings(tmp_path, 1, models=(SETTINGS,), mode=Mode.SHADOW), upstream) as running:
+    with sidecar_before(loop, settings(tmp_path, 1, models=(SETTINGS,), mode=Mode.SHADOW), upstream) as running:
         reply = call(running.listen_port, PREDICTIONS, ASKED)
         assert (reply.body, reply.trailing["gate-outcome"]) == (answer_bytes(TOO_LARGE), "untouched")
         for asked in (ASKED + request_bytes({"body": b""}), request_bytes({"data": b"no JSON"})):
@@ -317,7 +321,7 @@ def test_a_request_that_cannot_be_judged_opens_no_stream(streaming, stream_upstr
 def test_streams_are_denied_unless_the_model_allows_them(loop, tmp_path, mode):
     upstream = MemoryUpstream({PREDICTIONS: answer_bytes(FINE)}, stream_answers={})
     for models in ((), (SETTINGS,)):
-        with sidecar(loop, settings(tmp_path, 1, models=models, mode=mode), upstream) as running:
+        with sidecar_before(loop, settings(tmp_path, 1, models=models, mode=mode), upstream) as running:
             got, ended, _, trailers = _stream(running.listen_port, ASKED)
         assert (got, ended, trailers["gate-reason"]) == ([], grpc.StatusCode.PERMISSION_DENIED, "method_denied")
 

@@ -17,6 +17,9 @@ from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response
 from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.transports import BOTH_TRANSPORTS
+
+pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
@@ -59,7 +62,9 @@ def _settings(tmp_path, folder, upstream):
 
 
 def _infer(folder):
-    with grpc.insecure_channel(f"unix:{folder / 'gate.sock'}") as channel:
+    # What gRPC's own library says of itself on such sockets, the path, is no authority to others.
+    named = [("grpc.default_authority", "sidecar")]
+    with grpc.insecure_channel(f"unix:{folder / 'gate.sock'}", named) as channel:
         return channel.unary_unary(MODEL_INFER)(INSIDE, timeout=5)
 
 

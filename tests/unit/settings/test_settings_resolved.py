@@ -17,6 +17,7 @@ from sidecar.config import (
     Probing,
     ServeSettings,
     TorchServeSettings,
+    TransportChoice,
     Unguarded,
     UpstreamTls,
 )
@@ -73,6 +74,8 @@ fallback_reserve: 5ms
 models:
   - {name: planner, outside: pass, failure_mode: open, on_upstream_failure: error, upstream_timeout: 80ms}
   - {name: lane, probe: off}
+transport: portable
+workers: 2
 """
 
 
@@ -133,6 +136,8 @@ def _complete(folder: Path) -> ServeSettings:
             ),
             ModelSettings("lane", probe=Probing.OFF),
         ),
+        transport=TransportChoice.PORTABLE,
+        workers=2,
     )
 
 
@@ -176,6 +181,8 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_UNGUARDED_MODELS": "pass",
         "GATE_ON_UPSTREAM_FAILURE": "fallback",
         "GATE_FALLBACK_RESERVE": "0s",
+        "GATE_TRANSPORT": "native",
+        "GATE_WORKERS": "3",
     }
     resolved = resolve(None, environment, {})
     sources = (BundleSource(Path("a.gates")), HttpSource("http://h/b.gates", "m"))
@@ -211,6 +218,8 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         unguarded_models=Unguarded.PASS,
         on_upstream_failure=OnUpstreamFailure.FALLBACK,
         fallback_reserve_seconds=0.0,
+        transport=TransportChoice.NATIVE,
+        workers=3,
     )
     assert {given.place for given in resolved.given.values()} == {*environment, "default"}
     assert [name for name, given in resolved.given.items() if given.place == "default"] == ["models"]

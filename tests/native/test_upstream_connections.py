@@ -1,0 +1,67 @@
+"""What the transport does when the upstream's connection, not the call, is what fails."""
+
+import struct
+
+import pytest
+
+from tests.native import raw_http2 as http2
+from tests.native.raw_http2 import EchoUpstream, frame
+from tests.native.test_attacks import Neighbour, answer, message, running
+
+pytest.importorskip("gate_sidecar_native", reason="NOT RUN: the native transport is not built (make native)")
+
+
+class LeavingUpstream(EchoUpstream):
+    """Says on its first connection, with the first request, that it takes none: GOAWAY, last stream 0."""
+
+    has_left = False
+
+    def _reply(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        if kind == http2.DATA and not self.has_left:
+            self.has_left = True
+            return frame(http2.GOAWAY, 0, 0, struct.pack(">II", 0, 0))
+        return super()._reply(kind, flags, stream, payload)
+
+
+class BreakingUpstream(EchoUpstream):
+    """Hangs up with every request that it has read."""
+
+    def _reply(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        if kind == http2.DATA:
+            self.asked += 1
+            raise OSError("hung up")
+        return super()._reply(kind, flags, stream, payload)
+
+
+def test_a_request_that_a_goaway_says_was_not_taken_goes_over_a_new_connection() -> None:
+    with LeavingUpstream(answer()) as upstream, running(upstream) as transport:
+        assert Neighbour(transport.port).ask() == http2.framed(answer())
+        assert (upstream.asked, transport.endings()["retried"]) == (1, 1)
+
+
+def test_a_request_that_may_have_been_processed_is_never_sent_again() -> None:
+    with BreakingUpstream(answer()) as upstream, running(upstream) as transport:
+        connection = http2.Connection(transport.port)
+        connection.send(http2.request(1, b"\n\x07guarded"))  # not admitted here: Python's, and never forwarded
+        neighbour = http2.Connection(transport.port)
+        neighbour.send(http2.request(1, message()))
+        handed: list[tuple[object, ...]] = []
+        while len(handed) < 2:
+            handed += [event for event in transport.take() if event[0] == "started"]
+        outcomes = [event[1].outcome for event in handed]  # type: ignore[attr-defined]
+        failures = [outcome for outcome in outcomes if outcome is not None]
+        assert [failure[:1] + failure[2:3] for failure in failures] == [(14, False)]
+        assert (upstream.asked, transport.endings()["retried"]) == (1, 0)
+
+
+def test_connecting_again_waits_after_connections_over_which_nothing_was_answered() -> None:
+    with BreakingUpstream(answer()) as upstream, running(upstream) as transport:
+        connection = http2.Connection(transport.port)
+        for at in range(50):
+            connection.send(http2.request(2 * at + 1, message()))
+            taken = 0
+            while taken == 0:
+                taken = sum(event[0] == "started" for event in transport.take())
+            if transport.handed()[1] >= 15:
+                break
+        assert upstream.asked <= 4

@@ -1,0 +1,3 @@
+module upstream_echo
+
+go 1.24
