@@ -168,7 +168,12 @@ async def start_sidecar(settings: ServeSettings, upstream: Upstream | None = Non
             registry, upstream, metrics, readiness, settings.probe_interval_seconds, settings.upstream_timeout_seconds
         )
         pages = admin_pages(
-            metrics, readiness, lambda: describe(activation.state, readiness, probe.reports, settings.upstream)
+            metrics,
+            readiness,
+            lambda: {
+                **describe(activation.state, readiness, probe.reports, settings.upstream),
+                "transport": {"kind": transport.kind, "version": transport.version},
+            },
         )
         admin = AdminServer(settings.admin, pages)
         stack.callback(admin.close)
