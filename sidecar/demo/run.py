@@ -37,6 +37,7 @@ MINIMUM_VOLUME: Final = 1e-5
 """Coarser than the default: a bundle of some hundred kilobytes shows as much."""
 
 _MODEL_SERVER_PORT: Final = re.compile(r"serving .* on \S*:(\d+)")
+_TRANSPORT: Final = re.compile(r"calls are carried by the (\w+) transport")
 _SIDECAR_PORT: Final = re.compile(r"listening on (?:port |\S*:)(\d+)")
 
 
@@ -101,6 +102,7 @@ def _exchanged(
         direct = stack.enter_context(connected("model server", model_port))
         guarded = stack.enter_context(connected("sidecar", sidecar_port))
         screen.lines(f"2. Start a model server on port {model_port}, and the sidecar in front of it on {sidecar_port}.")
+        screen.lines(f"   Calls are carried by the {_carried_by(log)}.")
 
         def report(done: int) -> None:
             if done % 25 == 0:
@@ -111,6 +113,14 @@ def _exchanged(
         f"3. Send {requests:,} requests to both over gRPC: any situations, the domains', counterexamples; judge all."
     )
     return received
+
+
+def _carried_by(log: Path) -> str:
+    """The transport, as the sidecar's log names it, and how to get the other one."""
+    named = _TRANSPORT.search(log.read_text())
+    if named is not None and named[1] == "native":
+        return "native transport"
+    return "portable transport; the native one takes cargo: make native"
 
 
 def _tell(verdict: Verdict, compiled: CompiledBundle, keep: Path | None, screen: Screen) -> None:

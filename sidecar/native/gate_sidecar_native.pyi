@@ -10,6 +10,10 @@ Pairs: TypeAlias = list[tuple[str, bytes]]
 Buckets: TypeAlias = tuple[list[int], float]
 """Counts by bucket, one more than there are bounds, not cumulative; and the sum in seconds."""
 
+Outcome: TypeAlias = tuple[bytes, Pairs, Pairs] | tuple[int, str, bool, Pairs, Pairs]
+"""What the upstream said: a message; or code, details and whether these are its own. Then initial and trailing metadata.
+Code 0 without a message: it said that all went well, and sent none."""
+
 VERSION: str
 TABLE_FORMAT: str
 """Of what ``activate`` takes."""
@@ -90,7 +94,7 @@ class Call:
     @property
     def models(self) -> Any: ...
     @property
-    def outcome(self) -> tuple[bytes, Pairs, Pairs] | tuple[int, str, bool, Pairs, Pairs] | None: ...
+    def outcome(self) -> Outcome | None: ...
     def key(self) -> int: ...
     def read(self) -> None: ...
     def open(self, initial: Pairs) -> None: ...

@@ -15,6 +15,7 @@ from sidecar.proxy.unix_sockets import SCHEME
 
 if TYPE_CHECKING:
     from gate_sidecar_native import Call as Call
+    from gate_sidecar_native import Outcome as Outcome
     from gate_sidecar_native import Transport as Transport
 
 _MODULE: Final = "gate_sidecar_native"

@@ -39,7 +39,7 @@ from sidecar.proxy.unix_sockets import SCHEME, place_for_socket
 from sidecar.proxy.upstream import UpstreamOutcome, UpstreamStream, failure_of, failure_without_message, reply_of
 
 if TYPE_CHECKING:
-    from sidecar.proxy.native_module import Call, Transport
+    from sidecar.proxy.native_module import Call, Outcome, Transport
 
 LOOK_SECONDS: Final = 0.5
 """Between two looks at the TLS files, and at whether its threads are alive."""
@@ -180,10 +180,12 @@ class NativeTransport:
         self._metrics.refused(None, refusal.reason)
 
     async def _answer(self, context: HandedContext) -> None:
-        let_in(is_request_held=context.call.request is not None)
+        # What was looked at natively is held there.
+        let_in(is_request_held=context.call.models is not None)
         reason = Reason.INTERNAL
         try:
-            await (self._handle(context) if context.call.outcome is None else self._judge(context))
+            outcome = context.call.outcome
+            await (self._handle(context) if outcome is None else self._judge(context, outcome))
             context.end()
         except grpc.aio.AbortError:
             pass
@@ -206,9 +208,9 @@ class NativeTransport:
             async for message in handler.unary_stream(await _only_message(context), context):
                 await context.write(message)
 
-    async def _judge(self, context: HandedContext) -> None:
+    async def _judge(self, context: HandedContext, outcome: "Outcome") -> None:
         call = context.call
-        infer = self._handlers.judging(call.models, _Asked(call))
+        infer = self._handlers.judging(call.models, _Asked(outcome))
         left = context.time_remaining()
         seconds = self._settings.upstream_timeout_seconds if left is None else left
         told = call.request or b"", context.invocation_metadata(), seconds, context.peer()
@@ -235,18 +237,17 @@ class _Asked:
 
     losses = 0
 
-    def __init__(self, call: "Call") -> None:
-        self._call = call
+    def __init__(self, outcome: "Outcome") -> None:
+        self._outcome = outcome
 
     async def call(
         self, _method: str, _request: bytes, _metadata: Metadata, _timeout_seconds: float
     ) -> UpstreamOutcome:
         """What it said."""
-        outcome: Any = self._call.outcome
-        if len(outcome) == 3:
-            body, initial, trailing = outcome
+        if len(self._outcome) == 3:
+            body, initial, trailing = self._outcome
             return reply_of(body, metadata_of(initial), metadata_of(trailing))
-        code, details, answered, initial, trailing = outcome
+        code, details, answered, initial, trailing = self._outcome
         if code == 0:
             return failure_without_message()
         known = _CODE.get(code, grpc.StatusCode.UNKNOWN)

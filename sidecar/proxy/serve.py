@@ -191,7 +191,10 @@ async def start_sidecar(
 
         def status() -> dict[str, object]:
             followed = None if live is None else live.state
-            return describe(activation.state, readiness, probe.reports, settings.upstream, first_seen, followed)
+            return {
+                **describe(activation.state, readiness, probe.reports, settings.upstream, first_seen, followed),
+                "transport": {"kind": transport.kind, "version": transport.version},
+            }
 
         pages = admin_pages(metrics, readiness, status)
         admin = AdminServer(settings.admin, pages)
