@@ -58,6 +58,10 @@ class _Lost(Collector):
     def __init__(self) -> None:
         self.count: Callable[[], int] = lambda: 0
 
+    def describe(self) -> Iterable[Metric]:
+        """By which it is found under its name."""
+        return self.collect()
+
     def collect(self) -> Iterable[Metric]:
         """The one sample."""
         text = "Log records, audit records among them, that could not be written: a full disk, or nobody reads."

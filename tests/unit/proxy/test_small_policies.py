@@ -34,6 +34,8 @@ PRODUCED_ELSEWHERE = {
     Reason.TOO_MANY_CALLS: "integration/test_limits_over_sockets.py",
     Reason.MEMORY_EXHAUSTED: "integration/test_limits_over_sockets.py",
     Reason.STREAM_IDLE: "integration/test_policies_over_sockets.py",
+    Reason.SLOW_REQUEST: "native/test_attacks.py",
+    Reason.PYTHON_LANE_FULL: "native/test_attacks.py",
     Reason.TOO_MANY_CORRECTIONS: "integration/test_fair_corrections.py",
     Reason.UPSTREAM_DEADLINE: "integration/test_proxy_over_sockets.py",
     Reason.UPSTREAM_UNCORRELATED: "integration/test_streams_over_sockets.py",
