@@ -24,8 +24,8 @@ FIELD_BYTES: Final = 256
 """What a field counts besides its own bytes: about what its object takes in memory."""
 
 _Contents: TypeAlias = Mapping[int, Optional["_Contents"]]
-"""By field number: None where the payload is tensor contents, else the message that contents lie in, or whose fields are
-looked at one by one later on."""
+"""By field number: None where the payload is tensor contents, else the message that contents lie in, or whose fields
+are looked at one by one later on."""
 
 _CONTENTS: Final[_Contents] = {
     pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER: None,
