@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 
-from sidecar.config import Outside
+from sidecar.config import ModelPolicy, Outside
 from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import activate, active_models
 from sidecar.proxy.events import Refusal
@@ -24,8 +24,12 @@ from tests.fuzz.wire_mutator import messages, mutated
 LIMIT_ROWS = 8
 MAX_SEED_BYTES = 600
 MODELS = tuple(
-    active_models([activate(bundle_bytes(), mode=mode, outside=outside)], limit_rows=LIMIT_ROWS)
-    for mode, outside in ((None, Outside.PASS), (Mode.SHADOW, Outside.PASS), (None, Outside.REFUSE))
+    active_models([activate(bundle_bytes(), mode=mode, policy=lambda _, kept=policy: kept)], limit_rows=LIMIT_ROWS)
+    for mode, policy in (
+        (None, ModelPolicy()),
+        (Mode.SHADOW, ModelPolicy()),
+        (None, ModelPolicy(outside=Outside.REFUSE)),
+    )
 )
 ENFORCING, SHADOW, REFUSING_OUTSIDE = range(3)
 OUTPUTS = (("y", slice(0, 3), "FP32"), ("z", slice(3, 4), "FP64"))
