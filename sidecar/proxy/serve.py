@@ -216,8 +216,8 @@ async def start_sidecar(
         handler = ProxyHandler(
             infer, stream_infer, predictions, counted, readiness, metrics, load, receipts, timeout_seconds
         )
-        health = HealthHandler(readiness, metrics)
-        handlers = (health, ReflectionHandler(metrics), handler)
+        health = HealthHandler(readiness, metrics, receipts)
+        handlers = (health, ReflectionHandler(metrics, receipts), handler)
         credentials = _listen_credentials(settings, metrics)
         server, listen_port = bind_server(
             handlers, settings.listen, settings.limit_bytes, settings.keepalive_seconds, credentials
