@@ -64,6 +64,7 @@ class Lease:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._held_bytes = 0
+        self._is_call = True
         self._closed = False
 
     def hold(self, count: int) -> Refusal | None:
@@ -80,11 +81,17 @@ class Lease:
         self._load.held_bytes -= count
         self._held_bytes -= count
 
+    def leave(self) -> None:
+        """Be no call any more, and hold what is held."""
+        if self._is_call:
+            self._is_call = False
+            self._load.calls -= 1
+
     def close(self) -> None:
         """Give everything back, once."""
         if not self._closed:
             self._closed = True
-            self._load.calls -= 1
+            self.leave()
             self.release(self._held_bytes)
 
 
