@@ -2,7 +2,10 @@
 
 A call counts from its whole request to its sent answer, its request's bytes as long, the upstream's answer from when
 it is here. A stream counts as a call, and so does each of its requests until it is answered; a response counts until it
-is sent. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those.
+is sent. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those. Of unary
+calls only some may take long (:mod:`sidecar.proxy.receipts`), but a stream that waits for its next message looks the
+same whether that is under way or not. So beside what is held, gRPC may keep one unfinished message of each stream. And
+a client that takes no answers, by HTTP/2's flow control, keeps its calls until it goes: gRPC has no way to end them.
 
 Runs on the event loop's thread only. Which lease is a call's own is found through its context, so that what receives
 the upstream's answers need not be handed one through every layer.
