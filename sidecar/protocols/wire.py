@@ -34,6 +34,7 @@ class Field:
         start: where its tag starts.
         payload: where its payload starts, after the tag and, where there is one, the length.
         end: one past its last byte.
+        count: how many fields it is made of: itself, and in a group those inside.
     """
 
     number: int
@@ -41,7 +42,12 @@ class Field:
     start: int
     payload: int
     end: int
+    count: int = 1
 
+
+MAX_GROUP_FIELDS: Final = 4096
+"""In one group. Each is looked for one by one, which takes far longer than the protobuf runtime takes; no protocol here
+has groups, so that they are unknown fields, if anything."""
 
 _FIXED_SIZE: Final = {WireType.FIXED64: 8, WireType.FIXED32: 4, WireType.GROUP_END: 0}
 """Bytes of payload."""
@@ -56,7 +62,7 @@ def top_level_fields(message: Buffer) -> Iterator[Field]:
     """The fields of a message in their order.
 
     Raises:
-        ValueError: the bytes are no protobuf message.
+        ValueError: the bytes are no protobuf message, or a group has too many fields.
     """
     at = 0
     while at < len(message):
@@ -98,7 +104,7 @@ def _length_delimited(number: int, payload: bytes | None) -> bytes:
 def _field(message: Buffer, start: int) -> Field:
     tag, at = _varint(message, start)
     number, wire_type = tag >> 3, WireType(tag & 7)
-    payload = at
+    payload, count = at, 1
     match wire_type:
         case WireType.VARINT:
             _, end = _varint(message, at)
@@ -106,18 +112,23 @@ def _field(message: Buffer, start: int) -> Field:
             length, payload = _varint(message, at)
             end = payload + length
         case WireType.GROUP_START:
-            end = _end_of_group(message, at, number)
+            end, inside = _end_of_group(message, at, number)
+            count += inside
         case _:
             end = at + _FIXED_SIZE[wire_type]
     if end > len(message):
         raise ValueError(f"field {number} at byte {start} ends at {end}, the message at {len(message)}")
-    return Field(number, wire_type, start, payload, end)
+    return Field(number, wire_type, start, payload, end, count)
 
 
-def _end_of_group(message: Buffer, at: int, number: int) -> int:
-    open_groups = [number]
+def _end_of_group(message: Buffer, at: int, number: int) -> tuple[int, int]:
+    """Where a group ends, and how many fields are in it; groups inside count as fields, and so do their fields."""
+    open_groups, count = [number], 0
     while open_groups:
+        if count > MAX_GROUP_FIELDS:
+            raise ValueError(f"more than {MAX_GROUP_FIELDS} fields in the group of field {number}")
         tag, after_tag = _varint(message, at)
+        count += tag & 7 != WireType.GROUP_END
         if tag & 7 == WireType.GROUP_START:
             open_groups.append(tag >> 3)
             at = after_tag
@@ -126,7 +137,7 @@ def _end_of_group(message: Buffer, at: int, number: int) -> int:
         if field.wire_type is WireType.GROUP_END and field.number != open_groups.pop():
             raise ValueError(f"group of field {field.number} ends at byte {at} without having started")
         at = field.end
-    return at
+    return at, count
 
 
 def _varint(message: Buffer, at: int) -> tuple[int, int]:

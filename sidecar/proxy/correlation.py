@@ -12,8 +12,8 @@ A request that is given up becomes OPEN_ENDED: its client has an answer, and wha
 
 WAITING and STREAMING requests are in flight, and limited in number. Some servers never say which response is the
 last one; nobody can wait for it, so OPEN_ENDED requests take no place. As many as may be in flight are
-remembered, the one that was silent for longest is forgotten first. A response to a request that is gone, forgotten
-or was never there belongs to nothing.
+remembered, and as many bytes of them as may be, though always one; the one that was silent for longest is forgotten
+first. A response to a request that is gone, forgotten or was never there belongs to nothing.
 """
 
 import dataclasses
@@ -23,6 +23,9 @@ from typing import Final, Generic, TypeVar
 
 MAX_REQUESTS_IN_FLIGHT: Final = 128
 """Of one stream. At the limit nothing is read from the client until a request is over."""
+
+MAX_OPEN_ENDED_BYTES: Final = 1024 * 1024
+"""Of the requests of one stream that are remembered: clients choose how large they are."""
 
 _Request = TypeVar("_Request")
 
@@ -51,13 +54,17 @@ class Match(Generic[_Request]):
 class Correlation(Generic[_Request]):
     """The requests of one stream; ``prefix`` begins all their ids."""
 
-    def __init__(self, prefix: str, limit: int = MAX_REQUESTS_IN_FLIGHT) -> None:
+    def __init__(
+        self, prefix: str, limit: int = MAX_REQUESTS_IN_FLIGHT, limit_open_ended_bytes: int = MAX_OPEN_ENDED_BYTES
+    ) -> None:
         self._prefix = prefix
         self._limit = limit
+        self._limit_open_ended_bytes = limit_open_ended_bytes
         self._added = 0
         self._in_flight: dict[str, _Request] = {}
         self._waiting: set[str] = set()
         self._open_ended: dict[str, _Request] = {}
+        self._bytes: dict[str, int] = {}
 
     @property
     def in_flight(self) -> int:
@@ -86,8 +93,8 @@ class Correlation(Generic[_Request]):
             return None
         return Phase.WAITING if upstream_id in self._waiting else Phase.STREAMING
 
-    def add(self, request: _Request) -> str:
-        """Take in a request; its id upstream.
+    def add(self, request: _Request, request_bytes: int) -> str:
+        """Take in a request of that size; its id upstream.
 
         Raises:
             ValueError: there is no room.
@@ -97,6 +104,7 @@ class Correlation(Generic[_Request]):
         self._added += 1
         upstream_id = f"{self._prefix}-{self._added}"
         self._in_flight[upstream_id] = request
+        self._bytes[upstream_id] = request_bytes
         self._waiting.add(upstream_id)
         return upstream_id
 
@@ -110,6 +118,7 @@ class Correlation(Generic[_Request]):
             return Match(self._in_flight[upstream_id], ())
         request = self._take(upstream_id)
         if is_final:
+            del self._bytes[upstream_id]
             return Match(request, (request,))
         self._open_ended[upstream_id] = request
         return Match(request, self._forget())
@@ -125,7 +134,7 @@ class Correlation(Generic[_Request]):
     def end(self) -> tuple[tuple[_Request, ...], tuple[_Request, ...]]:
         """The stream is over: the requests that were still waited for, and the open-ended ones. All are gone."""
         left = tuple(self._in_flight.values()), tuple(self._open_ended.values())
-        self._in_flight, self._waiting, self._open_ended = {}, set(), {}
+        self._in_flight, self._waiting, self._open_ended, self._bytes = {}, set(), {}, {}
         return left
 
     def _take(self, upstream_id: str) -> _Request:
@@ -133,6 +142,12 @@ class Correlation(Generic[_Request]):
         return home.pop(upstream_id)
 
     def _forget(self) -> tuple[_Request, ...]:
-        if len(self._open_ended) <= self._limit:
-            return ()
-        return (self._open_ended.pop(next(iter(self._open_ended))),)
+        remembered = sum(self._bytes[upstream_id] for upstream_id in self._open_ended)
+        forgotten = []
+        while len(self._open_ended) > 1 and (
+            len(self._open_ended) > self._limit or remembered > self._limit_open_ended_bytes
+        ):
+            oldest = next(iter(self._open_ended))
+            remembered -= self._bytes.pop(oldest)
+            forgotten.append(self._open_ended.pop(oldest))
+        return tuple(forgotten)

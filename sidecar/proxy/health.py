@@ -20,6 +20,7 @@ from sidecar.proxy.failure_policy import REASON_KEY, status_of_refusal
 from sidecar.proxy.methods import HEALTH_CHECK, HEALTH_WATCH, SERVICE
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.readiness import Readiness
+from sidecar.proxy.receipts import Receipts
 
 MAX_WATCHERS: Final = 1000
 """At once. Each costs a task and an open stream for as long as its client likes."""
@@ -30,14 +31,16 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 class HealthHandler(grpc.GenericRpcHandler):
     """Answers Check and Watch by what is known of the readiness; leaves all other methods to other handlers."""
 
-    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+    def __init__(self, readiness: Readiness, metrics: Metrics, receipts: Receipts) -> None:
         self._readiness = readiness
         self._metrics = metrics
+        self._receipts = receipts
         self._watchers = 0
         self._closing = asyncio.Event()
         self._handlers: Final[dict[str, Any]] = {
-            HEALTH_CHECK: grpc.unary_unary_rpc_method_handler(self._check),
-            HEALTH_WATCH: grpc.unary_stream_rpc_method_handler(self._watch),
+            # As streams, so that it is us who read: gRPC would keep any number of requests that never end.
+            HEALTH_CHECK: grpc.stream_stream_rpc_method_handler(self._check),
+            HEALTH_WATCH: grpc.stream_stream_rpc_method_handler(self._watch),
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -48,20 +51,20 @@ class HealthHandler(grpc.GenericRpcHandler):
         """End all watching: it would go on for as long as calls in flight may."""
         self._closing.set()
 
-    async def _check(self, request: bytes, context: _Context) -> bytes:
-        status = self._status(await self._service(request, context))
+    async def _check(self, _: object, context: _Context) -> None:
+        status = self._status(await self._service(context))
         if status is ServingStatus.SERVICE_UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service, and no gate bundle guards such a model")
-        return encode_health_response(status)
+        await context.write(encode_health_response(status))
 
-    async def _watch(self, request: bytes, context: _Context) -> AsyncIterator[bytes]:
-        service = await self._service(request, context)
+    async def _watch(self, _: object, context: _Context) -> None:
+        service = await self._service(context)
         if self._watchers >= MAX_WATCHERS:
             await self._refuse(context, Refusal(Reason.TOO_MANY_CALLS, f"{MAX_WATCHERS} clients watch already"))
         self._watchers += 1
         try:
             async for status in self._statuses(service):
-                yield encode_health_response(status)
+                await context.write(encode_health_response(status))
         finally:
             self._watchers -= 1
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the sidecar is stopping")
@@ -86,7 +89,12 @@ class HealthHandler(grpc.GenericRpcHandler):
             return ServingStatus.SERVICE_UNKNOWN
         return ServingStatus.SERVING if serving else ServingStatus.NOT_SERVING
 
-    async def _service(self, request: bytes, context: _Context) -> str:
+    async def _service(self, context: _Context) -> str:
+        request = await self._receipts.read(context)
+        if isinstance(request, Refusal):
+            await self._refuse(context, request)
+        if request is None:
+            await self._refuse(context, Refusal(Reason.MALFORMED_REQUEST, "the call ended without a message"))
         try:
             return decode_health_request(request)
         except CallerError as error:

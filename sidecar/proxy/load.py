@@ -2,7 +2,10 @@
 
 A call counts from its whole request to its sent answer, its request's bytes as long, the upstream's answer from when
 it is here. A stream counts as a call, and so does each of its requests until it is answered; a response counts until it
-is sent. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those.
+is sent. What gRPC is still receiving is not seen from here; the limit of one message bounds each of those. Of unary
+calls only some may take long (:mod:`sidecar.proxy.receipts`), but a stream that waits for its next message looks the
+same whether that is under way or not. So beside what is held, gRPC may keep one unfinished message of each stream. And
+a client that takes no answers, by HTTP/2's flow control, keeps its calls until it goes: gRPC has no way to end them.
 
 Where there is room is kept by a :class:`Room`: numbers of our own, or those of a transport that counts calls and bytes
 itself, so that there is one budget. Such a transport has let in a call before it is handed to us (:func:`let_in`), and
@@ -177,13 +180,18 @@ class Lease:
         self._load.room.give_back(count)
         self._held_bytes -= count
 
+    def leave(self) -> None:
+        """Be no call any more, and hold what is held."""
+        if self._is_counted:
+            self._is_counted = False
+            self._load.room.give_call()
+
     def close(self) -> None:
         """Give everything back, once."""
         if not self._closed:
             self._closed = True
             self.release(self._held_bytes)
-            if self._is_counted:
-                self._load.room.give_call()
+            self.leave()
 
 
 class CountedUpstream:

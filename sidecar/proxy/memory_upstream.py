@@ -45,6 +45,7 @@ class MemoryUpstream:
         self.delay_seconds = delay_seconds
         self.asked: list[Asked] = []
         self.losses = 0
+        self.initial: Metadata = ()
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Answer after the delay; past the timeout, fail as gRPC would."""
@@ -87,8 +88,8 @@ class MemoryStream:
         self._coming: asyncio.Queue[bytes | UpstreamEnd] = asyncio.Queue()
 
     async def initial(self) -> Metadata:
-        """None."""
-        return ()
+        """The upstream's, the same for every stream."""
+        return self._upstream.initial
 
     async def send(self, message: bytes) -> None:
         """Have the message answered."""

@@ -13,6 +13,7 @@ from typing import Final
 from sidecar.errors import Reason
 from sidecar.gates.steps import Steps
 from sidecar.proxy.active_bundle import ActiveModels, Registry
+from sidecar.proxy.deadlines import upstream_seconds
 from sidecar.proxy.decision_ids import decision_id
 from sidecar.proxy.dialects import STREAMED_TORCHSERVE
 from sidecar.proxy.events import Refusal, RequestOutcome
@@ -67,8 +68,9 @@ class PredictionStream:
         timeout_seconds: float,
         client_name: str | None = None,
     ) -> StreamEnd:
-        """Answer a request to the end of its stream, for which the upstream gets ``timeout_seconds``. Corrections of
-        one client take turns with those of others; its name is None where nothing is known of it.
+        """Answer a request to the end of its stream, for which the upstream gets ``timeout_seconds``, or less by its
+        model's policy. Corrections of one client take turns with those of others; its name is None where nothing is
+        known of it.
         """
         exchange, decision = Exchange(), decision_id(call_id, 1)
         lease = self._load.open(len(request))
@@ -88,6 +90,9 @@ class PredictionStream:
         check = functools.partial(admit_to_stream, request, metadata, self._registry.current)
         try:
             return await self._workers.check(request, exchange.timed, check)
+        except asyncio.CancelledError:
+            self._books.finished(exchange, RequestOutcome.CANCELLED)
+            raise
         except Exception as error:
             _LOGGER.exception("a request for predictions could not be checked")
             return Refusal(Reason.INTERNAL, repr(error))
@@ -110,7 +115,9 @@ class PredictionStream:
         streamed = StreamedRequest(
             exchange.started, bundle_of(plan), exchange.gate_seconds, plan=plan, side=ClientSide(), lease=lease
         )
-        upstream = self._upstream.stream(STREAMED_TORCHSERVE.method, admission.metadata, timeout_seconds)
+        policy = None if streamed.bundle is None else streamed.bundle.policy
+        seconds = upstream_seconds(policy, timeout_seconds, 0.0)
+        upstream = self._upstream.stream(STREAMED_TORCHSERVE.method, admission.metadata, seconds)
         call = _Call(self._books, self._workers, streamed, replies, upstream, client_name)
         try:
             return await call.run(admission.forward)
@@ -202,4 +209,5 @@ class _Call:
         status = status or status_of_refusal(refusal)
         self._books.finished(self._request, _outcome(refusal.reason))
         self._books.refused(self._replies.next_decision, refusal)
-        return StreamEnd(status, self._replies.initial, ((REASON_KEY, status.reason),))
+        # Nothing of the upstream's goes with it, its metadata included.
+        return StreamEnd(status, trailing=((REASON_KEY, status.reason),))

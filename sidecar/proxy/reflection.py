@@ -6,7 +6,7 @@ Source: the gRPC server reflection protocol.
 """
 
 import asyncio
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -24,6 +24,7 @@ from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import REASON_KEY, status_of_refusal
 from sidecar.proxy.methods import DENIED, REFLECTION, REFLECTION_ALPHA, RULES, SERVICE, UNSUPPORTED
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.receipts import Receipts
 
 IDLE_SECONDS: Final = 10.0
 """A stream without a question for this long is ended, so that forgotten ones neither pile up nor hold up a stop."""
@@ -74,8 +75,9 @@ def _reflection(version: str) -> Service:
 class ReflectionHandler(grpc.GenericRpcHandler):
     """Answers reflection; leaves all other methods to other handlers."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, receipts: Receipts) -> None:
         self._metrics = metrics
+        self._receipts = receipts
         self._catalogue = Catalogue(exposed_services())
         self._handler: Any = grpc.stream_stream_rpc_method_handler(self._info)
 
@@ -86,15 +88,20 @@ class ReflectionHandler(grpc.GenericRpcHandler):
     async def _info(self, _: object, context: _Context) -> None:
         while True:
             try:
-                request = await asyncio.wait_for(context.read(), IDLE_SECONDS)
+                request = await asyncio.wait_for(self._receipts.read(context), IDLE_SECONDS)
             except TimeoutError:
                 return
-            if not isinstance(request, bytes):  # the client has asked all it wanted
+            if request is None:  # the client has asked all it wanted
                 return
+            if isinstance(request, Refusal):
+                await self._refuse(context, request)
             try:
                 answer = self._catalogue.answer(request)
             except CallerError as error:
-                self._metrics.refused(None, error.reason)
-                status = status_of_refusal(Refusal(error.reason, error.message))
-                await context.abort(status.code, status.details, ((REASON_KEY, status.reason),))
+                await self._refuse(context, Refusal(error.reason, error.message))
             await context.write(answer)
+
+    async def _refuse(self, context: _Context, refusal: Refusal) -> NoReturn:
+        self._metrics.refused(None, refusal.reason)
+        status = status_of_refusal(refusal)
+        await context.abort(status.code, status.details, ((REASON_KEY, status.reason),))

@@ -226,8 +226,8 @@ async def start_sidecar(
         handler = ProxyHandler(
             infer, stream_infer, predictions, counted, readiness, metrics, load, receipts, timeout_seconds
         )
-        health = HealthHandler(readiness, metrics)
-        handlers = (health, ReflectionHandler(metrics), handler)
+        health = HealthHandler(readiness, metrics, receipts)
+        handlers = (health, ReflectionHandler(metrics, receipts), handler)
         await readiness.ask()
         watch = _Watch(activation, live, readiness, probe, settings)
         for task in (

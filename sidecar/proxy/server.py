@@ -121,10 +121,13 @@ class ProxyHandler(grpc.GenericRpcHandler):
 
     def _turn_away(self, rule: Rule, call_id: str, refusal: Refusal) -> Answer:
         """Refuse a call before its request is looked at."""
-        self._metrics.refused(None, refusal.reason)
-        if rule is Rule.GATED:
-            self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
+        self._count_refused(rule, refusal)
         return _refuse(call_id, refusal)
+
+    def _count_refused(self, rule: Rule, refusal: Refusal) -> None:
+        self._metrics.refused(None, refusal.reason)
+        if rule in (Rule.GATED, Rule.GATED_PREDICTION_STREAM):
+            self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
 
     async def _answer_stream(self, call_id: str, context: _Context) -> None:
         client = _GrpcClient(call_id, context)
@@ -193,9 +196,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
             raise
         finally:
             audit.record_refusal(decision_id(call_id, 1), refusal)
-            self._metrics.refused(None, refusal.reason)
-            if rule is Rule.GATED:
-                self._metrics.request_finished(None, RequestOutcome.REFUSED, 0.0, 0.0)
+            self._count_refused(rule, refusal)
 
     def _timeout(self, context: _Context) -> float:
         """Seconds: what is left of the client's deadline, where it set one."""

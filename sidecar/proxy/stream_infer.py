@@ -282,7 +282,7 @@ class _Call:
                 return
             bundle, seconds = bundle_of(admission.plan), exchange.gate_seconds
             request = StreamedRequest(exchange.started, bundle, seconds, plan=admission.plan, side=side, lease=lease)
-            upstream_id = self._requests.add(request)
+            upstream_id = self._requests.add(request, len(message))
             stack.pop_all()  # from here on it is the request's
         self._give_up_in_time(request, upstream_id)
         self._expect_more()
@@ -430,8 +430,8 @@ class _Call:
             await self._judge_and_send(match.request, response)
         finally:
             if self._requests.phase(response.id) is Phase.OPEN_ENDED:
-                # Nobody knows whether more is to come: it counts as answered.
-                match.request.lease.close()
+                # Nobody knows whether more is to come: it counts as answered, and its rows are still here.
+                match.request.lease.leave()
             self._finish(match.over)
             self._over.set()
 

@@ -279,6 +279,7 @@ HOSTILE_MESSAGES = {
     "noise": os.urandom(500),
     "nothing": b"",
     "groups nested deep": b"\xfb\x3f" * 50_000,
+    "a group of 400 thousand fields": b"\xfb\x3f" + b"\x08\x01" * 400_000 + b"\xfc\x3f",
     "a name of 500 KB": pb.ModelInferRequest(model_name="g" * 500_000).SerializeToString(),
     "half a million empty tensors": b"\x2a\x00" * 500_000,
     "a message over the limit": b"\x0a" + b"\x80" * ((1 << 20) + 100),

@@ -27,7 +27,16 @@ from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.admin import MAX_CONNECTIONS, AdminServer, Page
 from sidecar.proxy.memory_upstream import MemoryUpstream
-from sidecar.proxy.methods import DENIED, MODEL_INFER, MODEL_READY, RULES, SERVER_READY, SERVICE, Rule
+from sidecar.proxy.methods import (
+    DENIED,
+    MODEL_INFER,
+    MODEL_READY,
+    RULES,
+    SERVER_READY,
+    SERVICE,
+    STREAM_PREDICTIONS,
+    Rule,
+)
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import bundle_bytes, request, response, typed_response, values
 from tests.integration.proxy_harness import (
@@ -260,9 +269,10 @@ class TestBytes:
             reply = _infer(running)
         assert (reply.body, reply.code) == (None, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
-    def test_a_call_without_a_message_is_malformed(self, running):
+    @pytest.mark.parametrize("method", [MODEL_INFER, STREAM_PREDICTIONS])
+    def test_a_call_without_a_message_is_malformed(self, running, method):
         with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
-            ended = channel.stream_stream(MODEL_INFER)(iter(()), timeout=5)
+            ended = channel.stream_stream(method)(iter(()), timeout=5)
             assert ended.code() is grpc.StatusCode.INVALID_ARGUMENT
         _wait_until(lambda: running.metrics.value("gate_refusals_total", model="", reason="malformed_request") == 1)
         assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1

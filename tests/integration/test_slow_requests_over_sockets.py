@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from sidecar.proxy import receipts
-from sidecar.proxy.methods import MODEL_INFER
+from sidecar.proxy.methods import HEALTH_CHECK, HEALTH_WATCH, MODEL_INFER, REFLECTION
 from tests.conformance.guarded_model import request, response
 from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
 
@@ -61,7 +61,10 @@ def _refused(running, reason):
     return running.metrics.value("gate_refusals_total", model="", reason=reason)
 
 
-def test_requests_that_never_end_give_way_and_ordinary_ones_do_not_notice(loop, upstream, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", [MODEL_INFER, HEALTH_CHECK, HEALTH_WATCH, REFLECTION])
+def test_requests_that_never_end_give_way_and_ordinary_ones_do_not_notice(
+    loop, upstream, tmp_path, monkeypatch, method
+):
     monkeypatch.setattr(receipts, "STALE_SECONDS", 0.3)
     monkeypatch.setattr(receipts, "SWEEP_SECONDS", 0.05)
     loop.run(_set(upstream.release))
@@ -72,7 +75,7 @@ def test_requests_that_never_end_give_way_and_ordinary_ones_do_not_notice(loop, 
             release.wait(10)
             yield from ()
 
-        call_ = channel.stream_stream(MODEL_INFER)(never(), timeout=10)
+        call_ = channel.stream_stream(method)(never(), timeout=10)
         ended.append((call_.code(), dict(call_.trailing_metadata()).get("gate-reason")))
 
     made = settings(tmp_path, upstream.port, limit_bytes=10_000, limit_held_bytes=20_000)

@@ -147,14 +147,16 @@ def test_a_response_that_is_too_much_is_dropped_in_band(loop, upstream, tmp_path
         _wait_until(lambda: _in_flight(running) == (0, 0))
 
 
-def test_requests_that_nothing_says_the_end_of_are_not_held_against_anyone(loop, upstream, tmp_path):
+def test_requests_that_nothing_says_the_end_of_are_no_calls_any_more(loop, upstream, tmp_path):
     upstream.answer([unmarked])
     with sidecar(loop, settings(tmp_path, upstream.port, limit_calls=2)) as running:
         with stream(running.listen_port) as client:
+            held = 0
             for number in range(5):
                 client.send(asking(str(number)))
                 assert client.next().error_message == ""
-                _wait_until(lambda: _in_flight(running) == (1, 0))
+                held += asking(str(number)).ByteSize()
+                _wait_until(lambda: _in_flight(running) == (1, held))  # noqa: B023 (at once)
         _wait_until(lambda: _in_flight(running) == (0, 0))
 
 

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sidecar.proxy.correlation import Correlation, Phase
 
 LIMIT = 3
+LIMIT_BYTES = 20
 
 
 class Streams(RuleBasedStateMachine):
@@ -15,17 +16,19 @@ class Streams(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.subject: Correlation[int] = Correlation("call", LIMIT)
+        self.subject: Correlation[int] = Correlation("call", LIMIT, LIMIT_BYTES)
+        self.bytes: list[int] = []
         self.ids: list[str] = []
         self.phases: dict[int, Phase] = {}
         self.order: list[int] = []  # open-ended, the one that was silent for longest first
         self.over: list[int] = []
 
     @precondition(lambda self: self.subject.has_room)
-    @rule()
-    def add(self) -> None:
+    @rule(size=st.sampled_from([0, 5, 10, 30]))
+    def add(self, size: int) -> None:
         request = len(self.ids)
-        upstream_id = self.subject.add(request)
+        upstream_id = self.subject.add(request, size)
+        self.bytes.append(size)
         assert upstream_id not in self.ids
         self.ids.append(upstream_id)
         self.phases[request] = Phase.WAITING
@@ -34,7 +37,7 @@ class Streams(RuleBasedStateMachine):
     @rule()
     def add_without_room(self) -> None:
         with pytest.raises(ValueError, match="in flight already"):
-            self.subject.add(len(self.ids))
+            self.subject.add(len(self.ids), 0)
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), is_final=st.sampled_from([None, True, False]))
@@ -61,11 +64,13 @@ class Streams(RuleBasedStateMachine):
             return []
         self.phases[request] = Phase.OPEN_ENDED
         self.order.append(request)
-        if len(self.order) <= LIMIT:
-            return []
-        forgotten = self.order.pop(0)
-        del self.phases[forgotten]
-        return [forgotten]
+        kept = self.order
+        while len(kept) > LIMIT or (len(kept) > 1 and sum(self.bytes[each] for each in kept) > LIMIT_BYTES):
+            kept = kept[1:]
+        forgotten, self.order = self.order[: len(self.order) - len(kept)], kept
+        for each in forgotten:
+            del self.phases[each]
+        return forgotten
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
@@ -105,6 +110,7 @@ class Streams(RuleBasedStateMachine):
         assert self.subject.in_flight == len(in_flight) <= LIMIT
         assert self.subject.has_room == (len(in_flight) < LIMIT)
         assert len(self.phases) - len(in_flight) <= LIMIT
+        assert len(self.order) <= 1 or sum(self.bytes[each] for each in self.order) <= LIMIT_BYTES
 
     @invariant()
     def every_request_is_over_at_most_once_and_then_gone(self) -> None:

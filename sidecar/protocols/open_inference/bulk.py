@@ -24,7 +24,8 @@ FIELD_BYTES: Final = 256
 """What a field counts besides its own bytes: about what its object takes in memory."""
 
 _Contents: TypeAlias = Mapping[int, Optional["_Contents"]]
-"""By field number: None where the payload is tensor contents, else the message that contents lie in."""
+"""By field number: None where the payload is tensor contents, else the message that contents lie in, or whose fields
+are looked at one by one later on."""
 
 _CONTENTS: Final[_Contents] = {
     pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER: None,
@@ -35,6 +36,7 @@ _CONTENTS: Final[_Contents] = {
             pb.InferTensorContents.BYTES_CONTENTS_FIELD_NUMBER: None,
         }
     },
+    pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER: {},
 }
 
 
@@ -61,7 +63,7 @@ def refuse_bulky_structure(content: bytes) -> None:
 def _structure_left(message: Buffer, contents: _Contents, limit_bytes: int) -> int:
     """How much of the limit a message's structure leaves; the rest of it is not looked at once that is negative."""
     for field in top_level_fields(message):
-        limit_bytes -= FIELD_BYTES
+        limit_bytes -= FIELD_BYTES * field.count
         if field.wire_type is not WireType.LENGTH_DELIMITED or field.number not in contents:
             limit_bytes -= field.end - field.start
         elif (inner := contents[field.number]) is not None:

@@ -80,18 +80,18 @@ def parse_streamed(content: bytes) -> StreamedResponse:
     """Parse a message of the upstream's.
 
     Raises:
-        UpstreamError: the bytes are no ModelStreamInferResponse.
+        UpstreamError: the bytes are no ModelStreamInferResponse, or one with a group of very many fields.
     """
     try:
-        message = pb.ModelStreamInferResponse.FromString(content)
-    except DecodeError as error:
+        message, body = pb.ModelStreamInferResponse.FromString(content), _body(content)
+    except (DecodeError, ValueError) as error:
         text = "upstream's message is no ModelStreamInferResponse"
         raise UpstreamError(Reason.UPSTREAM_MALFORMED, text) from error
     response = message.infer_response
     return StreamedResponse(
         content=content,
         error=message.error_message,
-        body=_body(content),
+        body=body,
         id=response.id,
         is_final=_flag(response.parameters, IS_FINAL),
         has_tensors=bool(response.outputs or response.raw_output_contents),

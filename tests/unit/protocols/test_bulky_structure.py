@@ -40,6 +40,9 @@ BULKY = {
     "a shape of many dimensions": _field(5, _field(3, b"\x01" * MANY)),
     "a tensor of many parameters": _field(5, b"\x22\x00" * (MANY // 2)),
     "a tensor of many contents": _field(5, b"\x2a\x00" * (MANY // 2)),
+    "an output of many parameters": _field(6, b"\x12\x00" * (MANY // 2)),
+    "an output of many unknown numbers": _field(6, b"\x50\x00" * (MANY // 2)),
+    "groups": (b"\xfb\x3f" + b"\x08\x00" * 4095 + b"\xfc\x3f") * (MANY // 8194),
     "a long name": _field(5, _field(1, b"x" * MANY)),
     "small integers": _field(5, _field(5, _field(3, b"\x01" * MANY))),
     "empty strings": _in_contents(b"\x42\x00"),
@@ -67,6 +70,19 @@ def test_a_large_message_that_is_no_protobuf_is_malformed(damage):
     message.raw_input_contents.append(bytes(SMALL_MESSAGE_BYTES))
     with pytest.raises(CallerError) as error:
         refuse_bulky_structure(damage(message.SerializeToString()))
+    assert error.value.reason is Reason.MALFORMED_REQUEST
+
+
+@pytest.mark.parametrize("unit", [b"\x08\x00", b"\x0b\x0c", b"\x0b"], ids=["numbers", "empty-groups", "nested-groups"])
+def test_a_group_without_end_in_sight_is_not_walked_to_its_end(unit):
+    content = b"\xfb\x3f" + unit * (MANY // len(unit)) + b"\xfc\x3f"
+    tracemalloc.start()
+    try:
+        with pytest.raises(CallerError, match="fields in the group of field 1023") as error:
+            parse_request(content)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
     assert error.value.reason is Reason.MALFORMED_REQUEST
 
 

@@ -81,7 +81,10 @@ def test_a_message_that_does_not_decode_to_its_body_is_a_defect_of_ours():
         with_body(received, received.body, "x")
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"\x12\x01\xff", b"\x0a\x01\xff", b"\x12\x05ab"])
+LARGE_GROUP = b"\xfb\x3f" + b"\x08\x01" * 5000 + b"\xfc\x3f"
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"\x12\x01\xff", b"\x0a\x01\xff", b"\x12\x05ab", LARGE_GROUP])
 def test_bytes_that_are_no_message_are_the_upstreams_fault(content):
     with pytest.raises(UpstreamError) as caught:
         parse_streamed(content)

@@ -67,6 +67,10 @@ def test_requests_of_very_many_fields_are_refused(monkeypatch):
     assert parse_predictions_request(b"\x1a\x00" * 3).inputs == {"": b""}
     with pytest.raises(CallerError, match="more than 3 fields"):
         parse_predictions_request(b"\x1a\x00" * 4)
+    group = b"\x2b" + b"\x08\x00" * 2 + b"\x2c"
+    assert parse_predictions_request(group).inputs == {}
+    with pytest.raises(CallerError, match="more than 3 fields"):
+        parse_predictions_request(group + b"\x1a\x00")
 
 
 def test_a_ping_is_answered_in_torchserves_words():

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 
 import grpc
 import pytest
@@ -194,3 +195,25 @@ def _never_ending(read, pause_seconds: float = 0.0):
         return await read() or await asyncio.sleep(60)
 
     return read_or_wait
+
+
+def test_what_is_remembered_of_answered_requests_is_held_and_bounded(monkeypatch):
+    """Of a server that never says which response is the last one: as many rows as its clients like would stay here."""
+    seen = []
+
+    class Watching(MemoryClient):
+        async def write(self, message: bytes, initial) -> None:
+            await super().write(message, initial)
+            seen.append((fixture.load.calls, fixture.load.held_bytes))
+
+    size = len(INSIDE)
+    limited = functools.partial(stream_infer.Correlation, limit_open_ended_bytes=3 * size)
+    monkeypatch.setattr(stream_infer, "Correlation", limited)
+    fixture = Fixture(answered())
+    fixture.client = Watching([INSIDE] * 8)
+    assert fixture.run().status is None
+    assert fixture.requests("corrected") == 8
+    assert seen[-1][0] == 2, "the stream, and the request that is being answered"
+    (answer,) = answered()(fixture.upstream.asked[-1].request)
+    assert seen[-1][1] == 4 * size + len(answer), "that one, its answer, and three that are remembered"
+    assert (fixture.load.calls, fixture.load.held_bytes) == (0, 0)
