@@ -24,6 +24,7 @@ from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import REASON_KEY, status_of_refusal
 from sidecar.proxy.methods import DENIED, REFLECTION, REFLECTION_ALPHA, RULES, SERVICE, UNSUPPORTED
 from sidecar.proxy.metrics import Metrics
+from sidecar.proxy.undisturbed import undisturbed
 
 IDLE_SECONDS: Final = 10.0
 """A stream without a question for this long is ended, so that forgotten ones neither pile up nor hold up a stop."""
@@ -86,7 +87,7 @@ class ReflectionHandler(grpc.GenericRpcHandler):
     async def _info(self, _: object, context: _Context) -> None:
         while True:
             try:
-                request = await asyncio.wait_for(context.read(), IDLE_SECONDS)
+                request = await asyncio.wait_for(undisturbed(context.read()), IDLE_SECONDS)
             except TimeoutError:
                 return
             if not isinstance(request, bytes):  # the client has asked all it wanted
