@@ -23,4 +23,4 @@ async def undisturbed(operation: Coroutine[Any, Any, _Result]) -> _Result:
 def end(call: "grpc.aio.Call") -> None:
     """Cancel a call to the upstream, where it is not over; what waits for it is told, and not cancelled."""
     # The public one cancels the coroutine that waits, too. grpcio's version is bounded, and a test measures the memory.
-    call._cancel("cancelled by the sidecar")  # type: ignore[attr-defined] # noqa: SLF001
+    call._cancel("cancelled by the sidecar")  # type: ignore[attr-defined]
