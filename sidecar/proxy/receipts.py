@@ -14,6 +14,7 @@ import grpc.aio
 
 from sidecar.errors import Reason
 from sidecar.proxy.events import Refusal
+from sidecar.proxy.undisturbed import undisturbed
 
 STALE_SECONDS: Final = 2.0
 """From then on a request takes long."""
@@ -37,7 +38,7 @@ class Receipts:
         assert task is not None  # noqa: S101 (gRPC runs each call in a task)
         self._since[task] = time.monotonic()
         try:
-            message = await context.read()
+            message = await undisturbed(context.read())
         except asyncio.CancelledError:
             if task not in self._given_up:
                 raise

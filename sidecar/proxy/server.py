@@ -34,6 +34,7 @@ from sidecar.proxy.receipts import Receipts
 from sidecar.proxy.stream_client import StreamEnd
 from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.torchserve_failures import is_torchserves, retold
+from sidecar.proxy.undisturbed import undisturbed
 from sidecar.proxy.unix_sockets import place_for_socket
 from sidecar.proxy.upstream import Upstream, UpstreamFailure
 
@@ -54,6 +55,11 @@ _READINESS: Final[Mapping[str, Callable[[bool], bytes]]] = {
     PING: encode_ping_response,
 }
 """How each method that asks for it is told whether we are ready."""
+
+_ENDED_EARLY: Final = Refusal(Reason.MESSAGE_TOO_LARGE, "a message over the limit, or given up on before it was whole")
+"""Of a call that gRPC ends while its message is awaited: with RESOURCE_EXHAUSTED, for there was one, over the limit. Or
+the client gave up before its message was whole; gRPC does not tell these two apart.
+"""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -101,7 +107,11 @@ class ProxyHandler(grpc.GenericRpcHandler):
         request = b""
         if rule in (Rule.GATED, Rule.PASSED, Rule.GATED_PREDICTION_STREAM):
             # A second message is not looked at, as gRPC servers do for unary methods.
-            message = await self._receipts.read(context)
+            try:
+                message = await self._receipts.read(context)
+            except asyncio.CancelledError:
+                self._count_without_message(rule, call_id, _ENDED_EARLY)
+                raise
             if message is None:
                 await self._end_without_message(rule, call_id, context)
                 return
@@ -190,13 +200,14 @@ class ProxyHandler(grpc.GenericRpcHandler):
         except grpc.aio.AbortError:
             raise
         except (asyncio.CancelledError, Exception):
-            # gRPC has ended the call itself, with RESOURCE_EXHAUSTED: there was a message, over the limit. (Or
-            # the client gave up before its message was whole; gRPC does not tell these two apart.)
-            refusal = Refusal(Reason.MESSAGE_TOO_LARGE, "a message over the limit, or given up on before it was whole")
+            refusal = _ENDED_EARLY
             raise
         finally:
-            audit.record_refusal(decision_id(call_id, 1), refusal)
-            self._count_refused(rule, refusal)
+            self._count_without_message(rule, call_id, refusal)
+
+    def _count_without_message(self, rule: Rule, call_id: str, refusal: Refusal) -> None:
+        audit.record_refusal(decision_id(call_id, 1), refusal)
+        self._count_refused(rule, refusal)
 
     def _timeout(self, context: _Context) -> float:
         """Seconds: what is left of the client's deadline, where it set one."""
@@ -217,13 +228,13 @@ class _GrpcClient:
 
         A message over the limit looks like the end, too: gRPC ends the call with RESOURCE_EXHAUSTED and cancels us.
         """
-        message = await self._context.read()
+        message = await undisturbed(self._context.read())
         return message if isinstance(message, bytes) else None
 
     async def write(self, message: bytes, initial: Metadata) -> None:
         """Send a message. With the first one the initial metadata goes out."""
         await self._open(initial)
-        await self._context.write(message)
+        await undisturbed(self._context.write(message))
 
     async def end(self, end: StreamEnd) -> None:
         """End the stream."""
@@ -324,4 +335,4 @@ async def send_answer(context: _Context, call_id: str, answer: Answer) -> None:
         await context.abort(answer.result.code, answer.result.details, answer.trailing + own)
     else:
         context.set_trailing_metadata(answer.trailing + own)
-        await context.write(answer.result)
+        await undisturbed(context.write(answer.result))

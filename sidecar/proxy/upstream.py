@@ -21,6 +21,7 @@ from sidecar.errors import Reason
 from sidecar.proxy.channels import Line, Lines
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, is_sendable, travelling
 from sidecar.proxy.tls import Credentials, channel_credentials
+from sidecar.proxy.undisturbed import end, undisturbed
 
 CREDENTIALS_INTERVAL_SECONDS: Final = 1.0
 """How often, at most, the TLS files are looked at."""
@@ -227,14 +228,21 @@ async def _outcome(
 ) -> UpstreamOutcome:
     call = line.unary[method](request, metadata=metadata, timeout=timeout_seconds)
     try:
-        body = await call
+        body = await undisturbed(_answer(call))
         initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
     except grpc.aio.AioRpcError as error:
         initial, trailing = error.initial_metadata(), error.trailing_metadata()
         return _failed(line.channel, error.code(), error.details(), initial, trailing)
+    except asyncio.CancelledError:
+        end(call)
+        raise
     if not isinstance(body, bytes):
         return failure_without_message()
     return reply_of(body, initial, trailing)
+
+
+async def _answer(call: "grpc.aio.UnaryUnaryCall[bytes, bytes]") -> bytes:
+    return await call
 
 
 class _GrpcStream:
@@ -253,17 +261,17 @@ class _GrpcStream:
     async def send(self, message: bytes) -> None:
         """Errors are the receiving side's to tell."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await self._call.write(message)
+            await undisturbed(self._call.write(message))
 
     async def half_close(self) -> None:
         """Errors are the receiving side's to tell."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await self._call.done_writing()
+            await undisturbed(self._call.done_writing())
 
     async def receive(self) -> bytes | UpstreamEnd:
         """The next message, or how the stream ended."""
         try:
-            message = await self._call.read()
+            message = await undisturbed(self._call.read())
         except grpc.aio.AioRpcError:
             message = None
         if isinstance(message, bytes):
@@ -276,7 +284,7 @@ class _GrpcStream:
 
     def cancel(self) -> None:
         """End the stream, where it is not over, and give its line back."""
-        self._call.cancel()
+        end(self._call)
         if self._line is not None:
             self._lines.give_back(self._line)
             self._line = None
