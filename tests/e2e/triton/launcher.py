@@ -21,6 +21,7 @@ __all__ = [
     "ECHO_MODEL",
     "PLAIN_MODEL",
     "RunningTriton",
+    "SCRIPTED_MODEL",
     "ServedFolder",
     "ServedModel",
     "TritonFailed",
@@ -78,6 +79,7 @@ class ServedFolder:
 DECOUPLED_MODEL = HERE / "decoupled_model"
 ECHO_MODEL = HERE / "echo_model"
 PLAIN_MODEL = HERE / "plain_model"
+SCRIPTED_MODEL = HERE / "scripted_model"
 
 
 def cache_folder() -> Path:
