@@ -10,36 +10,48 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.conformance.cases import CASES
+from tests.e2e.conformance import torchserve
 from tests.e2e.conformance.playing import Verdict
+from tests.e2e.conformance.policies import run_policies
 from tests.e2e.conformance.product import Share, run_cases
 from tests.e2e.conformance.servers import WAYS, Kind, scripted_server
 from tests.e2e.conformance.table import lines_of
 from tests.e2e.installing import ServerUnavailable
 from tests.integration.proxy_harness import Loop
 
+TORCHSERVE = "torchserve"
+SERVERS = (*map(str, Kind), TORCHSERVE)
 
-def _shares(kind: Kind, loop: Loop, folder: Path) -> Iterator[Share]:
-    with scripted_server(kind, folder) as server:
-        for way in WAYS[kind]:
-            bundles = folder / way
-            bundles.mkdir()
-            print(f"{kind}, by {way}: {len(CASES)} cases ...", flush=True)
-            yield run_cases(loop, server, way, CASES, bundles)
+
+def _shares(server: str, loop: Loop, folder: Path) -> Iterator[Share]:
+    if server == TORCHSERVE:
+        yield torchserve.run_cases(loop, folder)
+        return
+    with scripted_server(Kind(server), folder) as scripted:
+        for way in WAYS[scripted.kind]:
+            print(f"{server}, by {way}: {len(CASES)} cases ...", flush=True)
+            yield run_cases(loop, scripted, way, CASES, _subfolder(folder, way))
+        yield run_policies(loop, scripted, _subfolder(folder, "policies"))
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
 
 
 def main() -> int:
-    """Runs what the command line names, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("servers", nargs="*", type=Kind, default=list(Kind))
+    """Runs the servers that the command line names, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("servers", nargs="*", choices=[*SERVERS, []], default=[], metavar="server")
     shares: list[Share] = []
     missing = []
     loop = Loop()
-    for kind in parser.parse_args().servers:
+    for server in parser.parse_args().servers or SERVERS:
         with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
             try:
-                shares += _shares(kind, loop, Path(folder))
+                shares += _shares(server, loop, Path(folder))
             except ServerUnavailable as error:
-                missing.append(f"NOT RUN: no {kind} on this machine: {error}")
+                missing.append(f"NOT RUN: no {server} on this machine: {error}")
     loop.close()
     print("\n".join([*lines_of(shares), *missing]))
     failed = any(share.of(Verdict.FAILED) for share in shares)

@@ -13,7 +13,10 @@ from google.protobuf.message import DecodeError
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.expectations import Case, Error
 from tests.e2e.conformance.asking import Way
-from tests.e2e.conformance.script import Tensor, tensors
+from tests.e2e.conformance.script import tensors
+
+MOST_DIMENSIONS = 32
+"""Of NumPy 1, which Triton's backend has."""
 
 
 class Limit(enum.StrEnum):
@@ -21,12 +24,16 @@ class Limit(enum.StrEnum):
 
     NO_MESSAGE = "no message, or contents in no one form: servers write whole messages"
     NOT_WHOLE = "contents that do not fit datatype and shape: no tensor can be made of them"
+    DIMENSIONS = "more dimensions than NumPy's arrays have"
     TWICE = "one output twice: servers keep outputs by name"
     HEADER = "name, version, id and parameters of an answer are the server's own"
     WIRE_FORM = "how the answer's bytes stand is the server's own"
     BFLOAT16 = "BF16 tensors cannot be made in Python's backends"
     NO_OUTPUTS = "on a stream an answer without outputs is no message"
     ZERO_BYTE = "ids are C strings, which end at a zero byte; on a stream ours stands for it"
+    DOWN = "the server is down: test_policies_triton and make drill"
+    STATUS = "the server has no error of this status, or a model cannot raise it"
+    ACTIVATION = "a bundle is awaited or bad: nothing hangs on the server, see tests/conformance/test_policies"
     BOOLEAN = "a boolean is true or false in Python's lists"
 
 
@@ -42,6 +49,8 @@ def answer_limit(case: Case) -> Limit | None:
         return Limit.NO_MESSAGE
     if not all(each.is_whole() for each in outputs):
         return Limit.NOT_WHOLE
+    if max((len(each.shape) for each in outputs), default=0) > MOST_DIMENSIONS:
+        return Limit.DIMENSIONS
     if len({each.name for each in outputs}) < len(outputs):
         return Limit.TWICE
     answer = pb.ModelInferResponse.FromString(case.answer)

@@ -57,7 +57,7 @@ def play(case: Case, stage: Stage) -> Result:
     """The case's verdict."""
     try:
         return _refusal(case, stage) if is_refusal(case) else _exchange(case, stage)
-    except (AssertionError, ValueError, IndexError) as error:
+    except (AssertionError, ValueError, LookupError) as error:
         return Result(case.name, Verdict.FAILED, str(error) or repr(error))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sidecar.config import BundleSource, Probing, ServeSettings
 from tests.conformance.expectations import Case
-from tests.conformance.guarded_model import bundle_bytes
-from tests.conformance.more_models import more_bundles
-from tests.conformance.typed_model import typed_bundles
+from tests.conformance.guarded_model import DTYPES, MODEL, bundle_bytes
+from tests.conformance.more_models import NAMES, more_bundles
+from tests.conformance.typed_model import model_name, typed_bundles
 from tests.e2e.conformance.asking import Way, asker
 from tests.e2e.conformance.limits import is_refusal, limits_of
 from tests.e2e.conformance.playing import Result, Stage, Verdict, play
@@ -37,7 +37,7 @@ def run_cases(loop: Loop, server: ScriptedServer, way: Way, cases: Sequence[Case
         loop: in which the sidecar runs.
         folder: an empty folder of the caller's, for the bundles.
     """
-    with _stage(loop, server, way, folder) as stage:
+    with running_stage(loop, server, way, folder) as stage:
         refusals = [case for case in cases if is_refusal(case)]
         before = server.arrivals()
         results = [play(case, stage) for case in refusals]
@@ -55,21 +55,29 @@ def _nothing_arrived(refusals: int, arrived: int) -> Result:
 
 
 @contextlib.contextmanager
-def _stage(loop: Loop, server: ScriptedServer, way: Way, folder: Path) -> Iterator[Stage]:
+def running_stage(loop: Loop, server: ScriptedServer, way: Way, folder: Path) -> Iterator[Stage]:
+    """A sidecar before this server, until the block is left; the arguments are those of `run_cases`."""
     with (
-        sidecar(loop, settings(folder, server.address)) as running,
+        sidecar(loop, settings(folder, server)) as running,
         asker(server.address, way) as direct,
         asker(f"127.0.0.1:{running.listen_port}", way) as through,
     ):
         yield Stage(direct, through, server.script, running.metrics, limits_of(server.kind, way))
 
 
-def settings(folder: Path, upstream: str, **changes) -> ServeSettings:
-    """The sidecar as the cases want it, before this upstream."""
-    contents = [bundle_bytes(), *more_bundles(), *typed_bundles()]
-    sources = [BundleSource(folder / f"{number}.gates") for number, _ in enumerate(contents)]
-    for source, content in zip(sources, contents, strict=True):
-        source.path.write_bytes(content)
-    defaults = {"bundles": tuple(sources), "listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "limit_rows": 8}
-    defaults["probe"] = Probing.OFF  # the bundles do not say how a verified model answers
-    return ServeSettings(upstream=upstream, **(defaults | changes))
+def settings(folder: Path, server: ScriptedServer) -> ServeSettings:
+    """The sidecar as the cases want it, before this server, with bundles for the models that it has."""
+    contents = {MODEL: bundle_bytes()}
+    contents |= zip(NAMES, more_bundles(), strict=True)
+    contents |= zip(map(model_name, DTYPES), typed_bundles(), strict=True)
+    sources = [BundleSource(folder / f"{name}.gates") for name in contents if name in server.models]
+    for source in sources:
+        source.path.write_bytes(contents[source.path.stem])
+    return ServeSettings(
+        tuple(sources),
+        server.address,
+        listen="127.0.0.1:0",
+        admin="127.0.0.1:0",
+        probe=Probing.OFF,  # the bundles do not say how a verified model answers
+        limit_rows=8,
+    )

@@ -45,9 +45,10 @@ WAYS = {Kind.TRITON: (Way.CALL, Way.STREAM), Kind.MLSERVER: (Way.CALL,), Kind.KS
 
 @dataclasses.dataclass(frozen=True)
 class ScriptedServer:
-    """A running server and its script."""
+    """A running server with the models of these names, and its script."""
 
     kind: Kind
+    models: tuple[str, ...]
     address: str
     script: ScriptFolder
     log_path: Path
@@ -80,7 +81,7 @@ def scripted_server(kind: Kind, folder: Path, models: tuple[str, ...] = MODELS) 
     script = ScriptFolder.make(folder / "script")
     (folder / "server").mkdir()
     with _STARTS[kind](models, script, folder / "server") as server:
-        yield ScriptedServer(kind, server.grpc_address, script, server.log_path)
+        yield ScriptedServer(kind, models, server.grpc_address, script, server.log_path)
 
 
 @contextlib.contextmanager

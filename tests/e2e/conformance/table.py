@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tests.e2e.conformance.playing import Verdict
 from tests.e2e.conformance.product import Share
 
-ROW = "{:<12}{:<8}{:>7}{:>8}{:>18}{:>16}{:>8}"
+ROW = "{:<20}{:<8}{:>7}{:>8}{:>18}{:>16}{:>8}"
 
 
 def lines_of(shares: Sequence[Share]) -> Iterator[str]:

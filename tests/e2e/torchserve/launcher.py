@@ -38,6 +38,7 @@ from tests.e2e.torchserve import debian_torch
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 HANDLER = HERE / "handler.py"
+SCRIPTED_HANDLER = HERE / "scripted_handler.py"
 OLDEST_JAVA = 17
 DEBIANS_JAVAS = Path("/usr/lib/jvm")
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive; generate_model_archive()"
@@ -59,6 +60,14 @@ class ServedModel:
     name: str
     network: Network
     payload: Payload = Payload.JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class ScriptedModel:
+    """A model that answers what a test writes down; ``reader`` is the file that reads it."""
+
+    name: str
+    reader: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +127,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_torchserve(
-    install: TorchServeInstall, models: Sequence[ServedModel], folder: Path
+    install: TorchServeInstall, models: Sequence[ServedModel | ScriptedModel], folder: Path
 ) -> Iterator[RunningServer]:
     """A server whose models are all ready, stopped when the block is left, whatever happens in it.
 
@@ -146,20 +155,24 @@ def running_torchserve(
             yield server
 
 
-def _archive(install: TorchServeInstall, model: ServedModel, store: Path) -> None:
+def _archive(install: TorchServeInstall, model: ServedModel | ScriptedModel, store: Path) -> None:
     """Packs weights, handler and configuration as a user of TorchServe does."""
     parts = store.parent / model.name
     parts.mkdir()
     store.mkdir(exist_ok=True)
-    _write_weights(parts / "dense.npz", model.network)
+    if isinstance(model, ScriptedModel):
+        handler, serialized, settings = SCRIPTED_HANDLER, model.reader, {"script": str(model.reader)}
+    else:
+        handler, serialized, settings = HANDLER, parts / "dense.npz", {"format": model.payload.value}
+        _write_weights(serialized, model.network)
     # JSON is YAML too.
-    configuration = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "handler": {"format": model.payload.value}}
+    configuration = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "handler": settings}
     (parts / "model-config.yaml").write_text(json.dumps(configuration))
     options = {
         "model-name": model.name,
         "version": "1.0",
-        "serialized-file": parts / "dense.npz",
-        "handler": HANDLER,
+        "serialized-file": serialized,
+        "handler": handler,
         "config-file": parts / "model-config.yaml",
         "export-path": store,
     }
@@ -184,7 +197,11 @@ def _write_weights(path: Path, network: Network) -> None:
 
 
 def _command(
-    install: TorchServeInstall, models: Sequence[ServedModel], folder: Path, scratch: str, ports: Sequence[int]
+    install: TorchServeInstall,
+    models: Sequence[ServedModel | ScriptedModel],
+    folder: Path,
+    scratch: str,
+    ports: Sequence[int],
 ) -> list[str]:
     grpc, inference, management, metrics, grpc_management = ports
     settings = {
