@@ -4,6 +4,7 @@ The set is chosen so that each way of answering is in it; TorchServe's cases are
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import grpc
 import pytest
 
 from tests.conformance.cases import CASES
-from tests.conformance.guarded_model import MODEL
+from tests.conformance.guarded_model import MODEL, request
 from tests.e2e.conformance import torchserve
 from tests.e2e.conformance.asking import SERVICE, Way
 from tests.e2e.conformance.limits import Limit, answer_limit, is_refusal, limits_of
@@ -58,6 +59,20 @@ SMOKE = (
     "an-output-in-shared-memory",
     "classification-of-a-gated-output",
 )
+RECEIVE_LIMITS = {Kind.TRITON: 16 << 20, Kind.MLSERVER: 4 << 20, Kind.KSERVE: 8 << 20}
+"""Bytes of a message; Triton has none, and takes more than any other."""
+
+
+def _request_of(size: int) -> bytes:
+    """A request of so many bytes, more or less ten: a string that nobody looks at fills it."""
+    message = request([0.75, 0])
+    message.inputs.add(name="hint", datatype="BYTES", shape=[1])
+    string = size - message.ByteSize() - 9
+    message.raw_input_contents.append(string.to_bytes(4, "little") + bytes(string))
+    assert abs(message.ByteSize() - size) < 10
+    return message.SerializeToString()
+
+
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -95,6 +110,18 @@ class TestOnServers:
             unguarded = dataclasses.replace(stage, through=stage.direct)
             verdicts = {play(BY_NAME[name], unguarded).verdict for name in SMOKE}
         assert verdicts == {Verdict.FAILED}
+
+    def test_a_message_over_the_servers_limit_is_told_and_one_below_is_judged(self, server, loop, tmp_path):
+        server.script.say(tensors(BY_NAME["projected-onto-a-ceiling"].answer) or [])
+        limit = RECEIVE_LIMITS[server.kind]
+        with running_stage(loop, server, Way.CALL, tmp_path) as stage:
+            below, over = (stage.through.ask(_request_of(limit + more)) for more in (-100, 100))
+        assert below.trailers["gate-outcome"] == "corrected", below.details
+        if server.kind is Kind.TRITON:
+            assert over.body is not None
+        else:
+            assert re.search(rf"larger than max \(\d+ vs\. {limit}\)", over.details)
+            assert over.trailers["gate-reason"] == "upstream_error"
 
     def test_a_stream_of_messages_that_are_not_the_protocols_shows_nothing(self, server, loop, tmp_path):
         if server.kind is not Kind.MLSERVER:

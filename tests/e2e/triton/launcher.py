@@ -17,6 +17,7 @@ from tests.e2e.installing import REPOSITORY, ServerUnavailable, installation_key
 from tests.e2e.processes import Launch, RunningServer, ServerFailed, free_ports, http_body, readable_log, running_server
 
 __all__ = [
+    "BFLOAT16_MODEL",
     "DECOUPLED_MODEL",
     "ECHO_MODEL",
     "PLAIN_MODEL",
@@ -76,6 +77,7 @@ class ServedFolder:
     folder: Path
 
 
+BFLOAT16_MODEL = HERE / "bfloat16_model"
 DECOUPLED_MODEL = HERE / "decoupled_model"
 ECHO_MODEL = HERE / "echo_model"
 PLAIN_MODEL = HERE / "plain_model"
