@@ -127,12 +127,17 @@ def _environment(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_torchserve(
-    install: TorchServeInstall, models: Sequence[ServedModel | ScriptedModel], folder: Path
+    install: TorchServeInstall,
+    models: Sequence[ServedModel | ScriptedModel],
+    folder: Path,
+    *,
+    token_auth: bool = False,
 ) -> Iterator[RunningServer]:
     """A server whose models are all ready, stopped when the block is left, whatever happens in it.
 
     Args:
         folder: an empty folder of the caller's, for the model archives and the log.
+        token_auth: whether it wants tokens, as it does where nobody says otherwise; see `tokens`.
 
     Raises:
         ServerFailed: it did not become ready.
@@ -143,8 +148,11 @@ def running_torchserve(
     with tempfile.TemporaryDirectory(prefix="ts-") as scratch:
         launch = Launch(
             server="TorchServe",
-            command=lambda ports: _command(install, models, folder, scratch, ports),
-            is_ready=lambda ports: all(_is_ready(ports[2], model.name) for model in models),
+            command=lambda ports: [
+                *_command(install, models, folder, scratch, ports),
+                *([] if token_auth else ["--disable-token-auth"]),
+            ],
+            is_ready=lambda ports: all(_is_ready(ports[2], model.name, folder) for model in models),
             log_path=folder / "torchserve.log",
             folder=folder,
             environment=install.environment
@@ -231,10 +239,21 @@ def _command(
         f"--python={plain_interpreter()}",
         f"--ts-config-file={configuration}",
         "--no-config-snapshot",
-        "--disable-token-auth",
     ]
 
 
-def _is_ready(management_port: int, model: str) -> bool:
-    body = http_body(management_port, f"/models/{model}")
+def _is_ready(management_port: int, model: str, folder: Path) -> bool:
+    token = tokens(folder).get("management")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    body = http_body(management_port, f"/models/{model}", headers)
     return body is not None and any(worker["status"] == "READY" for worker in json.loads(body)[0]["workers"])
+
+
+def tokens(folder: Path) -> dict[str, str]:
+    """The tokens that a server in this folder has written down, by the service that wants them; none where it has not.
+
+    A client sends one as `authorization: Bearer <token>`.
+    """
+    path = folder / "key_file.json"
+    text = path.read_text() if path.exists() else ""
+    return {name: stated["key"] for name, stated in json.loads(text).items() if "key" in stated} if text else {}
