@@ -1,6 +1,7 @@
 """A named set of the conformance cases on each real server; `make conformance` runs them all.
 
-The set is chosen so that each way of answering is in it; TorchServe's cases are few and run here whole.
+The set is chosen so that each way of answering is in it. TorchServe's cases are few and run whole, in
+`test_torchserve`.
 """
 
 import dataclasses
@@ -13,7 +14,6 @@ import pytest
 
 from tests.conformance.cases import CASES
 from tests.conformance.guarded_model import MODEL, request
-from tests.e2e.conformance import torchserve
 from tests.e2e.conformance.asking import SERVICE, Way
 from tests.e2e.conformance.limits import Limit, answer_limit, is_refusal, limits_of
 from tests.e2e.conformance.playing import Verdict, play
@@ -137,16 +137,6 @@ class TestOnServers:
                 list(streams[1](iter([case.request]), timeout=20))
         assert caught.value.code() is grpc.StatusCode.INTERNAL
         assert caught.value.details().startswith("upstream_malformed")
-
-    def test_torchserves_cases_come_out_as_stated(self, loop, tmp_path, record_property, server_logs):
-        server_logs.append(tmp_path / "server" / "torchserve.log")
-        try:
-            share = torchserve.run_cases(loop, tmp_path)
-        except ServerUnavailable as error:
-            pytest.skip(f"NOT RUN: no torchserve on this machine: {error}")
-        assert share.of(Verdict.FAILED) == [], "\n".join(lines_of([share]))
-        assert [result.case for result in share.of(Verdict.NOT_APPLICABLE)] == ["an answer that is no message"]
-        record_property("counted", f"conformance, torchserve: {len(share.of(Verdict.PASSED))} cases")
 
 
 PLAYABLE = {Kind.TRITON: 975, Kind.MLSERVER: 971, Kind.KSERVE: 974}

@@ -49,17 +49,27 @@ def scripted_torchserve(folder: Path) -> Iterator[tuple[str, ScriptFolder]]:
 
 
 def run_cases(loop: Loop, folder: Path) -> Share:
-    """Every case's result.
+    """Every case's result, on a server that is started for it.
 
     Args:
         folder: an empty folder of the caller's.
     """
     with scripted_torchserve(folder) as (address, script):
-        script.say_prediction(FINE.encode())
-        port = int(address.rpartition(":")[2])
-        with sidecar(loop, settings(folder, port, **_SIDECAR)) as running:
-            _wait_until_ready(running.admin_port)
-            results = [_play(case, running.listen_port, script) for case in CASES]
+        return play_cases(loop, folder, address, script)
+
+
+def play_cases(loop: Loop, folder: Path, address: str, script: ScriptFolder) -> Share:
+    """Every case's result on a running server that has the scripted model.
+
+    Args:
+        loop: in which the sidecar runs.
+        folder: of the caller's, for the bundle.
+    """
+    script.say_prediction(FINE.encode())
+    port = int(address.rpartition(":")[2])
+    with sidecar(loop, settings(folder, port, **_SIDECAR)) as running:
+        _wait_until_ready(running.admin_port)
+        results = [_play(case, running.listen_port, script) for case in CASES]
     return Share("torchserve", Way.CALL, tuple(results))
 
 
