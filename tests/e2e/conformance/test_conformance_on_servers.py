@@ -123,9 +123,8 @@ class TestOnServers:
             assert re.search(rf"larger than max \(\d+ vs\. {limit}\)", over.details)
             assert over.trailers["gate-reason"] == "upstream_error"
 
+    @pytest.mark.parametrize("server", [Kind.MLSERVER], indirect=True)
     def test_a_stream_of_messages_that_are_not_the_protocols_shows_nothing(self, server, loop, tmp_path):
-        if server.kind is not Kind.MLSERVER:
-            return
         case = BY_NAME["projected-onto-a-ceiling"]
         server.script.say(tensors(case.answer) or [])
         with running_stage(loop, server, Way.STREAM, tmp_path) as stage:
