@@ -6,6 +6,7 @@
 #   make check        ruff, mypy --strict, import-linter, generated-code drift; with cargo, rustfmt and clippy
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make fuzz         every reader of outside bytes fuzzed, FUZZ_SECONDS=300 each, FUZZ_TARGETS="request bundle" or all
+#   make conformance  every conformance case on real Triton, MLServer, KServe and TorchServe; CONFORMANCE="triton kserve"
 #   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
@@ -27,7 +28,7 @@ GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo native native-for-tests native-required test test-fast fuzz coverage check format generate lock
+.PHONY: help demo native native-for-tests native-required test test-fast fuzz conformance coverage check format generate lock
 .PHONY: bench-proxy bench-fairness bench-compile bench-swap drill soak clean
 
 help:
@@ -74,6 +75,9 @@ test-fast: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),300) $(if $(FUZZ_KEEP),--keep) $(FUZZ_TARGETS)
+
+conformance: $(VENV)/dev.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.e2e.conformance $(CONFORMANCE)
 
 coverage: $(VENV)/dev.stamp
 	$(TESTS) -q -m "not e2e" --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TRUSTED:%=--cov=sidecar.%)

@@ -8,6 +8,10 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.expectations import Case, Corrected, Error, VeryBytes
 from tests.conformance.guarded_model import values
 from tests.conformance.output_cases import CutDown
+from tests.conformance.policy_cases import FellBack
+
+FALLBACK = {"y": [1, 0, 0], "z": [0]}
+"""Of the one gate in ``guarded_model`` that has a fallback."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,3 +81,12 @@ def _check_forwarded(request: bytes, forwarded: bytes) -> None:
         assert names == {output.name for output in asked.outputs} | {"y", "z"}
     else:
         assert forwarded == request
+
+
+def check_fallback(request: bytes, body: bytes, expected: FellBack) -> None:
+    """An answer of the sidecar's own, in the request's name."""
+    asked, answer = pb.ModelInferRequest.FromString(request), pb.ModelInferResponse.FromString(body)
+    assert (answer.model_name, answer.id, answer.model_version) == (asked.model_name, asked.id, asked.model_version)
+    assert sorted(output.name for output in answer.outputs) == sorted(expected.outputs)
+    for name in expected.outputs:
+        np.testing.assert_array_equal(values(body, name), [FALLBACK[name]] * expected.rows)

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 
-import numpy as np
 import pytest
 
 from sidecar.errors import Reason
@@ -20,11 +19,11 @@ from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.upstream import UpstreamFailure
 from sidecar.proxy.workers import Workers
 from tests.conformance.cases import Error, VeryBytes
-from tests.conformance.guarded_model import bundle_bytes, values
+from tests.conformance.guarded_model import bundle_bytes
+from tests.conformance.judging import check_fallback
 from tests.conformance.policy_cases import POLICY_CASES, FellBack, Passed, PolicyCase
 
 CONTENT = bundle_bytes()
-FALLBACK = {"y": [1, 0, 0], "z": [0]}
 
 
 def models_of(case: PolicyCase) -> ActiveModels:
@@ -36,14 +35,6 @@ def models_of(case: PolicyCase) -> ActiveModels:
         unguarded=case.unguarded,
         open_models=case.open_models,
     )
-
-
-def check_fallback(case: PolicyCase, body: bytes, expected: FellBack) -> None:
-    asked, answer = pb.ModelInferRequest.FromString(case.request), pb.ModelInferResponse.FromString(body)
-    assert (answer.model_name, answer.id, answer.model_version) == (asked.model_name, asked.id, asked.model_version)
-    assert sorted(output.name for output in answer.outputs) == sorted(expected.outputs)
-    for name in expected.outputs:
-        np.testing.assert_array_equal(values(body, name), [FALLBACK[name]] * expected.rows)
 
 
 def counted(metrics: Metrics, name: str) -> float:
@@ -78,7 +69,7 @@ def test_case(case: PolicyCase):
             assert upstream.asked[0].request == case.request
         case FellBack(reason):
             assert (trailing["gate-outcome"], trailing["gate-reason"]) == ("fallback", reason)
-            check_fallback(case, answer.result, case.expected)
+            check_fallback(case.request, answer.result, case.expected)
         case VeryBytes(outcome):
             assert (answer.result, trailing["gate-outcome"]) == (case.answer, outcome)
             assert "gate-reason" not in trailing
@@ -127,7 +118,7 @@ def test_case_on_a_stream(case: PolicyCase):
         case FellBack():
             assert metrics.value("gate_requests_total", model="guarded", outcome="fallback") == 1
             got.infer_response.ClearField("parameters")
-            check_fallback(case, body, case.expected)
+            check_fallback(case.request, body, case.expected)
     if not breaks_off:  # the end is one more error
         check_counts(case, metrics)
 

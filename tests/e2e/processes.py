@@ -138,11 +138,11 @@ def readable_log(log_path: Path) -> str:
     return "\n".join(re.sub(r" {2,}", "  ", line) for line in lines if not line.startswith("+-"))
 
 
-def http_body(port: int, path: str) -> bytes | None:
+def http_body(port: int, path: str, headers: Mapping[str, str] | None = None) -> bytes | None:
     """What a GET on 127.0.0.1 answers, if it answers with 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers or {})
         response = connection.getresponse()
         return response.read() if response.status == http.client.OK else None
     return None

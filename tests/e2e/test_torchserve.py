@@ -27,13 +27,19 @@ from sidecar.network.onnx_reader import read_model
 from sidecar.network.values import Network
 from sidecar.protocols.generated import torchserve_pb2
 from sidecar.proxy.methods import RULES
+from tests.conformance.guarded_model import MODEL as SCRIPTED
 from tests.e2e.attack import boundary_rows, counterexamples, uniform_rows
+from tests.e2e.conformance.playing import Verdict
+from tests.e2e.conformance.script import ScriptFolder
+from tests.e2e.conformance.table import lines_of
+from tests.e2e.conformance.torchserve import play_cases
 from tests.e2e.guarding import RunningSidecar, compile_bundle, running_sidecar
 from tests.e2e.judge import Judge, read_judge
 from tests.e2e.networks import OVERLAPPING_PROPERTY, tying_network
 from tests.e2e.processes import RunningServer
 from tests.e2e.torchserve import predictions
-from tests.e2e.torchserve.launcher import Payload, ServedModel, TorchServeInstall, running_torchserve
+from tests.e2e.torchserve.launcher import Payload, ScriptedModel, ServedModel, TorchServeInstall, running_torchserve
+from tests.integration.proxy_harness import Loop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -81,6 +87,7 @@ class Guarded:
     """A server and the sidecar before it, both running, each with a channel to it."""
 
     server: RunningServer
+    script: ScriptFolder
     sidecar: RunningSidecar
     direct: grpc.Channel
     through: grpc.Channel
@@ -110,14 +117,16 @@ def guarded(
     settings.write_text(SETTINGS)
     bundles = [f"{payload.value}={verified.bundle}" for payload in Payload]
     models = [ServedModel(payload.value, verified.network, payload) for payload in Payload]
+    script = ScriptFolder.make(folder.with_suffix(".script"))
+    scripted = ScriptedModel(SCRIPTED, script.path / "script_reader.py")
     options = ["--config", str(settings)]
     with (
-        running_torchserve(torchserve_install, models, folder) as server,
+        running_torchserve(torchserve_install, [*models, scripted], folder) as server,
         running_sidecar(bundles, server.grpc_address, log_path, options) as sidecar,
         grpc.insecure_channel(server.grpc_address) as direct,
         grpc.insecure_channel(sidecar.address) as through,
     ):
-        yield Guarded(server, sidecar, direct, through)
+        yield Guarded(server, script, sidecar, direct, through)
 
 
 # -- messages ------------------------------------------------------------------------------------------------
@@ -392,6 +401,15 @@ def test_workers_that_are_killed_come_back_and_no_answer_in_between_is_wrong(gua
             assert not any(judge.violated(row, answer) for row, answer in zip(found, answers, strict=True))
     assert codes[grpc.StatusCode.OK] == 50, codes
     assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+
+
+def test_all_cases_come_out_as_stated(guarded: Guarded, tmp_path: Path, record_property):
+    loop = Loop()
+    share = play_cases(loop, tmp_path, guarded.server.grpc_address, guarded.script)
+    loop.close()
+    assert share.of(Verdict.FAILED) == [], "\n".join(lines_of([share]))
+    assert [result.case for result in share.of(Verdict.NOT_APPLICABLE)] == ["an answer that is no message"]
+    record_property("counted", f"conformance, torchserve: {len(share.of(Verdict.PASSED))} cases")
 
 
 def test_our_messages_have_the_servers_fields(torchserve_install: TorchServeInstall):

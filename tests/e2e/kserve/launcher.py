@@ -30,20 +30,17 @@ def install_kserve(cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_kserve(packages: Path, models: Mapping[str, bytes], folder: Path) -> Iterator[RunningServer]:
+def running_kserve(packages: Path, models: Mapping[str, bytes | Path], folder: Path) -> Iterator[RunningServer]:
     """A ready server, stopped when the block is left, whatever happens in it.
 
     Args:
-        models: ONNX files by served name.
+        models: ONNX files by served name, or for a scripted model the path of its script's reader.
         folder: an empty folder of the caller's, for the models and the log.
 
     Raises:
         ServerFailed: it did not become ready.
     """
-    paths = {name: folder / f"{name}.onnx" for name in models}
-    for name, content in models.items():
-        paths[name].write_bytes(content)
-    words = [f"{name}={path}" for name, path in paths.items()]
+    words = [f"{name}={_path(folder / f'{name}.onnx', model)}" for name, model in models.items()]
     launch = Launch(
         server="KServe",
         # Without `site` the interpreter sees the standard library and PYTHONPATH alone.
@@ -55,6 +52,13 @@ def running_kserve(packages: Path, models: Mapping[str, bytes], folder: Path) ->
     )
     with running_server(launch, lambda: free_ports(1)) as server:
         yield server
+
+
+def _path(path: Path, model: bytes | Path) -> Path:
+    if isinstance(model, Path):
+        return model
+    path.write_bytes(model)
+    return path
 
 
 def _is_ready(port: int) -> bool:

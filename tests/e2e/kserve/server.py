@@ -1,7 +1,8 @@
 """KServe's data plane, servicer, interceptors and limits, put together as its ModelServer does it, without HTTP.
 
 ModelServer itself cannot be told which address to listen on: it takes every one. This file runs in KServe's
-environment, not in ours: `server.py <port> <name>=<model.onnx> ...`.
+environment, not in ours: `server.py <port> <name>=<model.onnx> ...`; a model that ends in `.py` is the reader of a
+script, see `scripted_model`.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor, LoggingInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+from scripted_model import ScriptedModel
 
 _DATATYPES = {"tensor(float)": "FP32", "tensor(double)": "FP64", "tensor(float16)": "FP16"}
 GRACE_SECONDS = 5
@@ -63,7 +65,11 @@ class OnnxModel(Model):
         )
 
 
-async def serve(port: int, models: list[OnnxModel]) -> None:
+def _model(name: str, path: str) -> Model:
+    return ScriptedModel(name, path) if path.endswith(".py") else OnnxModel(name, path)
+
+
+async def serve(port: int, models: list[Model]) -> None:
     repository = ModelRepository()
     for model in models:
         repository.update(model)
@@ -84,4 +90,4 @@ async def serve(port: int, models: list[OnnxModel]) -> None:
 
 if __name__ == "__main__":
     configure_logging()
-    asyncio.run(serve(int(sys.argv[1]), [OnnxModel(*word.split("=", 1)) for word in sys.argv[2:]]))
+    asyncio.run(serve(int(sys.argv[1]), [_model(*word.split("=", 1)) for word in sys.argv[2:]]))

@@ -29,11 +29,11 @@ def install_mlserver(cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running_mlserver(packages: Path, models: Mapping[str, bytes], folder: Path) -> Iterator[RunningServer]:
+def running_mlserver(packages: Path, models: Mapping[str, bytes | Path], folder: Path) -> Iterator[RunningServer]:
     """A ready server, stopped when the block is left, whatever happens in it.
 
     Args:
-        models: ONNX files by served name.
+        models: ONNX files by served name, or for a scripted model the path of its script's reader.
         folder: an empty folder of the caller's, for the models, the settings and the log.
 
     Raises:
@@ -54,13 +54,17 @@ def running_mlserver(packages: Path, models: Mapping[str, bytes], folder: Path) 
             yield server
 
 
-def _write_model(folder: Path, content: bytes) -> None:
+def _write_model(folder: Path, model: bytes | Path) -> None:
     folder.mkdir()
-    (folder / "model.onnx").write_bytes(content)
+    if isinstance(model, Path):
+        implementation, uri = "scripted_model.ScriptedModel", model
+    else:
+        implementation, uri = "onnx_runtime_model.OnnxRuntimeModel", folder / "model.onnx"
+        uri.write_bytes(model)
     settings = {
         "name": folder.name,
-        "implementation": "onnx_runtime_model.OnnxRuntimeModel",
-        "parameters": {"uri": str(folder / "model.onnx"), "version": "1"},
+        "implementation": implementation,
+        "parameters": {"uri": str(uri), "version": "1"},
     }
     (folder / "model-settings.json").write_text(json.dumps(settings))
 

@@ -38,6 +38,7 @@ from tests.e2e.torchserve import debian_torch
 HERE = Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
 HANDLER = HERE / "handler.py"
+SCRIPTED_HANDLER = HERE / "scripted_handler.py"
 OLDEST_JAVA = 17
 DEBIANS_JAVAS = Path("/usr/lib/jvm")
 ARCHIVER = "from model_archiver.model_packaging import generate_model_archive; generate_model_archive()"
@@ -59,6 +60,14 @@ class ServedModel:
     name: str
     network: Network
     payload: Payload = Payload.JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class ScriptedModel:
+    """A model that answers what a test writes down; ``reader`` is the file that reads it."""
+
+    name: str
+    reader: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +127,17 @@ def _environment(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_torchserve(
-    install: TorchServeInstall, models: Sequence[ServedModel], folder: Path
+    install: TorchServeInstall,
+    models: Sequence[ServedModel | ScriptedModel],
+    folder: Path,
+    *,
+    token_auth: bool = False,
 ) -> Iterator[RunningServer]:
     """A server whose models are all ready, stopped when the block is left, whatever happens in it.
 
     Args:
         folder: an empty folder of the caller's, for the model archives and the log.
+        token_auth: whether it wants tokens, as it does where nobody says otherwise; see `tokens`.
 
     Raises:
         ServerFailed: it did not become ready.
@@ -134,8 +148,11 @@ def running_torchserve(
     with tempfile.TemporaryDirectory(prefix="ts-") as scratch:
         launch = Launch(
             server="TorchServe",
-            command=lambda ports: _command(install, models, folder, scratch, ports),
-            is_ready=lambda ports: all(_is_ready(ports[2], model.name) for model in models),
+            command=lambda ports: [
+                *_command(install, models, folder, scratch, ports),
+                *([] if token_auth else ["--disable-token-auth"]),
+            ],
+            is_ready=lambda ports: all(_is_ready(ports[2], model.name, folder) for model in models),
             log_path=folder / "torchserve.log",
             folder=folder,
             environment=install.environment
@@ -146,20 +163,24 @@ def running_torchserve(
             yield server
 
 
-def _archive(install: TorchServeInstall, model: ServedModel, store: Path) -> None:
+def _archive(install: TorchServeInstall, model: ServedModel | ScriptedModel, store: Path) -> None:
     """Packs weights, handler and configuration as a user of TorchServe does."""
     parts = store.parent / model.name
     parts.mkdir()
     store.mkdir(exist_ok=True)
-    _write_weights(parts / "dense.npz", model.network)
+    if isinstance(model, ScriptedModel):
+        handler, serialized, settings = SCRIPTED_HANDLER, model.reader, {"script": str(model.reader)}
+    else:
+        handler, serialized, settings = HANDLER, parts / "dense.npz", {"format": model.payload.value}
+        _write_weights(serialized, model.network)
     # JSON is YAML too.
-    configuration = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "handler": {"format": model.payload.value}}
+    configuration = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "handler": settings}
     (parts / "model-config.yaml").write_text(json.dumps(configuration))
     options = {
         "model-name": model.name,
         "version": "1.0",
-        "serialized-file": parts / "dense.npz",
-        "handler": HANDLER,
+        "serialized-file": serialized,
+        "handler": handler,
         "config-file": parts / "model-config.yaml",
         "export-path": store,
     }
@@ -184,7 +205,11 @@ def _write_weights(path: Path, network: Network) -> None:
 
 
 def _command(
-    install: TorchServeInstall, models: Sequence[ServedModel], folder: Path, scratch: str, ports: Sequence[int]
+    install: TorchServeInstall,
+    models: Sequence[ServedModel | ScriptedModel],
+    folder: Path,
+    scratch: str,
+    ports: Sequence[int],
 ) -> list[str]:
     grpc, inference, management, metrics, grpc_management = ports
     settings = {
@@ -214,10 +239,21 @@ def _command(
         f"--python={plain_interpreter()}",
         f"--ts-config-file={configuration}",
         "--no-config-snapshot",
-        "--disable-token-auth",
     ]
 
 
-def _is_ready(management_port: int, model: str) -> bool:
-    body = http_body(management_port, f"/models/{model}")
+def _is_ready(management_port: int, model: str, folder: Path) -> bool:
+    token = tokens(folder).get("management")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    body = http_body(management_port, f"/models/{model}", headers)
     return body is not None and any(worker["status"] == "READY" for worker in json.loads(body)[0]["workers"])
+
+
+def tokens(folder: Path) -> dict[str, str]:
+    """The tokens that a server in this folder has written down, by the service that wants them; none where it has not.
+
+    A client sends one as `authorization: Bearer <token>`.
+    """
+    path = folder / "key_file.json"
+    text = path.read_text() if path.exists() else ""
+    return {name: stated["key"] for name, stated in json.loads(text).items() if "key" in stated} if text else {}

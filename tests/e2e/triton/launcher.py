@@ -17,9 +17,11 @@ from tests.e2e.installing import REPOSITORY, ServerUnavailable, installation_key
 from tests.e2e.processes import Launch, RunningServer, ServerFailed, free_ports, http_body, readable_log, running_server
 
 __all__ = [
+    "BFLOAT16_MODEL",
     "DECOUPLED_MODEL",
     "ECHO_MODEL",
     "PLAIN_MODEL",
+    "SCRIPTED_MODEL",
     "RunningTriton",
     "ServedFolder",
     "ServedModel",
@@ -75,9 +77,11 @@ class ServedFolder:
     folder: Path
 
 
+BFLOAT16_MODEL = HERE / "bfloat16_model"
 DECOUPLED_MODEL = HERE / "decoupled_model"
 ECHO_MODEL = HERE / "echo_model"
 PLAIN_MODEL = HERE / "plain_model"
+SCRIPTED_MODEL = HERE / "scripted_model"
 
 
 def cache_folder() -> Path:
