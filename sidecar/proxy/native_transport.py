@@ -197,6 +197,7 @@ def bundle_tables(bundle: ActiveBundle, limit_rows: int) -> dict[str, Any] | Non
         "key": "\0".join([bundle.model_name, *bundle.property_ids]),
         "limit_rows": limit_rows,
         "refuses_outside": bundle.policy.outside is Outside.REFUSE,
+        "versions": list(getattr(bundle.bundle.manifest, "versions", ())),
         "batched": signature.batch_axis is not None,
         "inputs": _tensors(signature.inputs),
         "outputs": _tensors(signature.outputs),

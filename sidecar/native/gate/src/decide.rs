@@ -16,6 +16,8 @@ pub struct Plan {
     pub count: usize,
     /// Whether any gate contains any row.
     pub is_watched: bool,
+    /// Whether what is proved is proved of the version that the client asked for.
+    is_proved: bool,
 }
 
 /// How many rows lay in a gate's domain, by what is proved there.
@@ -67,7 +69,8 @@ pub fn admit(model: &Model, request: &Request<'_>) -> Result<Plan, Unusual> {
             return Err(Unusual::Model);
         }
     }
-    Ok(Plan { rows, contained, count, is_watched })
+    let is_proved = model.is_proved(request.model_version);
+    Ok(Plan { rows, contained, count, is_watched, is_proved })
 }
 
 /// Judge the upstream's response to an admitted request before anything is answered.
@@ -79,6 +82,11 @@ pub fn judge(model: &Model, plan: &mut Plan, response: &[u8]) -> Result<Seen, Un
         return Ok(Seen { outside: plan.count, ..Seen::default() });
     }
     let response = read_response(response)?;
+    // What the upstream says counts; where it says nothing, what the client asked for.
+    let named = response.model_version;
+    if !(if named.is_empty() { plan.is_proved } else { model.is_proved(named) }) {
+        return Err(Unusual::Model);
+    }
     let layout = Layout { first: 1 + model.gates.inputs, width: model.width() };
     response.tensors.rows(
         &model.outputs,

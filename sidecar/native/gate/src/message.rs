@@ -155,8 +155,8 @@ impl Once {
     }
 }
 
-/// A tensor; `parameters`: whether it may have some, which nobody looks into.
-fn described(message: &[u8], parameters: bool) -> Result<Described<'_>, Unusual> {
+/// A tensor. One of an answer may have parameters, which nobody looks into.
+fn described(message: &[u8], is_answer: bool) -> Result<Described<'_>, Unusual> {
     let mut tensor = Described::default();
     let mut once = Once::default();
     let mut fields = Fields::of(message);
@@ -165,13 +165,16 @@ fn described(message: &[u8], parameters: bool) -> Result<Described<'_>, Unusual>
             (1, text) => tensor.name = once.first(1, text)?,
             (2, text) => tensor.datatype = once.first(2, text)?,
             (3, Payload::Number(size)) => tensor.shape.push(size)?,
-            (3, Payload::Bytes(packed)) => {
+            // A list of none says nothing, any number of times: that would be much to look at for what it is.
+            (3, Payload::Bytes(packed)) if !packed.is_empty() => {
                 let mut numbers = Fields::of(packed);
                 while !numbers.is_empty() {
                     tensor.shape.push(numbers.number()?)?;
                 }
             }
-            (4, entry) if parameters => parameter(entry.bytes()?)?,
+            (4, entry) if is_answer => parameter(entry.bytes()?)?,
+            // MLServer writes typed contents without anything in them beside raw ones.
+            (5, Payload::Bytes(b"")) if is_answer => {}
             _ => return Err(Unusual::Field),
         }
     }
@@ -251,16 +254,13 @@ impl<'a> Tensors<'a> {
         rows.resize(count * layout.width, 1.0);
         let mut first = layout.first;
         for (&place, spec) in found.as_slice().iter().zip(specs) {
-            let mut finite = true;
-            let (size, start) = (spec.row_size, first);
-            spec.datatype.decode(self.raw.as_slice()[place], |at, value| {
-                finite &= value.is_finite();
-                rows[at / size * layout.width + start + at % size] = value;
-            });
-            if !finite {
-                return Err(Unusual::NotFinite);
+            let raw = self.raw.as_slice()[place].chunks_exact(spec.row_bytes);
+            for (row, raw) in rows.chunks_exact_mut(layout.width).zip(raw) {
+                if !spec.datatype.decode(raw, &mut row[first..first + spec.row_size]) {
+                    return Err(Unusual::NotFinite);
+                }
             }
-            first += size;
+            first += spec.row_size;
         }
         Ok(count)
     }
@@ -296,11 +296,10 @@ impl<'a> Tensors<'a> {
             (false, _) => (1, shape),
         };
         let length = self.raw.as_slice()[place].len() as u64;
-        let expected = (spec.row_size * spec.datatype.size()) as u64;
         if Datatype::from_name(tensor.datatype) != Some(spec.datatype)
             || row_shape != spec.row_shape
             || rows < 1
-            || rows.checked_mul(expected) != Some(length)
+            || rows.checked_mul(spec.row_bytes as u64) != Some(length)
         {
             return Err(Unusual::Tensors);
         }
