@@ -140,17 +140,29 @@ mod tests {
         let mut values = [0.0; 3];
         for at in 0..3 {
             for (kind, one, bad) in [
-                (Datatype::Fp16, vec![0, 60], vec![vec![0, 124], vec![0, 252], vec![1, 124]]),
-                (Datatype::Bf16, vec![128, 63], vec![vec![128, 127], vec![128, 255], vec![129, 127]]),
+                (
+                    Datatype::Fp16,
+                    vec![0, 60],
+                    vec![vec![0, 124], vec![0, 252], vec![1, 124]],
+                ),
+                (
+                    Datatype::Bf16,
+                    vec![128, 63],
+                    vec![vec![128, 127], vec![128, 255], vec![129, 127]],
+                ),
                 (
                     Datatype::Fp32,
                     1f32.to_le_bytes().to_vec(),
-                    [f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(|bad| bad.to_le_bytes().to_vec()).to_vec(),
+                    [f32::INFINITY, f32::NEG_INFINITY, f32::NAN]
+                        .map(|bad| bad.to_le_bytes().to_vec())
+                        .to_vec(),
                 ),
                 (
                     Datatype::Fp64,
                     1f64.to_le_bytes().to_vec(),
-                    [f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(|bad| bad.to_le_bytes().to_vec()).to_vec(),
+                    [f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
+                        .map(|bad| bad.to_le_bytes().to_vec())
+                        .to_vec(),
                 ),
             ] {
                 assert!(kind.decode(&one.repeat(3), &mut values));

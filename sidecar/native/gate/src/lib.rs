@@ -17,7 +17,8 @@ pub use datatype::Datatype;
 pub use decide::{Domain, Plan, Seen, admit, judge};
 pub use message::{Request, read_request};
 pub use tables::{
-    Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts, TableError, Tensor,
+    Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts, TableError,
+    Tensor,
 };
 
 /// Why the Python functions must decide.

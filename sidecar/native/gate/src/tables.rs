@@ -66,16 +66,39 @@ impl LiteralTable {
     /// # Errors
     /// The arrays differ in length, or a column is beyond `width`.
     pub fn new(arrays: LiteralArrays, width: usize) -> Result<Self, TableError> {
-        let LiteralArrays { offsets, columns, coefficients, strict, relative, absolute } = arrays;
+        let LiteralArrays {
+            offsets,
+            columns,
+            coefficients,
+            strict,
+            relative,
+            absolute,
+        } = arrays;
         let terms = Offsets::new(offsets, columns.len())?;
         let count = terms.len();
         check(coefficients.len() == columns.len(), "one coefficient for each term")?;
-        check(columns.iter().all(|&column| column < width), "columns of the extended row")?;
-        check([strict.len(), relative.len(), absolute.len()] == [count; 3], "one entry for each literal")?;
+        check(
+            columns.iter().all(|&column| column < width),
+            "columns of the extended row",
+        )?;
+        check(
+            [strict.len(), relative.len(), absolute.len()] == [count; 3],
+            "one entry for each literal",
+        )?;
         // Below zero an error bound would decide both ways at once; NaN decides nothing.
         let bounds = || relative.iter().chain(&absolute);
-        check(!bounds().any(|bound| bound.is_sign_negative() && !bound.is_nan()), "error bounds are not negative")?;
-        Ok(LiteralTable { terms, columns, coefficients, strict, relative, absolute })
+        check(
+            !bounds().any(|bound| bound.is_sign_negative() && !bound.is_nan()),
+            "error bounds are not negative",
+        )?;
+        Ok(LiteralTable {
+            terms,
+            columns,
+            coefficients,
+            strict,
+            relative,
+            absolute,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -99,13 +122,21 @@ impl Tensor {
     /// # Errors
     /// A row without values, or of more than memory holds.
     pub fn new(name: String, datatype: Datatype, row_shape: Vec<u64>) -> Result<Self, TableError> {
-        let size = row_shape.iter().try_fold(1usize, |size, &more| size.checked_mul(usize::try_from(more).ok()?));
+        let size = row_shape
+            .iter()
+            .try_fold(1usize, |size, &more| size.checked_mul(usize::try_from(more).ok()?));
         let bytes = size.and_then(|size| size.checked_mul(datatype.size()));
         let (Some(row_size), Some(row_bytes)) = (size, bytes) else {
             return Err(TableError("rows fit in memory"));
         };
         check(row_size >= 1, "rows have values")?;
-        Ok(Tensor { name, datatype, row_shape, row_size, row_bytes })
+        Ok(Tensor {
+            name,
+            datatype,
+            row_shape,
+            row_size,
+            row_bytes,
+        })
     }
 }
 
@@ -144,9 +175,19 @@ impl Gates {
     /// # Errors
     /// The arrays do not fit together.
     pub fn new(arrays: GateArrays) -> Result<Self, TableError> {
-        let GateArrays { inputs, lower, upper, cuts, literals, .. } = arrays;
+        let GateArrays {
+            inputs,
+            lower,
+            upper,
+            cuts,
+            literals,
+            ..
+        } = arrays;
         check(inputs >= 1, "a model has inputs")?;
-        check(lower.len() == upper.len() && lower.len().is_multiple_of(inputs), "bounds for each region and input")?;
+        check(
+            lower.len() == upper.len() && lower.len().is_multiple_of(inputs),
+            "bounds for each region and input",
+        )?;
         let count = lower.len() / inputs;
         let regions = Offsets::new(arrays.gate_regions, count)?;
         let clause_literals = Offsets::new(arrays.clause_literals, literals.len())?;
@@ -154,13 +195,29 @@ impl Gates {
         check(clauses.len() == regions.len(), "clauses and regions for each gate")?;
         check(clauses.len() >= 1, "a model has gates")?;
         let of_cut = Offsets::new(arrays.region_cuts, cuts.len())?;
-        check(of_cut.len() == arrays.cut_regions.len(), "cuts for each region that has some")?;
-        check(arrays.cut_regions.is_sorted_by(|a, b| a < b), "a region has its cuts in one place")?;
+        check(
+            of_cut.len() == arrays.cut_regions.len(),
+            "cuts for each region that has some",
+        )?;
+        check(
+            arrays.cut_regions.is_sorted_by(|a, b| a < b),
+            "a region has its cuts in one place",
+        )?;
         let mut region_cuts = vec![0..0; count];
         for (at, region) in arrays.cut_regions.into_iter().enumerate() {
             *region_cuts.get_mut(region).ok_or(TableError("cuts of regions"))? = of_cut.segment(at);
         }
-        Ok(Gates { inputs, lower, upper, regions, region_cuts, cuts, clauses, clause_literals, literals })
+        Ok(Gates {
+            inputs,
+            lower,
+            upper,
+            regions,
+            region_cuts,
+            cuts,
+            clauses,
+            clause_literals,
+            literals,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -198,19 +255,40 @@ impl Coverage {
     /// # Errors
     /// The arrays do not fit together, or a walk might not end.
     pub fn new(inputs: usize, arrays: CoverageArrays) -> Result<Self, TableError> {
-        let CoverageArrays { root, feature, threshold, left, right, label } = arrays;
+        let CoverageArrays {
+            root,
+            feature,
+            threshold,
+            left,
+            right,
+            label,
+        } = arrays;
         let count = feature.len();
-        check([threshold.len(), left.len(), right.len(), label.len()] == [count; 4], "one entry for each node")?;
+        check(
+            [threshold.len(), left.len(), right.len(), label.len()] == [count; 4],
+            "one entry for each node",
+        )?;
         check(root.iter().all(|&node| node < count), "roots are nodes")?;
         for node in 0..count {
             let split = feature[node];
             let inner = usize::try_from(split).is_ok_and(|split| split < inputs);
             check(split == LEAF || inner, "nodes split features")?;
             let down = |child: usize| node < child && child < count;
-            check(split == LEAF || (down(left[node]) && down(right[node])), "children come later")?;
+            check(
+                split == LEAF || (down(left[node]) && down(right[node])),
+                "children come later",
+            )?;
             check(label[node] < 4, "labels are labels")?;
         }
-        Ok(Coverage { inputs, root, feature, threshold, left, right, label })
+        Ok(Coverage {
+            inputs,
+            root,
+            feature,
+            threshold,
+            left,
+            right,
+            label,
+        })
     }
 }
 
@@ -242,14 +320,24 @@ impl Model {
     /// # Errors
     /// The parts do not fit together.
     pub fn new(parts: ModelParts) -> Result<Self, TableError> {
-        let size = |tensors: &[Tensor]| tensors.iter().try_fold(0usize, |size, tensor| size.checked_add(tensor.row_size));
+        let size = |tensors: &[Tensor]| {
+            tensors
+                .iter()
+                .try_fold(0usize, |size, tensor| size.checked_add(tensor.row_size))
+        };
         let (gates, coverage) = (&parts.gates, &parts.coverage);
         check(size(&parts.inputs) == Some(gates.inputs), "inputs of the gates")?;
         check(!parts.outputs.is_empty(), "a model has outputs")?;
         let outputs = size(&parts.outputs).and_then(|outputs| outputs.checked_add(1)?.checked_add(gates.inputs));
         let width = outputs.ok_or(TableError("rows fit in memory"))?;
-        check(gates.literals.columns.iter().all(|&column| column < width), "columns of the model")?;
-        check(gates.cuts.columns.iter().all(|&column| column <= gates.inputs), "cuts are of inputs")?;
+        check(
+            gates.literals.columns.iter().all(|&column| column < width),
+            "columns of the model",
+        )?;
+        check(
+            gates.cuts.columns.iter().all(|&column| column <= gates.inputs),
+            "cuts are of inputs",
+        )?;
         check(parts.modes.len() == gates.len(), "a mode for each gate")?;
         check(coverage.inputs == gates.inputs, "coverage of the gates' inputs")?;
         check(coverage.root.len() == gates.region_cuts.len(), "a tree for each region")?;
