@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_half_is_its_digits() {
-        for bits in 0..=u16::MAX {
+        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 641 } else { 1 }) {
             let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
             // By doubling and halving, which are exact.
             let mut expected = if exponent == 0 { fraction } else { 1024.0 + fraction };
