@@ -210,7 +210,7 @@ fn some_message(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn what_is_read_is_what_a_general_reader_reads() {
-    let rounds = if cfg!(miri) { 300 } else { 200_000 };
+    let rounds = if cfg!(miri) { 300 } else { 40_000 };
     for is_request in [true, false] {
         let mut random = Random::of(3);
         let mut usual = 0;
@@ -232,7 +232,7 @@ fn what_is_read_is_what_a_general_reader_reads() {
 #[test]
 fn bytes_of_any_kind_are_read_or_handed_over() {
     let mut random = Random::of(4);
-    for _ in 0..if cfg!(miri) { 300 } else { 200_000 } {
+    for _ in 0..if cfg!(miri) { 300 } else { 40_000 } {
         let bytes: Vec<u8> = (0..random.below(24)).map(|_| random.bits() as u8 & 0x3f).collect();
         for is_request in [true, false] {
             if let Some(found) = ours(&bytes, is_request) {
