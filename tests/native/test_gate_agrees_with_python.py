@@ -111,7 +111,7 @@ def active_bundles(draw) -> ActiveBundle:
 
 
 @st.composite
-def inputs_near(draw, active: ActiveBundle) -> list[float]:
+def inputs_near(draw, active: ActiveBundle, plain: bool) -> list[float]:
     """Mostly in some region's box: on its faces, on their neighbours, in between."""
     prepared, kinds = active.gates, active.signature.input_datatypes()
     region = draw(st.integers(0, len(prepared.lower) - 1))
@@ -119,7 +119,9 @@ def inputs_near(draw, active: ActiveBundle) -> list[float]:
     for lower, upper, kind in zip(prepared.lower[region].tolist(), prepared.upper[region].tolist(), kinds, strict=True):
         largest = largest_finite(kind)
         usual = ["lower", "upper", "lower", "upper", "inside", "inside"]
-        match draw(st.sampled_from([*usual, "below", "above", "any"] if lower <= upper else ["any"])):
+        match draw(st.sampled_from(usual if plain else [*usual, "below", "above", "any"])):
+            case _ if lower > upper:  # no value of the datatype lies there
+                row.append(draw(wire_values(kind)))
             case "lower":
                 row.append(lower)
             case "upper":
@@ -138,7 +140,7 @@ def inputs_near(draw, active: ActiveBundle) -> list[float]:
 
 @st.composite
 def outputs_of(draw, kinds) -> list[float]:
-    special = draw(st.integers(0, 19)) == 0
+    special = draw(st.integers(0, 19)) == 19
     row = [draw(wire_values(kind)) for kind in kinds]
     if special:
         row[draw(st.integers(0, len(row) - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
@@ -164,7 +166,7 @@ PARAMETER = field(4, field(1, b"priority") + field(2, b"\x10\x07"))
 
 
 @st.composite
-def tensor_fields(draw, spec: TensorSpec, shape: Sequence[int], is_answer: bool) -> bytes:
+def tensor_fields(draw, spec: TensorSpec, shape: Sequence[int], is_answer: bool, plain: bool) -> bytes:
     match draw(st.sampled_from(["packed", "packed", "unpacked", "both"])):
         case "packed":
             sizes = [field(3, b"".join(map(varint, shape)))] if shape else []
@@ -173,7 +175,7 @@ def tensor_fields(draw, spec: TensorSpec, shape: Sequence[int], is_answer: bool)
         case _:
             sizes = [b"\x18" + varint(size) for size in shape[:1]] + [field(3, varint(size)) for size in shape[1:]]
     fields = [field(1, spec.name.encode()), field(2, str(spec.datatype).encode()), b"".join(sizes)]
-    if draw(st.integers(0, 4)) == 0:
+    if not plain and draw(st.integers(0, 4)) == 4:
         fields.append(PARAMETER if draw(st.booleans()) else field(5, b""))
         if not is_answer and draw(st.booleans()):
             fields.pop()
@@ -181,15 +183,15 @@ def tensor_fields(draw, spec: TensorSpec, shape: Sequence[int], is_answer: bool)
 
 
 @st.composite
-def messages(draw, signature: ModelSignature, rows: np.ndarray, is_answer: bool) -> bytes:
+def messages(draw, signature: ModelSignature, rows: np.ndarray, is_answer: bool, plain: bool) -> bytes:
     specs = signature.outputs if is_answer else signature.inputs
     starts = np.cumsum([0, *(spec.row_size for spec in specs)])
     carried = []
     for spec, start in zip(specs, starts, strict=False):
         values = np.ascontiguousarray(rows[:, start : start + spec.row_size]).reshape(-1)
         shape = spec.row_shape if signature.batch_axis is None else (len(rows), *spec.row_shape)
-        carried.append((draw(tensor_fields(spec, shape, is_answer)), encode_raw(values, spec.datatype)))
-    if draw(st.integers(0, 4)) == 0:
+        carried.append((draw(tensor_fields(spec, shape, is_answer, plain)), encode_raw(values, spec.datatype)))
+    if draw(st.integers(0, 4)) == 4:
         carried.append((field(5, field(1, b"other") + field(2, b"BYTES") + b"\x18\x01"), b"\1\0\0\0a"))
     carried = draw(st.permutations(carried))
     described = [tensor for tensor, _ in carried]
@@ -197,14 +199,14 @@ def messages(draw, signature: ModelSignature, rows: np.ndarray, is_answer: bool)
     fields = [*described, *raw] if draw(st.booleans()) else [*raw, *described]
     others = [
         field(1, MODEL.encode()),
-        *([field(2, draw(st.sampled_from([b"1", b"2", b"3"])))] if draw(st.integers(0, 2)) == 0 else []),
+        *([field(2, draw(st.sampled_from([b"1", b"2", b"3"])))] if draw(st.integers(0, 2)) == 2 else []),
         *([field(3, b"id")] if draw(st.booleans()) else []),
         *([PARAMETER] if draw(st.integers(0, 3)) == 0 else []),
-        *([] if is_answer else draw(asked(signature))),
+        *([] if is_answer or plain else draw(asked(signature))),
     ]
     for other in others:
         fields.insert(draw(st.integers(0, len(fields))), other)
-    return draw(maybe_broken(b"".join(fields)))
+    return b"".join(fields) if plain else draw(maybe_broken(b"".join(fields)))
 
 
 @st.composite
@@ -243,12 +245,13 @@ def maybe_broken(draw, content: bytes) -> bytes:
 def exchanges(draw):
     active = draw(active_bundles())
     signature = active.signature
-    count = draw(st.sampled_from([1, 1, 2, 3, 4])) if signature.batch_axis == 0 else 1
-    inputs = np.array([draw(inputs_near(active)) for _ in range(count)])
-    answered = count if signature.batch_axis is None or draw(st.integers(0, 15)) else count + 1
+    count = draw(st.sampled_from([1, 1, 1, 2, 3, 4])) if signature.batch_axis == 0 else 1
+    plain = draw(st.integers(0, 4)) < 4
+    inputs = np.array([draw(inputs_near(active, plain)) for _ in range(count)])
+    answered = count if signature.batch_axis is None or plain or draw(st.booleans()) else count + 1
     outputs = np.array([draw(outputs_of(signature.output_datatypes())) for _ in range(answered)])
-    request = draw(messages(signature, inputs, is_answer=False))
-    return active, request, draw(messages(signature, outputs, is_answer=True))
+    request = draw(messages(signature, inputs, is_answer=False, plain=plain))
+    return active, request, draw(messages(signature, outputs, is_answer=True, plain=plain))
 
 
 # -- the laws
@@ -296,7 +299,7 @@ def test_what_is_answered_is_what_python_answers():
     print(dict(verdicts))
     reasons = {"encoding", "field", "tensors", "outputs", "not_finite", "filter", "fired", "model"}
     assert reasons <= set(verdicts), "the law has to meet every reason"
-    assert verdicts["untouched"] > 20, verdicts
+    assert verdicts["untouched"] > 10, verdicts
     assert verdicts["outside"] > 20, verdicts
 
 
