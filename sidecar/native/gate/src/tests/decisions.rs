@@ -108,12 +108,14 @@ fn overflow_decides_nothing() {
         (vec![(6, 1.0), (6, -1.0)], largest), // only the sum of magnitudes
         (vec![(6, 2.0), (6, -2.0)], largest), // infinity less infinity
     ] {
-        for literal in [at_least(&terms), above(&terms)] {
-            assert_eq!(
-                judged(vec![vec![literal]], [0.0, 0.0, z]),
-                Err(Unusual::Filter),
-                "{terms:?} {z}"
-            );
+        for (strict, relative) in [(false, 0.0), (true, 0.0), (false, 0.5), (true, 0.5)] {
+            let literal = Literal {
+                strict,
+                relative,
+                ..at_least(&terms)
+            };
+            let judged = judged(vec![vec![literal]], [0.0, 0.0, z]);
+            assert_eq!(judged, Err(Unusual::Filter), "{terms:?} {z} {strict} {relative}");
         }
     }
     let bound = Literal {
