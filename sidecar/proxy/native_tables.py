@@ -30,7 +30,6 @@ def is_judged_natively(bundle: ActiveBundle, models: ActiveModels) -> bool:
         policy.torchserve is None
         and policy.on_upstream_failure is OnUpstreamFailure.ERROR
         and policy.upstream_timeout_seconds is None
-        and not bundle.bundle.manifest.versions
     )
     return is_ordinary and not models.withheld(bundle) and datatypes <= set(FLOATING_DATATYPES)
 
@@ -42,6 +41,7 @@ def bundle_tables(bundle: ActiveBundle, limit_rows: int) -> dict[str, Any]:
         "key": counted_as(bundle),
         "limit_rows": limit_rows,
         "refuses_outside": bundle.policy.outside is Outside.REFUSE,
+        "versions": list(bundle.bundle.manifest.versions),
         "batched": signature.batch_axis is not None,
         "inputs": _tensors(signature.inputs),
         "outputs": _tensors(signature.outputs),

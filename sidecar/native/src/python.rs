@@ -12,7 +12,10 @@ use crate::upstream::Target;
 use crate::worker::{Connection, Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, TableError, Tensor, UNUSUAL, Unusual};
+use gate::{
+    Coverage, CoverageArrays, Datatype, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts,
+    TableError, Tensor, UNUSUAL, Unusual,
+};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -706,16 +709,15 @@ fn indices(tables: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<usize>> {
 fn literal_table(tables: &Bound<'_, PyDict>, prefix: &str, width: usize) -> PyResult<LiteralTable> {
     let name = |part: &str| format!("{prefix}.{part}");
     let strict: Bound<'_, PyBytes> = get(tables, &name("strict"))?;
-    LiteralTable::new(
-        indices(tables, &name("offsets"))?,
-        indices(tables, &name("columns"))?,
-        floats(tables, &name("coefficients"))?,
-        strict.as_bytes().iter().map(|&byte| byte != 0).collect(),
-        floats(tables, &name("relative"))?,
-        floats(tables, &name("absolute"))?,
-        width,
-    )
-    .map_err(bad)
+    let arrays = LiteralArrays {
+        offsets: indices(tables, &name("offsets"))?,
+        columns: indices(tables, &name("columns"))?,
+        coefficients: floats(tables, &name("coefficients"))?,
+        strict: strict.as_bytes().iter().map(|&byte| byte != 0).collect(),
+        relative: floats(tables, &name("relative"))?,
+        absolute: floats(tables, &name("absolute"))?,
+    };
+    LiteralTable::new(arrays, width).map_err(bad)
 }
 
 fn tensors(tables: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<Tensor>> {
@@ -732,37 +734,36 @@ fn tensors(tables: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<Tensor>> {
 
 fn model(tables: &Bound<'_, PyDict>) -> PyResult<Model> {
     let (inputs, width): (usize, usize) = (get(tables, "input_size")?, get(tables, "width")?);
-    let gates = Gates::new(
+    let gates = Gates::new(GateArrays {
         inputs,
-        floats(tables, "lower")?,
-        floats(tables, "upper")?,
-        indices(tables, "gate_regions")?,
-        &indices(tables, "cut_regions")?,
-        indices(tables, "region_cuts")?,
-        literal_table(tables, "cuts", width)?,
-        indices(tables, "gate_clauses")?,
-        indices(tables, "clause_literals")?,
-        literal_table(tables, "literals", width)?,
-    )
+        lower: floats(tables, "lower")?,
+        upper: floats(tables, "upper")?,
+        gate_regions: indices(tables, "gate_regions")?,
+        cut_regions: indices(tables, "cut_regions")?,
+        region_cuts: indices(tables, "region_cuts")?,
+        cuts: literal_table(tables, "cuts", width)?,
+        gate_clauses: indices(tables, "gate_clauses")?,
+        clause_literals: indices(tables, "clause_literals")?,
+        literals: literal_table(tables, "literals", width)?,
+    })
     .map_err(bad)?;
     let feature: Bound<'_, PyBytes> = get(tables, "coverage.feature")?;
     let label: Bound<'_, PyBytes> = get(tables, "coverage.label")?;
-    let coverage = Coverage::new(
-        inputs,
-        indices(tables, "coverage.root")?,
-        feature
+    let arrays = CoverageArrays {
+        root: indices(tables, "coverage.root")?,
+        feature: feature
             .as_bytes()
             .as_chunks::<4>()
             .0
             .iter()
             .map(|chunk| i32::from_le_bytes(*chunk))
             .collect(),
-        floats(tables, "coverage.threshold")?,
-        indices(tables, "coverage.left")?,
-        indices(tables, "coverage.right")?,
-        label.as_bytes().to_vec(),
-    )
-    .map_err(bad)?;
+        threshold: floats(tables, "coverage.threshold")?,
+        left: indices(tables, "coverage.left")?,
+        right: indices(tables, "coverage.right")?,
+        label: label.as_bytes().to_vec(),
+    };
+    let coverage = Coverage::new(inputs, arrays).map_err(bad)?;
     let modes: Vec<String> = get(tables, "modes")?;
     let modes = modes
         .iter()
@@ -773,15 +774,16 @@ fn model(tables: &Bound<'_, PyDict>) -> PyResult<Model> {
             other => Err(PyValueError::new_err(format!("mode {other}"))),
         })
         .collect::<PyResult<Vec<_>>>()?;
-    Model::new(
-        tensors(tables, "inputs")?,
-        tensors(tables, "outputs")?,
-        get(tables, "batched")?,
+    Model::new(ModelParts {
+        inputs: tensors(tables, "inputs")?,
+        outputs: tensors(tables, "outputs")?,
+        batched: get(tables, "batched")?,
         gates,
         coverage,
         modes,
-        get(tables, "limit_rows")?,
-        get(tables, "refuses_outside")?,
-    )
+        limit_rows: get(tables, "limit_rows")?,
+        refuses_outside: get(tables, "refuses_outside")?,
+        versions: get(tables, "versions")?,
+    })
     .map_err(bad)
 }

@@ -10,7 +10,9 @@ use crate::upstream::Target;
 use crate::worker::{Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use gate::{Coverage, Datatype, Gates, LiteralTable, Mode, Model, Tensor};
+use gate::{
+    Coverage, CoverageArrays, Datatype, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts, Tensor,
+};
 use h2::Reason;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response};
@@ -139,36 +141,54 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// One gate, far from where requests are: each row is outside.
 fn model() -> Model {
-    let none = || LiteralTable::new(vec![0], vec![], vec![], vec![], vec![], vec![], 3).expect("fits");
-    let one = LiteralTable::new(vec![0, 0], vec![], vec![], vec![false], vec![0.0], vec![0.0], 3).expect("fits");
-    let (regions, clauses) = (vec![0, 1], vec![0, 1]);
-    let gates = Gates::new(
-        1,
-        vec![-9.0],
-        vec![-8.0],
-        regions,
-        &[],
-        vec![0],
-        none(),
-        clauses,
-        vec![0, 1],
-        one,
-    )
+    let none = LiteralArrays {
+        offsets: vec![0],
+        ..LiteralArrays::default()
+    };
+    let always = LiteralArrays {
+        offsets: vec![0, 1],
+        columns: vec![0],
+        coefficients: vec![1.0],
+        strict: vec![false],
+        relative: vec![0.0],
+        absolute: vec![0.0],
+    };
+    let gates = Gates::new(GateArrays {
+        inputs: 1,
+        lower: vec![-9.0],
+        upper: vec![-8.0],
+        gate_regions: vec![0, 1],
+        cut_regions: vec![],
+        region_cuts: vec![0],
+        cuts: LiteralTable::new(none, 3).expect("fits"),
+        gate_clauses: vec![0, 1],
+        clause_literals: vec![0, 1],
+        literals: LiteralTable::new(always, 3).expect("fits"),
+    })
     .expect("fits");
-    let coverage = Coverage::new(1, vec![0], vec![-1], vec![0.0], vec![0], vec![0], vec![1]).expect("fits");
+    let leaf = CoverageArrays {
+        root: vec![0],
+        feature: vec![-1],
+        threshold: vec![0.0],
+        left: vec![0],
+        right: vec![0],
+        label: vec![1],
+    };
+    let coverage = Coverage::new(1, leaf).expect("fits");
     let tensor = |name: &str| {
         Tensor::new(name.to_owned(), Datatype::from_name("FP32").expect("known"), vec![1]).expect("a tensor")
     };
-    Model::new(
-        vec![tensor("x")],
-        vec![tensor("y")],
-        true,
+    Model::new(ModelParts {
+        inputs: vec![tensor("x")],
+        outputs: vec![tensor("y")],
+        batched: true,
         gates,
         coverage,
-        vec![Mode::Enforce],
-        8,
-        false,
-    )
+        modes: vec![Mode::Enforce],
+        limit_rows: 8,
+        refuses_outside: false,
+        versions: vec![],
+    })
     .expect("a model")
 }
 

@@ -40,37 +40,41 @@ impl Datatype {
         }
     }
 
-    /// Decode `raw`, a whole number of values, to the places that `put` is told of, by index.
-    pub(crate) fn decode(self, raw: &[u8], mut put: impl FnMut(usize, f64)) {
+    /// Decode `raw` to as many `values`, of which it holds the bytes; whether all are finite.
+    pub(crate) fn decode(self, raw: &[u8], values: &mut [f64]) -> bool {
         match self {
-            Datatype::Fp16 => each(raw, |at, bytes| put(at, half(u16::from_le_bytes(bytes)))),
-            Datatype::Bf16 => each(raw, |at, bytes| {
-                put(at, f64::from(f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)));
+            Datatype::Fp16 => each(raw, values, |bytes| half(u16::from_le_bytes(bytes))),
+            Datatype::Bf16 => each(raw, values, |bytes| {
+                f64::from(f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16))
             }),
-            Datatype::Fp32 => each(raw, |at, bytes| put(at, f64::from(f32::from_le_bytes(bytes)))),
-            Datatype::Fp64 => each(raw, |at, bytes| put(at, f64::from_le_bytes(bytes))),
+            Datatype::Fp32 => each(raw, values, |bytes| f64::from(f32::from_le_bytes(bytes))),
+            Datatype::Fp64 => each(raw, values, f64::from_le_bytes),
         }
     }
 }
 
-fn each<const N: usize>(raw: &[u8], mut take: impl FnMut(usize, [u8; N])) {
-    let (values, _) = raw.as_chunks::<N>();
-    for (at, value) in values.iter().enumerate() {
-        take(at, *value);
+fn each<const N: usize>(raw: &[u8], values: &mut [f64], decoded: impl Fn([u8; N]) -> f64) -> bool {
+    let mut finite = true;
+    for (bytes, value) in raw.as_chunks::<N>().0.iter().zip(values) {
+        *value = decoded(*bytes);
+        finite &= value.is_finite();
     }
+    finite
 }
 
 /// IEEE 754 binary16, exactly.
+///
+/// By its bits, for what powers of two a library computes is for the library to say.
 fn half(bits: u16) -> f64 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 0x1f);
-    let fraction = f64::from(bits & 0x3ff);
-    match exponent {
-        0 => sign * fraction * 2f64.powi(-24),
-        0x1f if fraction == 0.0 => sign * f64::INFINITY,
-        0x1f => f64::NAN,
-        _ => sign * (1024.0 + fraction) * 2f64.powi(exponent - 25),
-    }
+    let sign = u64::from(bits & 0x8000) << 48;
+    let exponent = u64::from(bits >> 10 & 0x1f);
+    let fraction = u64::from(bits & 0x3ff);
+    let magnitude = match exponent {
+        0 => return f64::from_bits(sign | f64::from(bits & 0x3ff).to_bits()) / 16_777_216.0, // 2**24, exact
+        0x1f => 0x7ff << 52,
+        _ => (exponent + 1023 - 15) << 52,
+    };
+    f64::from_bits(sign | magnitude | fraction << 42)
 }
 
 #[cfg(test)]
@@ -97,15 +101,84 @@ mod tests {
     }
 
     #[test]
+    fn every_half_is_its_digits() {
+        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 641 } else { 1 }) {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+            // By doubling and halving, which are exact.
+            let mut expected = if exponent == 0 { fraction } else { 1024.0 + fraction };
+            for _ in exponent.max(1)..25 {
+                expected /= 2.0;
+            }
+            for _ in 25..exponent {
+                expected *= 2.0;
+            }
+            let found = half(bits);
+            assert_eq!(found.is_sign_negative(), bits & 0x8000 != 0, "{bits:#x}");
+            match (exponent, bits & 0x3ff) {
+                (0x1f, 0) => assert!(found.is_infinite(), "{bits:#x}"),
+                (0x1f, _) => assert!(found.is_nan(), "{bits:#x}"),
+                _ => assert_eq!(found.abs(), expected, "{bits:#x}"),
+            }
+        }
+    }
+
+    #[test]
     fn values_are_little_endian_and_in_order() {
-        let mut seen = Vec::new();
-        Datatype::Fp32.decode(&[0, 0, 128, 63, 0, 0, 0, 192], |at, value| seen.push((at, value)));
-        assert_eq!(seen, [(0, 1.0), (1, -2.0)]);
-        seen.clear();
-        Datatype::Bf16.decode(&[128, 63], |at, value| seen.push((at, value)));
-        Datatype::Fp16.decode(&[0, 60], |at, value| seen.push((at, value)));
-        Datatype::Fp64.decode(&1.5f64.to_le_bytes(), |at, value| seen.push((at, value)));
-        assert_eq!(seen, [(0, 1.0), (0, 1.0), (0, 1.5)]);
+        let mut values = [0.0; 2];
+        assert!(Datatype::Fp32.decode(&[0, 0, 128, 63, 0, 0, 0, 192], &mut values));
+        assert_eq!(values, [1.0, -2.0]);
+        assert!(Datatype::Bf16.decode(&[128, 63, 0, 192], &mut values));
+        assert_eq!(values, [1.0, -2.0]);
+        assert!(Datatype::Fp16.decode(&[0, 60, 0, 192], &mut values));
+        assert_eq!(values, [1.0, -2.0]);
+        assert!(Datatype::Fp64.decode(&1.5f64.to_le_bytes(), &mut values[..1]));
+        assert_eq!(values, [1.5, -2.0]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_seen_wherever_it_stands() {
+        let mut values = [0.0; 3];
+        for at in 0..3 {
+            for (kind, one, bad) in [
+                (
+                    Datatype::Fp16,
+                    vec![0, 60],
+                    vec![vec![0, 124], vec![0, 252], vec![1, 124]],
+                ),
+                (
+                    Datatype::Bf16,
+                    vec![128, 63],
+                    vec![vec![128, 127], vec![128, 255], vec![129, 127]],
+                ),
+                (
+                    Datatype::Fp32,
+                    1f32.to_le_bytes().to_vec(),
+                    [f32::INFINITY, f32::NEG_INFINITY, f32::NAN]
+                        .map(|bad| bad.to_le_bytes().to_vec())
+                        .to_vec(),
+                ),
+                (
+                    Datatype::Fp64,
+                    1f64.to_le_bytes().to_vec(),
+                    [f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
+                        .map(|bad| bad.to_le_bytes().to_vec())
+                        .to_vec(),
+                ),
+            ] {
+                assert!(kind.decode(&one.repeat(3), &mut values));
+                for bad in bad {
+                    let mut items = vec![one.clone(); 3];
+                    items[at] = bad;
+                    assert!(!kind.decode(&items.concat(), &mut values), "{kind:?} {items:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_protocol() {
+        let kinds = [Datatype::Fp16, Datatype::Bf16, Datatype::Fp32, Datatype::Fp64];
+        assert_eq!(kinds.map(Datatype::size), [2, 2, 4, 8]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Plan {
     pub count: usize,
     /// Whether any gate contains any row.
     pub is_watched: bool,
+    /// Whether what is proved is proved of the version that the client asked for.
+    is_proved: bool,
 }
 
 /// How many rows lay in a gate's domain, by what is proved there.
@@ -53,8 +55,13 @@ pub fn admit(model: &Model, request: &Request<'_>) -> Result<Plan, Unusual> {
         return Err(Unusual::Outputs);
     }
     let mut rows = Vec::new();
-    let layout = Layout { first: 1, width: model.width() };
-    let count = request.tensors.rows(&model.inputs, model.batched, None, model.limit_rows, layout, &mut rows)?;
+    let layout = Layout {
+        first: 1,
+        width: model.width(),
+    };
+    let count = request
+        .tensors
+        .rows(&model.inputs, model.batched, None, model.limit_rows, layout, &mut rows)?;
     let gates = model.modes.len();
     let mut contained = vec![false; count * gates];
     let mut is_watched = false;
@@ -67,7 +74,14 @@ pub fn admit(model: &Model, request: &Request<'_>) -> Result<Plan, Unusual> {
             return Err(Unusual::Model);
         }
     }
-    Ok(Plan { rows, contained, count, is_watched })
+    let is_proved = model.is_proved(request.model_version);
+    Ok(Plan {
+        rows,
+        contained,
+        count,
+        is_watched,
+        is_proved,
+    })
 }
 
 /// Judge the upstream's response to an admitted request before anything is answered.
@@ -76,10 +90,25 @@ pub fn admit(model: &Model, request: &Request<'_>) -> Result<Plan, Unusual> {
 /// The Python functions must judge it.
 pub fn judge(model: &Model, plan: &mut Plan, response: &[u8]) -> Result<Seen, Unusual> {
     if !plan.is_watched {
-        return Ok(Seen { outside: plan.count, ..Seen::default() });
+        return Ok(Seen {
+            outside: plan.count,
+            ..Seen::default()
+        });
     }
     let response = read_response(response)?;
-    let layout = Layout { first: 1 + model.gates.inputs, width: model.width() };
+    // What the upstream says counts; where it says nothing, what the client asked for.
+    let named = response.model_version;
+    if !(if named.is_empty() {
+        plan.is_proved
+    } else {
+        model.is_proved(named)
+    }) {
+        return Err(Unusual::Model);
+    }
+    let layout = Layout {
+        first: 1 + model.gates.inputs,
+        width: model.width(),
+    };
     response.tensors.rows(
         &model.outputs,
         model.batched,
@@ -90,7 +119,11 @@ pub fn judge(model: &Model, plan: &mut Plan, response: &[u8]) -> Result<Seen, Un
     )?;
     let mut seen = Seen::default();
     let gates = model.modes.len();
-    for (row, contained) in plan.rows.chunks_exact(layout.width).zip(plan.contained.chunks_exact(gates)) {
+    for (row, contained) in plan
+        .rows
+        .chunks_exact(layout.width)
+        .zip(plan.contained.chunks_exact(gates))
+    {
         if !contained.contains(&true) {
             seen.outside += 1;
             continue;
@@ -102,7 +135,10 @@ pub fn judge(model: &Model, plan: &mut Plan, response: &[u8]) -> Result<Seen, Un
                 Known::No => return Err(Unusual::Fired),
                 Known::Unknown => return Err(Unusual::Filter),
             }
-            seen.domains.push(Domain { gate, label: model.gates.label(&model.coverage, gate, row) });
+            seen.domains.push(Domain {
+                gate,
+                label: model.gates.label(&model.coverage, gate, row),
+            });
         }
     }
     Ok(seen)

@@ -22,8 +22,12 @@ impl LiteralTable {
             value += product;
             magnitude += product.abs();
         }
-        // NaN where the magnitude overflowed: then every comparison below is false, and nothing is known.
-        let error = self.relative[literal] * magnitude + self.absolute[literal] + (magnitude - magnitude);
+        // Overflow, or a value that is not finite: nothing is known. Where the filter must not decide, the absolute part
+        // of the bound is NaN, and every comparison below is false.
+        if !magnitude.is_finite() {
+            return Known::Unknown;
+        }
+        let error = self.relative[literal] * magnitude + self.absolute[literal];
         let strict = self.strict[literal];
         if if strict { value > error } else { value >= error } {
             Known::Yes

@@ -9,12 +9,17 @@ mod decide;
 mod evaluate;
 mod message;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use datatype::Datatype;
 pub use decide::{Domain, Plan, Seen, admit, judge};
 pub use message::{Request, read_request};
-pub use tables::{Coverage, Gates, LiteralTable, Mode, Model, Offsets, TableError, Tensor};
+pub use tables::{
+    Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts, TableError,
+    Tensor,
+};
 
 /// Why the Python functions must decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 use crate::Unusual;
 use crate::datatype::Datatype;
 use crate::tables::Tensor;
-use crate::wire::{Fields, Payload};
+use crate::wire::{Field, Fields, Payload};
 
 /// Of tensors in a message, inputs or outputs; there are more in no usual one.
 pub(crate) const MAX_TENSORS: usize = 16;
@@ -30,7 +30,10 @@ pub(crate) struct Short<T, const N: usize> {
 
 impl<T: Copy + Default, const N: usize> Default for Short<T, N> {
     fn default() -> Self {
-        Short { items: [T::default(); N], length: 0 }
+        Short {
+            items: [T::default(); N],
+            length: 0,
+        }
     }
 }
 
@@ -84,17 +87,20 @@ pub(crate) struct Response<'a> {
 /// # Errors
 /// [`Unusual`] where anything in them is not of the usual kind.
 pub fn read_request(message: &[u8]) -> Result<Request<'_>, Unusual> {
-    refuse_bulky(message)?;
     let mut request = Request::default();
-    let mut texts = Once::default();
+    let (mut texts, mut bulk) = (Once::default(), Bulk::default());
     let mut fields = Fields::of(message);
     while let Some(field) = fields.next()? {
+        bulk.refuse(&field)?;
         match field.number {
             1 => request.model_name = texts.first(1, field.payload)?,
             2 => request.model_version = texts.first(2, field.payload)?,
             3 => _ = texts.first(3, field.payload)?,
             4 => parameter(field.payload.bytes()?)?,
-            5 => request.tensors.described.push(described(field.payload.bytes()?, false)?)?,
+            5 => request
+                .tensors
+                .described
+                .push(described(field.payload.bytes()?, false)?)?,
             6 => request.asked.push(asked(field.payload.bytes()?)?)?,
             RAW_INPUT_CONTENTS => request.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
@@ -113,7 +119,10 @@ pub(crate) fn read_response(message: &[u8]) -> Result<Response<'_>, Unusual> {
             1 | 3 => _ = texts.first(field.number, field.payload)?,
             2 => response.model_version = texts.first(2, field.payload)?,
             4 => parameter(field.payload.bytes()?)?,
-            5 => response.tensors.described.push(described(field.payload.bytes()?, true)?)?,
+            5 => response
+                .tensors
+                .described
+                .push(described(field.payload.bytes()?, true)?)?,
             6 => response.tensors.raw.push(field.payload.bytes()?)?,
             _ => return Err(Unusual::Field),
         }
@@ -122,17 +131,18 @@ pub(crate) fn read_response(message: &[u8]) -> Result<Response<'_>, Unusual> {
 }
 
 /// Large messages of anything but tensors are for Python to look into: it bounds what they cost.
-fn refuse_bulky(message: &[u8]) -> Result<(), Unusual> {
-    let mut fields = Fields::of(message);
-    let mut count = 0;
-    while let Some(field) = fields.next()? {
-        count += 1;
+#[derive(Default)]
+struct Bulk(usize);
+
+impl Bulk {
+    fn refuse(&mut self, field: &Field<'_>) -> Result<(), Unusual> {
+        self.0 += 1;
         let is_large = matches!(field.payload, Payload::Bytes(bytes) if bytes.len() > MAX_STRUCTURE);
-        if count > MAX_FIELDS || (is_large && field.number != RAW_INPUT_CONTENTS) {
+        if self.0 > MAX_FIELDS || (is_large && field.number != RAW_INPUT_CONTENTS) {
             return Err(Unusual::Size);
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Sees that a field that means one value stands in a message at most once.
@@ -155,8 +165,8 @@ impl Once {
     }
 }
 
-/// A tensor; `parameters`: whether it may have some, which nobody looks into.
-fn described(message: &[u8], parameters: bool) -> Result<Described<'_>, Unusual> {
+/// A tensor. One of an answer may have parameters, which nobody looks into.
+fn described(message: &[u8], is_answer: bool) -> Result<Described<'_>, Unusual> {
     let mut tensor = Described::default();
     let mut once = Once::default();
     let mut fields = Fields::of(message);
@@ -165,13 +175,16 @@ fn described(message: &[u8], parameters: bool) -> Result<Described<'_>, Unusual>
             (1, text) => tensor.name = once.first(1, text)?,
             (2, text) => tensor.datatype = once.first(2, text)?,
             (3, Payload::Number(size)) => tensor.shape.push(size)?,
-            (3, Payload::Bytes(packed)) => {
+            // A list of none says nothing, any number of times: that would be much to look at for what it is.
+            (3, Payload::Bytes(packed)) if !packed.is_empty() => {
                 let mut numbers = Fields::of(packed);
                 while !numbers.is_empty() {
                     tensor.shape.push(numbers.number()?)?;
                 }
             }
-            (4, entry) if parameters => parameter(entry.bytes()?)?,
+            (4, entry) if is_answer => parameter(entry.bytes()?)?,
+            // MLServer writes typed contents without anything in them beside raw ones.
+            (5, Payload::Bytes(b"")) if is_answer => {}
             _ => return Err(Unusual::Field),
         }
     }
@@ -251,18 +264,25 @@ impl<'a> Tensors<'a> {
         rows.resize(count * layout.width, 1.0);
         let mut first = layout.first;
         for (&place, spec) in found.as_slice().iter().zip(specs) {
-            let mut finite = true;
-            let (size, start) = (spec.row_size, first);
-            spec.datatype.decode(self.raw.as_slice()[place], |at, value| {
-                finite &= value.is_finite();
-                rows[at / size * layout.width + start + at % size] = value;
-            });
-            if !finite {
-                return Err(Unusual::NotFinite);
+            let raw = self.raw.as_slice()[place].chunks_exact(spec.row_bytes);
+            for (row, raw) in rows.chunks_exact_mut(layout.width).zip(raw) {
+                if !spec.datatype.decode(raw, &mut row[first..first + spec.row_size]) {
+                    return Err(Unusual::NotFinite);
+                }
             }
-            first += size;
+            first += spec.row_size;
         }
         Ok(count)
+    }
+
+    #[cfg(test)]
+    pub fn described(&self) -> &[Described<'a>] {
+        self.described.as_slice()
+    }
+
+    #[cfg(test)]
+    pub fn raw(&self) -> &[&'a [u8]] {
+        self.raw.as_slice()
     }
 
     fn refuse_doubled(&self) -> Result<(), Unusual> {
@@ -296,11 +316,10 @@ impl<'a> Tensors<'a> {
             (false, _) => (1, shape),
         };
         let length = self.raw.as_slice()[place].len() as u64;
-        let expected = (spec.row_size * spec.datatype.size()) as u64;
         if Datatype::from_name(tensor.datatype) != Some(spec.datatype)
             || row_shape != spec.row_shape
             || rows < 1
-            || rows.checked_mul(expected) != Some(length)
+            || rows.checked_mul(spec.row_bytes as u64) != Some(length)
         {
             return Err(Unusual::Tensors);
         }

@@ -19,16 +19,14 @@ pub enum Mode {
     Off,
 }
 
-/// Segments of a flat array; one longer than what they count.
+/// Segments of a flat array, none of them empty; one longer than what they count.
 #[derive(Clone, Debug)]
-pub struct Offsets(Vec<usize>);
+pub(crate) struct Offsets(Vec<usize>);
 
 impl Offsets {
-    /// # Errors
-    /// They do not start at 0, do not ascend, or do not end at `end`.
-    pub fn new(offsets: Vec<usize>, end: usize) -> Result<Self, TableError> {
+    fn new(offsets: Vec<usize>, end: usize) -> Result<Self, TableError> {
         check(offsets.first() == Some(&0), "offsets start at 0")?;
-        check(offsets.is_sorted(), "offsets ascend")?;
+        check(offsets.is_sorted_by(|a, b| a < b), "no segment is empty")?;
         check(offsets.last() == Some(&end), "offsets end at the end")?;
         Ok(Offsets(offsets))
     }
@@ -40,6 +38,17 @@ impl Offsets {
     pub(crate) fn segment(&self, at: usize) -> std::ops::Range<usize> {
         self.0[at]..self.0[at + 1]
     }
+}
+
+/// The arrays of `sidecar.gates.filter.LiteralTable`.
+#[derive(Clone, Debug, Default)]
+pub struct LiteralArrays {
+    pub offsets: Vec<usize>,
+    pub columns: Vec<usize>,
+    pub coefficients: Vec<f64>,
+    pub strict: Vec<bool>,
+    pub relative: Vec<f64>,
+    pub absolute: Vec<f64>,
 }
 
 /// Inequalities over an extended row: the constant one, the inputs, the outputs.
@@ -56,24 +65,40 @@ pub struct LiteralTable {
 impl LiteralTable {
     /// # Errors
     /// The arrays differ in length, or a column is beyond `width`.
-    pub fn new(
-        offsets: Vec<usize>,
-        columns: Vec<usize>,
-        coefficients: Vec<f64>,
-        strict: Vec<bool>,
-        relative: Vec<f64>,
-        absolute: Vec<f64>,
-        width: usize,
-    ) -> Result<Self, TableError> {
+    pub fn new(arrays: LiteralArrays, width: usize) -> Result<Self, TableError> {
+        let LiteralArrays {
+            offsets,
+            columns,
+            coefficients,
+            strict,
+            relative,
+            absolute,
+        } = arrays;
         let terms = Offsets::new(offsets, columns.len())?;
         let count = terms.len();
         check(coefficients.len() == columns.len(), "one coefficient for each term")?;
-        check(columns.iter().all(|&column| column < width), "columns of the extended row")?;
+        check(
+            columns.iter().all(|&column| column < width),
+            "columns of the extended row",
+        )?;
         check(
             [strict.len(), relative.len(), absolute.len()] == [count; 3],
             "one entry for each literal",
         )?;
-        Ok(LiteralTable { terms, columns, coefficients, strict, relative, absolute })
+        // Below zero an error bound would decide both ways at once; NaN decides nothing.
+        let bounds = || relative.iter().chain(&absolute);
+        check(
+            !bounds().any(|bound| bound.is_sign_negative() && !bound.is_nan()),
+            "error bounds are not negative",
+        )?;
+        Ok(LiteralTable {
+            terms,
+            columns,
+            coefficients,
+            strict,
+            relative,
+            absolute,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,18 +112,48 @@ pub struct Tensor {
     pub(crate) name: String,
     pub(crate) datatype: Datatype,
     pub(crate) row_shape: Vec<u64>,
+    /// Values of a row.
     pub(crate) row_size: usize,
+    /// Bytes of a row.
+    pub(crate) row_bytes: usize,
 }
 
 impl Tensor {
     /// # Errors
-    /// A row without values.
+    /// A row without values, or of more than memory holds.
     pub fn new(name: String, datatype: Datatype, row_shape: Vec<u64>) -> Result<Self, TableError> {
-        let size: u64 = row_shape.iter().product();
-        check(size >= 1, "rows have values")?;
-        let row_size = usize::try_from(size).map_err(|_| TableError("rows fit in memory"))?;
-        Ok(Tensor { name, datatype, row_shape, row_size })
+        let size = row_shape
+            .iter()
+            .try_fold(1usize, |size, &more| size.checked_mul(usize::try_from(more).ok()?));
+        let bytes = size.and_then(|size| size.checked_mul(datatype.size()));
+        let (Some(row_size), Some(row_bytes)) = (size, bytes) else {
+            return Err(TableError("rows fit in memory"));
+        };
+        check(row_size >= 1, "rows have values")?;
+        Ok(Tensor {
+            name,
+            datatype,
+            row_shape,
+            row_size,
+            row_bytes,
+        })
     }
+}
+
+/// The arrays of `sidecar.gates.prepare.PreparedGates`.
+#[derive(Clone, Debug)]
+pub struct GateArrays {
+    /// How many input values a row has.
+    pub inputs: usize,
+    pub lower: Vec<f64>,
+    pub upper: Vec<f64>,
+    pub gate_regions: Vec<usize>,
+    pub cut_regions: Vec<usize>,
+    pub region_cuts: Vec<usize>,
+    pub cuts: LiteralTable,
+    pub gate_clauses: Vec<usize>,
+    pub clause_literals: Vec<usize>,
+    pub literals: LiteralTable,
 }
 
 /// Gates of one model.
@@ -119,53 +174,75 @@ pub struct Gates {
 impl Gates {
     /// # Errors
     /// The arrays do not fit together.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        inputs: usize,
-        lower: Vec<f64>,
-        upper: Vec<f64>,
-        gate_regions: Vec<usize>,
-        cut_regions: &[usize],
-        region_cuts: Vec<usize>,
-        cuts: LiteralTable,
-        gate_clauses: Vec<usize>,
-        clause_literals: Vec<usize>,
-        literals: LiteralTable,
-    ) -> Result<Self, TableError> {
+    pub fn new(arrays: GateArrays) -> Result<Self, TableError> {
+        let GateArrays {
+            inputs,
+            lower,
+            upper,
+            cuts,
+            literals,
+            ..
+        } = arrays;
         check(inputs >= 1, "a model has inputs")?;
-        check(lower.len() == upper.len() && lower.len() % inputs == 0, "bounds for each region and input")?;
+        check(
+            lower.len() == upper.len() && lower.len().is_multiple_of(inputs),
+            "bounds for each region and input",
+        )?;
         let count = lower.len() / inputs;
-        let regions = Offsets::new(gate_regions, count)?;
-        let clause_literals = Offsets::new(clause_literals, literals.len())?;
-        let clauses = Offsets::new(gate_clauses, clause_literals.len())?;
+        let regions = Offsets::new(arrays.gate_regions, count)?;
+        let clause_literals = Offsets::new(arrays.clause_literals, literals.len())?;
+        let clauses = Offsets::new(arrays.gate_clauses, clause_literals.len())?;
         check(clauses.len() == regions.len(), "clauses and regions for each gate")?;
-        check((0..clauses.len()).all(|gate| !clauses.segment(gate).is_empty()), "gates have clauses")?;
-        let of_cut = Offsets::new(region_cuts, cuts.len())?;
-        check(of_cut.len() == cut_regions.len(), "cuts for each region that has some")?;
+        check(clauses.len() >= 1, "a model has gates")?;
+        let of_cut = Offsets::new(arrays.region_cuts, cuts.len())?;
+        check(
+            of_cut.len() == arrays.cut_regions.len(),
+            "cuts for each region that has some",
+        )?;
+        check(
+            arrays.cut_regions.is_sorted_by(|a, b| a < b),
+            "a region has its cuts in one place",
+        )?;
         let mut region_cuts = vec![0..0; count];
-        for (at, &region) in cut_regions.iter().enumerate() {
+        for (at, region) in arrays.cut_regions.into_iter().enumerate() {
             *region_cuts.get_mut(region).ok_or(TableError("cuts of regions"))? = of_cut.segment(at);
         }
-        Ok(Gates { inputs, lower, upper, regions, region_cuts, cuts, clauses, clause_literals, literals })
+        Ok(Gates {
+            inputs,
+            lower,
+            upper,
+            regions,
+            region_cuts,
+            cuts,
+            clauses,
+            clause_literals,
+            literals,
+        })
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.clauses.len()
-    }
-
-    /// Never: a bundle has at least one gate, but clippy wants to know.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
 /// In `Coverage::feature`: this node is a leaf.
 pub(crate) const LEAF: i32 = -1;
 
+/// The arrays of `sidecar.bundle.coverage.PreparedCoverage`, but for the boxes: those of the gates' regions.
+#[derive(Clone, Debug, Default)]
+pub struct CoverageArrays {
+    pub root: Vec<usize>,
+    pub feature: Vec<i32>,
+    pub threshold: Vec<f64>,
+    pub left: Vec<usize>,
+    pub right: Vec<usize>,
+    pub label: Vec<u8>,
+}
+
 /// The coverage trees of all regions.
 #[derive(Clone, Debug)]
 pub struct Coverage {
+    inputs: usize,
     pub(crate) root: Vec<usize>,
     pub(crate) feature: Vec<i32>,
     pub(crate) threshold: Vec<f64>,
@@ -177,15 +254,15 @@ pub struct Coverage {
 impl Coverage {
     /// # Errors
     /// The arrays do not fit together, or a walk might not end.
-    pub fn new(
-        inputs: usize,
-        root: Vec<usize>,
-        feature: Vec<i32>,
-        threshold: Vec<f64>,
-        left: Vec<usize>,
-        right: Vec<usize>,
-        label: Vec<u8>,
-    ) -> Result<Self, TableError> {
+    pub fn new(inputs: usize, arrays: CoverageArrays) -> Result<Self, TableError> {
+        let CoverageArrays {
+            root,
+            feature,
+            threshold,
+            left,
+            right,
+            label,
+        } = arrays;
         let count = feature.len();
         check(
             [threshold.len(), left.len(), right.len(), label.len()] == [count; 4],
@@ -197,53 +274,91 @@ impl Coverage {
             let inner = usize::try_from(split).is_ok_and(|split| split < inputs);
             check(split == LEAF || inner, "nodes split features")?;
             let down = |child: usize| node < child && child < count;
-            check(split == LEAF || (down(left[node]) && down(right[node])), "children come later")?;
+            check(
+                split == LEAF || (down(left[node]) && down(right[node])),
+                "children come later",
+            )?;
             check(label[node] < 4, "labels are labels")?;
         }
-        Ok(Coverage { root, feature, threshold, left, right, label })
+        Ok(Coverage {
+            inputs,
+            root,
+            feature,
+            threshold,
+            left,
+            right,
+            label,
+        })
     }
 }
 
-/// All that is needed to judge a model's answers.
+/// What judging a model's answers takes.
+#[derive(Clone, Debug)]
+pub struct ModelParts {
+    pub inputs: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    pub batched: bool,
+    pub gates: Gates,
+    pub coverage: Coverage,
+    /// One for each gate.
+    pub modes: Vec<Mode>,
+    pub limit_rows: usize,
+    /// Whether requests with rows in no domain are refused, which Python does.
+    pub refuses_outside: bool,
+    /// Of the model, for which something is proved; none makes no distinction.
+    pub versions: Vec<String>,
+}
+
+/// All that is needed to judge a model's answers; its parts fit together.
 #[derive(Clone, Debug)]
 pub struct Model {
-    pub(crate) inputs: Vec<Tensor>,
-    pub(crate) outputs: Vec<Tensor>,
-    pub(crate) batched: bool,
-    pub(crate) gates: Gates,
-    pub(crate) coverage: Coverage,
-    pub(crate) modes: Vec<Mode>,
-    pub(crate) limit_rows: usize,
-    /// Whether requests with rows in no domain are refused, which Python does.
-    pub(crate) refuses_outside: bool,
+    parts: ModelParts,
+    width: usize,
 }
 
 impl Model {
     /// # Errors
     /// The parts do not fit together.
-    pub fn new(
-        inputs: Vec<Tensor>,
-        outputs: Vec<Tensor>,
-        batched: bool,
-        gates: Gates,
-        coverage: Coverage,
-        modes: Vec<Mode>,
-        limit_rows: usize,
-        refuses_outside: bool,
-    ) -> Result<Self, TableError> {
-        let size = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.row_size).sum::<usize>();
-        check(size(&inputs) == gates.inputs, "inputs of the gates")?;
-        check(!outputs.is_empty(), "a model has outputs")?;
-        let width = 1 + size(&inputs) + size(&outputs);
-        check(gates.literals.columns.iter().all(|&column| column < width), "columns of the model")?;
-        check(gates.cuts.columns.iter().all(|&column| column <= gates.inputs), "cuts are of inputs")?;
-        check(modes.len() == gates.len(), "a mode for each gate")?;
+    pub fn new(parts: ModelParts) -> Result<Self, TableError> {
+        let size = |tensors: &[Tensor]| {
+            tensors
+                .iter()
+                .try_fold(0usize, |size, tensor| size.checked_add(tensor.row_size))
+        };
+        let (gates, coverage) = (&parts.gates, &parts.coverage);
+        check(size(&parts.inputs) == Some(gates.inputs), "inputs of the gates")?;
+        check(!parts.outputs.is_empty(), "a model has outputs")?;
+        let outputs = size(&parts.outputs).and_then(|outputs| outputs.checked_add(1)?.checked_add(gates.inputs));
+        let width = outputs.ok_or(TableError("rows fit in memory"))?;
+        check(
+            gates.literals.columns.iter().all(|&column| column < width),
+            "columns of the model",
+        )?;
+        check(
+            gates.cuts.columns.iter().all(|&column| column <= gates.inputs),
+            "cuts are of inputs",
+        )?;
+        check(parts.modes.len() == gates.len(), "a mode for each gate")?;
+        check(coverage.inputs == gates.inputs, "coverage of the gates' inputs")?;
         check(coverage.root.len() == gates.region_cuts.len(), "a tree for each region")?;
-        Ok(Model { inputs, outputs, batched, gates, coverage, modes, limit_rows, refuses_outside })
+        Ok(Model { parts, width })
     }
 
     /// Of an extended row.
     pub(crate) fn width(&self) -> usize {
-        1 + self.gates.inputs + self.outputs.iter().map(|tensor| tensor.row_size).sum::<usize>()
+        self.width
+    }
+
+    /// Whether what is proved is proved of a version of the model.
+    pub(crate) fn is_proved(&self, version: &str) -> bool {
+        self.versions.is_empty() || self.versions.iter().any(|known| known == version)
+    }
+}
+
+impl std::ops::Deref for Model {
+    type Target = ModelParts;
+
+    fn deref(&self) -> &ModelParts {
+        &self.parts
     }
 }

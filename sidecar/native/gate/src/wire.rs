@@ -65,12 +65,17 @@ impl<'a> Fields<'a> {
         Ok(Some(Field { number, payload }))
     }
 
-    /// A number as far as `self.rest` starts with one.
+    /// A number as far as `self.rest` starts with one, in as few bytes as it takes.
+    ///
+    /// Readers differ in how many more they take: protobuf's own read a length of five bytes, and refuse one of six.
     pub fn number(&mut self) -> Result<u64, Unusual> {
         let mut value = 0u64;
         for (at, &byte) in self.rest.iter().enumerate().take(9) {
             value |= u64::from(byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {
+                if byte == 0 && at > 0 {
+                    break;
+                }
                 self.rest = &self.rest[at + 1..];
                 return Ok(value);
             }
@@ -107,29 +112,59 @@ mod tests {
     #[test]
     fn fields_come_in_their_order() {
         let fields = all(b"\x0a\x01m\x18\xac\x02").unwrap();
-        assert_eq!(fields[0], Field { number: 1, payload: Payload::Bytes(b"m") });
-        assert_eq!(fields[1], Field { number: 3, payload: Payload::Number(300) });
+        assert_eq!(
+            fields[0],
+            Field {
+                number: 1,
+                payload: Payload::Bytes(b"m")
+            }
+        );
+        assert_eq!(
+            fields[1],
+            Field {
+                number: 3,
+                payload: Payload::Number(300)
+            }
+        );
         assert_eq!(fields[0].payload.text(), Ok("m"));
         assert_eq!(fields[1].payload.text(), Err(Unusual::Encoding));
-        assert_eq!(all(b"\x09\x00\x00\x00\x00\x00\x00\x00\x00").unwrap()[0].payload, Payload::Fixed64);
+        assert_eq!(
+            all(b"\x09\x00\x00\x00\x00\x00\x00\x00\x00").unwrap()[0].payload,
+            Payload::Fixed64
+        );
         assert_eq!(all(b""), Ok(vec![]));
     }
 
     #[test]
     fn what_writers_do_not_write_is_unusual() {
         for message in [
-            &b"\x8a\x00\x01m"[..],                             // a tag of two bytes
-            b"\x02\x01m",                                      // field 0
-            b"\x0b\x0c",                                       // a group
-            b"\x0d\x00\x00\x00\x00",                           // fixed32
-            b"\x09\x00\x00\x00\x00\x00\x00\x00",               // fixed64, a byte short
-            b"\x0a\x02m",                                      // shorter than it says
-            b"\x0a",                                           // no length
-            b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",   // ten bytes, a negative number
-            b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7fm",      // a length beyond all memory
+            &b"\x8a\x00\x01m"[..],                           // a tag of two bytes
+            b"\x02\x01m",                                    // field 0
+            b"\x0b\x0c",                                     // a group
+            b"\x0d\x00\x00\x00\x00",                         // fixed32
+            b"\x09\x00\x00\x00\x00\x00\x00\x00",             // fixed64, a byte short
+            b"\x0a\x02m",                                    // shorter than it says
+            b"\x0a",                                         // no length
+            b"\x0a\x81\x00m",                                // a length of more bytes than it takes
+            b"\x18\x80\x00",                                 // a number of more bytes than it takes
+            b"\x18\xff",                                     // a number that does not end
+            b"\x80",                                         // a tag that does not end
+            b"\x0e",                                         // no such wire type
+            b"\x0c",                                         // the end of a group
+            b"\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", // ten bytes, a negative number
+            b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7fm",    // a length beyond all memory
         ] {
             assert_eq!(all(message), Err(Unusual::Encoding), "{message:?}");
         }
+    }
+
+    #[test]
+    fn numbers_have_up_to_nine_bytes() {
+        let largest = (1u64 << 63) - 1;
+        let fields = all(b"\x18\x00\x18\x7f\x18\x80\x01\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f").unwrap();
+        let numbers: Vec<_> = fields.iter().map(|field| field.payload).collect();
+        assert_eq!(numbers, [0, 127, 128, largest].map(Payload::Number));
+        assert_eq!(Payload::Fixed64.bytes(), Err(Unusual::Encoding));
     }
 
     #[test]
