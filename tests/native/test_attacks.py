@@ -48,7 +48,7 @@ def answer(rows: int = 1, bulk: int = 0) -> bytes:
 
 @contextlib.contextmanager
 def running(upstream: EchoUpstream, **settings: Any) -> Iterator[Any]:
-    from sidecar.proxy.native_transport import bundle_tables
+    from sidecar.proxy.native_tables import bundle_tables
 
     given = {
         "listen": "127.0.0.1:0",

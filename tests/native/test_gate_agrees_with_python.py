@@ -267,7 +267,7 @@ def judged_by_python(active: ActiveBundle, request: bytes, response: bytes) -> J
 
 
 def test_what_is_answered_is_what_python_answers():
-    from sidecar.proxy.native_transport import bundle_tables
+    from sidecar.proxy.native_tables import bundle_tables
 
     verdicts: collections.Counter[str] = collections.Counter()
 
@@ -306,7 +306,7 @@ def test_what_is_answered_is_what_python_answers():
 @pytest.mark.parametrize("datatype", [Datatype.FP16, Datatype.BF16])
 def test_every_small_value_is_read_as_python_reads_it(datatype):
     """Answers repeat the inputs as FP32, and a gate requires that they do: x - y >= 0 and y - x >= 0, both decided."""
-    from sidecar.proxy.native_transport import bundle_tables
+    from sidecar.proxy.native_tables import bundle_tables
 
     signature = ModelSignature((TensorSpec("x", datatype, ()),), (TensorSpec("y", Datatype.FP32, ()),), 0)
     largest = Fraction(largest_finite(datatype))
