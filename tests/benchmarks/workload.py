@@ -21,7 +21,7 @@ from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
-OUTSIDE, UNTOUCHED, CORRECTED = "outside", "untouched", "corrected"
+OUTSIDE, UNTOUCHED, CORRECTED = KINDS = "outside", "untouched", "corrected"
 FIRST_INPUT = {OUTSIDE: 0.0, UNTOUCHED: 0.75, CORRECTED: -0.75}
 """In no gate's domain; in that of the gate that every answer satisfies; in that of the one that none does."""
 
