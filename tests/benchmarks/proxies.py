@@ -176,7 +176,9 @@ def compare(
         measured = []
         for _ in range(rounds):
             shuffled = order.permutation(len(bench.cells))
-            measured.append({_key(bench.cells[index]): bench.run(bench.cells[index], counts[index]) for index in shuffled})
+            measured.append(
+                {_key(bench.cells[index]): bench.run(bench.cells[index], counts[index]) for index in shuffled}
+            )
         return Results(workloads, lanes, measured)
 
 
@@ -239,8 +241,3 @@ def _ratio(other: Sequence[Measured] | None, mine: Sequence[Measured]) -> str:
     ratios = _quotients([each.cpu_us for each in other], [each.cpu_us for each in mine])
     digits = 1 if median(ratios) >= 10 else 2
     return f"{median(ratios):.{digits}f} [{min(ratios):.{digits}f}-{max(ratios):.{digits}f}]"
-
-
-def not_run(lanes: Sequence[Lane]) -> str:
-    """One loud line for each lane that did not run."""
-    return "\n".join(f"NOT RUN: {lane.name}: {lane.not_run}" for lane in lanes if lane.not_run)

@@ -1,4 +1,4 @@
-"""What the proxies are asked: messages of three sizes, each outside the gates, inside and kept, or inside and corrected.
+"""What the proxies are asked: messages of three sizes, each outside all gates, inside and kept, or corrected.
 
 A gate's model is never run here: the upstream gives every message of a size the same answer, and where the row lies
 decides what a gate makes of it. So all messages of a size have the same length, and so have their answers.
@@ -130,6 +130,4 @@ def _at_least(other: int, best: int) -> Literal:
 def _open() -> CoverageTree:
     zeros, volume = np.zeros(1, np.int32), np.zeros(4)
     volume[Label.OPEN] = 1.0
-    return CoverageTree(
-        np.array([LEAF], np.int32), np.zeros(1), zeros, zeros, np.array([Label.OPEN], np.uint8), volume
-    )
+    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), zeros, zeros, np.array([Label.OPEN], np.uint8), volume)
