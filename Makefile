@@ -5,7 +5,7 @@
 #   make check        ruff, mypy --strict, import-linter, generated-code drift
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make fuzz         every reader of outside bytes fuzzed, FUZZ_SECONDS=300 each, FUZZ_TARGETS="request bundle" or all
-#   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
+#   make bench-proxy  what the sidecar costs beside nginx, haproxy and Envoy, in one interleaved run; BENCH_PROXY="--rounds 9"
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
 #   make bench-swap   bundles swapped by the thousand under load: no failed or mixed answer, and what it costs
@@ -64,7 +64,7 @@ coverage: $(VENV)/dev.stamp
 	$(TESTS) -q -m "not e2e" --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TRUSTED:%=--cov=sidecar.%)
 
 bench-proxy: $(VENV)/dev.stamp
-	$(BIN)/python tests/benchmarks/bench_proxy.py
+	$(BIN)/python tests/benchmarks/bench_proxy.py $(BENCH_PROXY)
 
 bench-fairness: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_fairness.py

@@ -172,23 +172,19 @@ def running_upstream(program: Path, workloads: Sequence[Workload], folder: Path,
 def running_lanes(
     upstream: str, workloads: Sequence[Workload], folder: Path, core: int, wanted: Sequence[str]
 ) -> Iterator[list[Lane]]:
-    """Every lane, ready or with the reason why it does not run; those not wanted have that reason."""
+    """Direct and every wanted lane, ready or with the reason why it does not run."""
     starts = {NGINX: _nginx, HAPROXY: _haproxy, ENVOY: _envoy, BARE: _bare}
     with contextlib.ExitStack() as stack:
-        others = [_started(stack, name, wanted, starts[name], upstream, folder, core) for name in OTHERS]
-        lanes = [Lane(DIRECT, address=upstream), *others]
-        for transport in (PORTABLE, NATIVE):
-            start = functools.partial(running_sidecar, transport, workloads)
-            lane = _started(stack, transport, wanted, start, upstream, folder, core)
-            lanes += [dataclasses.replace(lane, name=f"{transport}, {kind}", kind=kind) for kind in KINDS]
+        lanes = [Lane(DIRECT, address=upstream)]
+        for name in wanted:
+            start = starts.get(name) or functools.partial(running_sidecar, name, workloads)
+            lane = _started(stack, name, start, upstream, folder, core)
+            kinds = () if name in starts else KINDS
+            lanes += [dataclasses.replace(lane, name=f"{name}, {kind}", kind=kind) for kind in kinds] or [lane]
         yield lanes
 
 
-def _started(
-    stack: contextlib.ExitStack, name: str, wanted: Sequence[str], start: Start, upstream: str, folder: Path, core: int
-) -> Lane:
-    if name not in wanted:
-        return Lane(name, not_run="not asked for")
+def _started(stack: contextlib.ExitStack, name: str, start: Start, upstream: str, folder: Path, core: int) -> Lane:
     try:
         address, pid, sidecar = stack.enter_context(start(upstream, folder, core))
     except (ServerUnavailable, NotReady) as error:

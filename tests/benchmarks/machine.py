@@ -34,12 +34,13 @@ def pin(pid: int, cores: Collection[int]) -> None:
 
 def process_tree(pid: int) -> list[int]:
     """The process and all that descend from it, whichever of its threads started them."""
-    started = [
-        int(child)
-        for children in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in children.read_text().split()
-    ]
-    return [pid, *(each for child in started for each in process_tree(child))]
+    return [pid, *(each for child in children(pid) for each in process_tree(child))]
+
+
+def children(pid: int) -> list[int]:
+    """What the process itself has started and what has not ended."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
 
 
 def cpu_seconds(pid: int) -> float:

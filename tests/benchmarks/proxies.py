@@ -20,7 +20,7 @@ from tests.benchmarks.workload import CORRECTED, METHOD, Workload, scores
 
 TWO_CORES = (Shape(1, 1), Shape(4, 4))
 ONE_CORE = (Shape(1, 1, one_core=True), Shape(4, 4, one_core=True))
-FIRST_GUESS = 100
+FIRST_GUESS = 32
 MOST_REQUESTS = 200_000
 UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
@@ -189,7 +189,7 @@ def _key(cell: Cell) -> tuple[str, str, str]:
 # -- the tables -----------------------------------------------------------------------------------------------
 
 HEAD = (
-    f"{'':<22}{'CPU us':>8}{'x nginx':>20}{'x Envoy':>20}{'x bare':>18}"
+    f"{'':<22}{'CPU us':>8}{'x nginx':>22}{'x Envoy':>22}{'x bare':>22}"
     f"{'p50 us':>9}{'added':>8}{'/ Envoy':>9}{'req/s':>9}{'busy':>6}"
 )
 
@@ -214,14 +214,14 @@ def _line(results: Results, title: str, shape: str, lane: Lane) -> str:
     mine, direct = of(lane.name), of(DIRECT)
     p50, rate = median(each.load.p50_us for each in mine), median(each.load.rate for each in mine)
     if lane.pid is None:
-        return f"{lane.name:<22}{'-':>8}{'':>58}{p50:>9.0f}{'':>17}{rate:>9.0f}"
+        return f"{lane.name:<22}{'-':>8}{'':>66}{p50:>9.0f}{'':>17}{rate:>9.0f}"
     cpu, busy = median(each.cpu_us for each in mine), median(each.busy for each in mine)
     added = median(_added(mine, direct))
     envoy = of(ENVOY)
     of_envoy = f"{median(_quotients(_added(mine, direct), _added(envoy, direct))):.2f}" if envoy else "NOT RUN"
     nginx_ratio, envoy_ratio, bare_ratio = (_ratio(of(other), mine) for other in (NGINX, ENVOY, BARE))
     return (
-        f"{lane.name:<22}{cpu:>8.1f}{nginx_ratio:>20}{envoy_ratio:>20}{bare_ratio:>18}"
+        f"{lane.name:<22}{cpu:>8.1f}{nginx_ratio:>22}{envoy_ratio:>22}{bare_ratio:>22}"
         f"{p50:>9.0f}{added:>8.0f}{of_envoy:>9}{rate:>9.0f}{busy:>6.0%}"
     )
 
@@ -239,5 +239,4 @@ def _ratio(other: Sequence[Measured] | None, mine: Sequence[Measured]) -> str:
     if other is None:
         return "NOT RUN"
     ratios = _quotients([each.cpu_us for each in other], [each.cpu_us for each in mine])
-    digits = 1 if median(ratios) >= 10 else 2
-    return f"{median(ratios):.{digits}f} [{min(ratios):.{digits}f}-{max(ratios):.{digits}f}]"
+    return f"{median(ratios):.3g} [{min(ratios):.3g}-{max(ratios):.3g}]"
