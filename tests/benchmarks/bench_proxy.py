@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import grpc
 
 from tests.benchmarks import load, portable_work, proxies, triton_share
-from tests.benchmarks.lanes import ENVOY_VERSION, NATIVE, OTHERS, PORTABLE, build_upstream, find_program
+from tests.benchmarks.lanes import NATIVE, OTHERS, PORTABLE, build_upstream, envoy_version, find_program
 from tests.benchmarks.machine import server_and_load_core
 from tests.benchmarks.workload import make_workload
 from tests.e2e.installing import ServerUnavailable
@@ -125,7 +125,7 @@ def _machine() -> str:
     cores = len(os.sched_getaffinity(0))
     sharing = "" if cores > 1 else "; ONE CORE ONLY: load, upstream and server share it everywhere"
     programs = (("nginx", "-v"), ("haproxy", "-v"), ("h2load", "--version"), ("go", "version"))
-    versions = [f"Python {platform.python_version()}", f"grpcio {grpc.__version__}", f"Envoy {ENVOY_VERSION}"]
+    versions = [f"Python {platform.python_version()}", f"grpcio {grpc.__version__}", f"Envoy {envoy_version()}"]
     versions += [_version(*program) for program in programs]
     return f"Machine: {cores} cores{sharing}; load average at the start: {_load_average()}\n{'; '.join(versions)}"
 

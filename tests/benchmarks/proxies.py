@@ -6,6 +6,7 @@ length of all answers, by what the upstream counts as answered, and by what our 
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -174,7 +175,8 @@ def compare(
         bench.check()
         counts = [bench.requests_for(cell, seconds) for cell in bench.cells]
         measured = []
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
+            print(f"round {number} of {rounds}: {len(bench.cells)} cells", file=sys.stderr, flush=True)
             shuffled = order.permutation(len(bench.cells))
             measured.append(
                 {_key(bench.cells[index]): bench.run(bench.cells[index], counts[index]) for index in shuffled}

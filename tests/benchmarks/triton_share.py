@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 import tritonclient.grpc
 
-from tests.benchmarks.lanes import DIRECT, NATIVE, PORTABLE, NotReady, running_sidecar
+from tests.benchmarks.lanes import DIRECT, NATIVE, PORTABLE, running_sidecar
 from tests.benchmarks.load import LoadWentWrong, Shape, framed, run_load
 from tests.benchmarks.machine import children, cpu_seconds, on_cores, pin, server_and_load_core
 from tests.benchmarks.portable_work import bench_network
@@ -80,7 +80,7 @@ def share_of_triton(workload: Workload, folder: Path, rounds: int, seconds: floa
                 start = running_sidecar(transport, [workload], triton.grpc_address, folder, server_core)
                 address, pid, _ = stack.enter_context(start)
                 lanes[transport] = _Lane(address, pid)
-            except (ServerUnavailable, NotReady) as error:
+            except ServerUnavailable as error:
                 missing[transport] = str(error)
         stack.enter_context(on_cores({load_core}))
         runs = _Runs(workload, triton_pid, lanes, folder / "triton.request", load_core)
