@@ -241,4 +241,5 @@ def _ratio(other: Sequence[Measured] | None, mine: Sequence[Measured]) -> str:
     if other is None:
         return "NOT RUN"
     ratios = _quotients([each.cpu_us for each in other], [each.cpu_us for each in mine])
-    return f"{median(ratios):.3g} [{min(ratios):.3g}-{max(ratios):.3g}]"
+    middle, least, most = (f"{each:.{1 if each >= 10 else 2}f}" for each in (median(ratios), min(ratios), max(ratios)))
+    return f"{middle} [{least}-{most}]"
