@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.protocols.generated import open_inference_pb2 as messages
+from tests.benchmarks.machine import cpu_seconds
 from tests.benchmarks.own_work import OwnWork
 from tests.e2e.guarding import SIDECAR, RunningSidecar, compile_bundle, running_sidecar
 from tests.e2e.triton.launcher import free_ports
@@ -210,12 +210,12 @@ def measure(lane: Lane, in_flight: int, requests: int) -> Measured:
             for _ in range(in_flight)
         ]
         own_before = lane.own_seconds() if lane.own_seconds else 0.0
-        before = _cpu_seconds(lane.pid)
+        before = cpu_seconds(lane.pid)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        used = _cpu_seconds(lane.pid) - before
+        used = cpu_seconds(lane.pid) - before
         own = 1e6 * (lane.own_seconds() - own_before) / len(latencies) if lane.own_seconds else None
     return Measured(1e6 * median(latencies), 1e6 * used / len(latencies), own)
 
@@ -227,12 +227,6 @@ def _loop(call: Callable[[bytes], bytes], requests: Sequence[bytes], count: int)
         call(requests[index % len(requests)])
         latencies.append(time.perf_counter() - began)
     return latencies
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of all threads, living and ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def table(rounds: Sequence[dict[str, Measured]], in_flight: int) -> str:
