@@ -7,7 +7,7 @@
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make fuzz         every reader of outside bytes fuzzed, FUZZ_SECONDS=300 each, FUZZ_TARGETS="request bundle" or all
 #   make conformance  every conformance case on real Triton, MLServer, KServe and TorchServe; CONFORMANCE="triton kserve"
-#   make bench-proxy  what the sidecar adds, as ratios in one interleaved run
+#   make bench-proxy  what the sidecar costs beside nginx, haproxy and Envoy, in one interleaved run; BENCH_PROXY="--rounds 9"
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
 #   make drill        faults against a real Triton under load: no violating answer, no crash, nothing uncounted
@@ -83,7 +83,8 @@ coverage: $(VENV)/dev.stamp
 	$(TESTS) -q -m "not e2e" --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TRUSTED:%=--cov=sidecar.%)
 
 bench-proxy: $(VENV)/dev.stamp
-	$(BIN)/python tests/benchmarks/bench_proxy.py
+	@sh sidecar/native/build.sh $(VENV) release || [ $$? -eq 3 ]  # the lanes that it misses are NOT RUN
+	$(BIN)/python tests/benchmarks/bench_proxy.py $(BENCH_PROXY)
 
 bench-fairness: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_fairness.py

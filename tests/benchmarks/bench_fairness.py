@@ -23,7 +23,7 @@ import grpc
 import numpy as np
 
 from sidecar.protocols.generated import open_inference_pb2 as messages
-from tests.benchmarks.bench_proxy import METHOD, MODEL, bench_network, best_class_property, running_process
+from tests.benchmarks.portable_work import METHOD, MODEL, bench_network, best_class_property, running_process
 from tests.e2e.guarding import compile_bundle, running_sidecar
 from tests.e2e.triton.launcher import free_ports
 

@@ -1,313 +1,145 @@
-"""What the sidecar costs: one interleaved run against nothing in between and against a bare pass-through.
+"""What the sidecar costs beside nginx, haproxy, Envoy and a bare grpcio proxy, and what a real Triton keeps.
 
-Usage: python tests/benchmarks/bench_proxy.py [--rounds N] [--requests N]
+Usage: python tests/benchmarks/bench_proxy.py [--rounds N] [--seconds S] [--messages N] [--lanes NAME ...]
+       [--triton-rounds N] [--portable-rounds N]
+
+Three parts, each of them left out with 0 rounds: the proxies before a fast upstream, one table for each size of
+message; the share of a real Triton's throughput that is kept; the gates' own work on the portable transport. What
+cannot run on this machine is a line that begins with NOT RUN, in the tables and after them.
 """
 
 import argparse
-import contextlib
-import dataclasses
-import functools
-import itertools
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import grpc
-import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 
-from sidecar.protocols.generated import open_inference_pb2 as messages
-from tests.benchmarks.own_work import OwnWork
-from tests.e2e.guarding import SIDECAR, RunningSidecar, compile_bundle, running_sidecar
-from tests.e2e.triton.launcher import free_ports
+from tests.benchmarks import load, portable_work, proxies, triton_share
+from tests.benchmarks.lanes import NATIVE, OTHERS, PORTABLE, build_upstream, envoy_version, find_program
+from tests.benchmarks.machine import server_and_load_core
+from tests.benchmarks.workload import make_workload
+from tests.e2e.installing import ServerUnavailable
+from tests.e2e.processes import ServerFailed
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-MODEL = "bench"
-IN_FLIGHT = (1, 4)
-WARM_UP = 40
-DISTINCT_REQUESTS = 64
-OWN_REPETITIONS = 20
-LANES = ("direct", "bare pass-through", "sidecar, outside", "sidecar, untouched", "sidecar, corrected")
-BARE = LANES[1]
+MESSAGES = (
+    ("5 floats", "floats5", 5, 5),
+    ("784 floats", "floats784", 784, 10),
+    ("602 KB", "floats150528", 150_528, 1000),
+)
+"""As ACAS Xu's, MNIST's and ImageNet's: title, model, inputs, outputs."""
 
-HOW = """How: upstream is `sidecar model-server` (5 inputs, 6 x 50 ReLU, 5 outputs, one onnxruntime thread), bare is
-tests/benchmarks/passthrough.py, sidecar is `sidecar serve` with one ordering gate; each a process of its own on
-loopback. The client is grpcio's synchronous one, one connection, closed loop, 1 or 4 threads. Each round runs every
-lane in a new order, {requests} requests for each thread count after {warm_up} to warm up; {rounds} rounds. p50 is the
-median of the rounds' medians; a ratio is the median of the rounds' own ratios to bare, its range in brackets. CPU is
-utime + stime of the process in the middle (of the upstream for direct), all threads, over all rounds.
-Own is the gate's own work, admit and judge as the sidecar times them itself (gate_decision_duration_seconds), its
-share that of bare's CPU. Own in a loop is CPU of admit, judge and the books of both, without anything in between, in
-this process between the rounds.
-Machine: {cores} cores, Python {python}, grpcio {grpcio}. Correctness was checked before the clock started."""
+PORTABLE_REQUESTS = 300
+TRITON_SECONDS = 1.0
 
+HOW = """How: the upstream is tests/native/upstream_echo, one answer for all messages of a size; gates, metrics and
+decision ids are on, in our lanes two gates a model (class 1, class 0 not the largest of 5): outside is a row
+in no gate's domain, untouched in that of the one that the answer satisfies, corrected in that of the other;
+all other lanes carry the untouched message. Each proxy has one worker on core {server}; h2load (closed loop,
+connections x streams) and the upstream are on core {load}, or on core {server} as well where it says so.
+{rounds} rounds of all cells in a new order each, some {seconds} s a cell. CPU is utime + stime of the proxy's
+whole process tree by the kernel's clock, per request, median of the rounds; "x" is requests per CPU second as
+a multiple of the other's, median of the rounds' own ratios, their range in brackets. p50 is h2load's, added
+is p50 over direct's in the same round, "/ Envoy" that over what Envoy adds; busy is CPU over time, of the
+proxy. With streams enough to saturate something, p50 is a queue's. Answers were decoded before the clock
+started; of each timed run the length of all answers, the upstream's count and the sidecar's own of the
+outcome had to agree with the number of requests."""
 
-@dataclasses.dataclass(frozen=True)
-class Lane:
-    """One way to ask: where, with which messages, and whose CPU time is counted."""
-
-    name: str
-    address: str
-    requests: Sequence[bytes]
-    pid: int
-    own_seconds: Callable[[], float] | None = None  # what the sidecar says that it has computed so far
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """One lane in one round: median latency; CPU and, of a sidecar, the gate's own work per request."""
-
-    latency_us: float
-    cpu_us: float
-    own_us: float | None
-
-
-# -- a model, a property, and three kinds of requests ---------------------------------------------------------
-
-
-def bench_network(rng: np.random.Generator, rows: int | str = 1) -> bytes:
-    """A random network of ACAS Xu's size: 5 inputs, six hidden layers of 50, 5 outputs; one row, or a named number."""
-    sizes = [5, *[50] * 6, 5]
-    nodes, constants, last = [], [], "input"
-    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        weight = rng.normal(scale=(2 / fan_in) ** 0.5, size=(fan_in, fan_out)).astype(np.float32)
-        constants += [
-            numpy_helper.from_array(weight, f"w{layer}"),
-            numpy_helper.from_array(np.zeros(fan_out, np.float32), f"b{layer}"),
-        ]
-        output = f"h{layer}" if layer < 6 else "scores"
-        nodes.append(helper.make_node("Gemm", [last, f"w{layer}", f"b{layer}"], [output]))
-        if layer < 6:
-            nodes.append(helper.make_node("Relu", [output], [f"r{layer}"]))
-        last = f"r{layer}"
-    inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, 5])] for name in ("input", "scores")
-    )
-    graph = helper.make_graph(nodes, MODEL, inputs, outputs, constants)
-    return onnx.helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
-
-
-def best_class_property(best: int) -> str:
-    """VNN-LIB: in the half of the inputs with x0 >= 0, this class must not have the largest score."""
-    declared = [f"(declare-const {letter}_{index} Real)" for letter in "XY" for index in range(5)]
-    box = [f"(assert (>= X_{index} {0.0 if index == 0 else -1.0}))(assert (<= X_{index} 1.0))" for index in range(5)]
-    unsafe = [f"(assert (<= Y_{index} Y_{best}))" for index in range(5) if index != best]
-    return "\n".join([*declared, *box, *unsafe])
-
-
-def request_kinds(content: bytes, rng: np.random.Generator) -> tuple[int, dict[str, list[bytes]]]:
-    """A class that wins in part of the box, and requests outside the box, satisfying and violating in it."""
-    session = onnxruntime.InferenceSession(content)
-    rows = rng.uniform(-1, 1, (4000, 1, 5)).astype(np.float32)
-    winners = np.array([session.run(None, {"input": row})[0].argmax() for row in rows])
-    inside = rows[:, 0, 0] >= 0
-    shares = np.bincount(winners[inside], minlength=5) / inside.sum()
-    best = int(np.abs(shares - 0.4).argmin())
-    chosen = {
-        "outside": ~inside,
-        "untouched": inside & (winners != best),
-        "corrected": inside & (winners == best),
-    }
-    kinds = {kind: [_request(row) for row in rows[mask][:DISTINCT_REQUESTS]] for kind, mask in chosen.items()}
-    assert all(len(requests) == DISTINCT_REQUESTS for requests in kinds.values()), shares
-    return best, kinds
-
-
-def _request(row: np.ndarray) -> bytes:
-    request = messages.ModelInferRequest(model_name=MODEL, raw_input_contents=[row.tobytes()])
-    request.inputs.add(name="input", datatype="FP32", shape=row.shape)
-    return request.SerializeToString()
-
-
-def _scores(response: bytes) -> np.ndarray:
-    return np.frombuffer(messages.ModelInferResponse.FromString(response).raw_output_contents[0], "<f4")
-
-
-# -- the processes --------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def running_process(command: Sequence[str], address: str) -> Iterator[int]:
-    """A process that listens on the address; gives its id."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        with grpc.insecure_channel(address) as channel:
-            grpc.channel_ready_future(channel).result(timeout=30)
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def running_lanes(folder: Path) -> Iterator[list[Lane]]:
-    """All lanes, ready and checked."""
-    rng = np.random.default_rng(3)
-    model, bundle, stated = folder / f"{MODEL}.onnx", folder / f"{MODEL}.gates", folder / "property.vnnlib"
-    model.write_bytes(bench_network(rng))
-    best, kinds = request_kinds(model.read_bytes(), rng)
-    stated.write_text(best_class_property(best))
-    compiled = compile_bundle(model, [stated], MODEL, bundle, "10s")
-    assert compiled.returncode == 0, compiled.stderr
-    upstream, bare = (f"127.0.0.1:{port}" for port in free_ports(2))
-    served = [*SIDECAR, "model-server", "--model", str(model), "--listen", upstream]
-    passing = [sys.executable, str(Path(__file__).with_name("passthrough.py")), bare, upstream]
-    with (
-        running_process(served, upstream) as upstream_pid,
-        running_process(passing, bare) as bare_pid,
-        running_sidecar([bundle], upstream, folder / "sidecar.log") as sidecar,
-    ):
-        lanes = [
-            Lane(LANES[0], upstream, kinds["untouched"], upstream_pid),
-            Lane(LANES[1], bare, kinds["untouched"], bare_pid),
-            *(
-                Lane(f"sidecar, {kind}", sidecar.address, requests, sidecar.pid, functools.partial(_own, sidecar))
-                for kind, requests in kinds.items()
-            ),
-        ]
-        assert tuple(lane.name for lane in lanes) == LANES
-        check_answers(lanes, upstream, best)
-        yield lanes
-
-
-def _own(sidecar: RunningSidecar) -> float:
-    return sidecar.metric("gate_decision_duration_seconds_sum", model=MODEL)
-
-
-def check_answers(lanes: Sequence[Lane], upstream: str, best: int) -> None:
-    """Each lane does what its name says, on every message that will be timed."""
-    with grpc.insecure_channel(upstream) as direct:
-        for lane in lanes:
-            with grpc.insecure_channel(lane.address) as channel:
-                for request in lane.requests:
-                    expected, got = direct.unary_unary(METHOD)(request), channel.unary_unary(METHOD)(request)
-                    if lane.name == "sidecar, corrected":
-                        assert _scores(expected).argmax() == best
-                        assert (_scores(got) > _scores(got)[best]).any(), f"not corrected: {_scores(got)}"
-                    else:
-                        assert got == expected, f"{lane.name}: the answer was changed"
-
-
-# -- the clock ------------------------------------------------------------------------------------------------
-
-
-def measure(lane: Lane, in_flight: int, requests: int) -> Measured:
-    """A closed loop on one connection, ``in_flight`` threads with an equal share of the requests."""
-    with grpc.insecure_channel(lane.address) as channel:
-        call = channel.unary_unary(METHOD)
-        _loop(call, lane.requests, WARM_UP)
-        latencies: list[float] = []
-        threads = [
-            threading.Thread(target=lambda: latencies.extend(_loop(call, lane.requests, requests // in_flight)))
-            for _ in range(in_flight)
-        ]
-        own_before = lane.own_seconds() if lane.own_seconds else 0.0
-        before = _cpu_seconds(lane.pid)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        used = _cpu_seconds(lane.pid) - before
-        own = 1e6 * (lane.own_seconds() - own_before) / len(latencies) if lane.own_seconds else None
-    return Measured(1e6 * median(latencies), 1e6 * used / len(latencies), own)
-
-
-def _loop(call: Callable[[bytes], bytes], requests: Sequence[bytes], count: int) -> list[float]:
-    latencies = []
-    for index in range(count):
-        began = time.perf_counter()
-        call(requests[index % len(requests)])
-        latencies.append(time.perf_counter() - began)
-    return latencies
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of all threads, living and ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def table(rounds: Sequence[dict[str, Measured]], in_flight: int) -> str:
-    """p50 and CPU of each lane, and their ratios to the bare pass-through."""
-    head = (
-        f"{in_flight} in flight".ljust(20)
-        + f"{'p50 us':>8}  {'x bare':>18}{'CPU us':>9}{'x bare':>8}{'own us':>8}{'share':>7}"
-    )
-    lines = [head, "-" * len(head)]
-    bare_cpu = sum(each[BARE].cpu_us for each in rounds)
-    for name in LANES:
-        ratios = [each[name].latency_us / each[BARE].latency_us for each in rounds]
-        latency = median(each[name].latency_us for each in rounds)
-        cpu = sum(each[name].cpu_us for each in rounds)
-        spread = f"{median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]"
-        cpu_ratio = "" if name == "direct" else f"{cpu / bare_cpu:.2f}"
-        owns = [own for each in rounds if (own := each[name].own_us) is not None]
-        own = f"{sum(owns) / len(rounds):>8.0f}{sum(owns) / bare_cpu:>7.1%}" if owns else ""
-        lines.append(f"{name:<20}{latency:>8.0f}  {spread:>18}{cpu / len(rounds):>9.0f}{cpu_ratio:>8}{own}")
-    return "\n".join(lines)
-
-
-def exchanges(lanes: Sequence[Lane]) -> dict[str, list[tuple[bytes, bytes]]]:
-    """Of each kind of request, each with the upstream's answer."""
-    with grpc.insecure_channel(lanes[0].address) as channel:
-        call = channel.unary_unary(METHOD)
-        return {lane.name: [(each, call(each)) for each in lane.requests] for lane in lanes if lane.own_seconds}
-
-
-def own_table(own: dict[str, list[float]], results: dict[int, list[dict[str, Measured]]]) -> str:
-    """The gate's own work in a loop, as a share of bare's CPU at each number of requests in flight."""
-    head = "own in a loop".ljust(20) + f"{'CPU us':>8}" + "".join(f"{f'{n} in flight':>13}" for n in results)
-    lines = [head, "-" * len(head)]
-    for name, times in own.items():
-        shares = [
-            median(times) * len(rounds) / sum(each[BARE].cpu_us for each in rounds) for rounds in results.values()
-        ]
-        lines.append(f"{name:<20}{median(times):>8.0f}" + "".join(f"{share:>13.1%}" for share in shares))
-    return "\n".join(lines)
+TRITON_HOW = """How: Triton 2.51 (6 x 50 ReLU on onnxruntime, Python backend) is on core {server}, h2load on core
+{load}, with as few streams as get the most out of Triton alone. Answers were compared byte by byte before; of
+each run Triton's own count of successes and the length of all answers had to agree with the number of requests.
+Kept is throughput over Triton's own in the same round; kept by CPU is Triton's CPU alone over that of both, per
+request."""
 
 
 def main() -> None:
-    """Run the benchmark and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--requests", type=int, default=400, help="timed requests for each lane and round")
-    arguments = parser.parse_args()
-    order = np.random.default_rng(4)
-    results: dict[int, list[dict[str, Measured]]] = {in_flight: [] for in_flight in IN_FLIGHT}
-    with tempfile.TemporaryDirectory() as folder, running_lanes(Path(folder)) as lanes:
-        pairs = exchanges(lanes)
-        work = OwnWork((Path(folder) / f"{MODEL}.gates").read_bytes())
-        own: dict[str, list[float]] = {name: [] for name in pairs}
-        for _ in range(arguments.rounds):
-            for name, times in own.items():
-                times.append(work.microseconds(pairs[name], OWN_REPETITIONS))
-            for in_flight, rounds in results.items():
-                shuffled = [lanes[index] for index in order.permutation(len(lanes))]
-                rounds.append({lane.name: measure(lane, in_flight, arguments.requests) for lane in shuffled})
-    for in_flight, rounds in results.items():
-        print(table(rounds, in_flight), end="\n\n")
-    print(own_table(own, results), end="\n\n")
-    print(
-        HOW.format(
-            requests=arguments.requests,
-            warm_up=WARM_UP,
-            rounds=arguments.rounds,
-            cores=len(os.sched_getaffinity(0)),
-            python=platform.python_version(),
-            grpcio=grpc.__version__,
+    """Run the parts, print their tables."""
+    arguments = _arguments()
+    print(_machine(), end="\n\n", flush=True)
+    missing = []
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.rounds:
+            missing += _proxies(arguments, Path(folder) / "proxies")
+        if arguments.triton_rounds:
+            missing += _triton(arguments, Path(folder) / "triton")
+    if arguments.portable_rounds:
+        print(portable_work.tables(arguments.portable_rounds, PORTABLE_REQUESTS), end="\n\n", flush=True)
+    print(f"Load average at the end: {_load_average()}")
+    for line in missing:
+        print(line)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="of the proxies")
+    parser.add_argument("--seconds", type=float, default=0.4, help="about how long each cell of a round takes")
+    parser.add_argument("--messages", type=int, choices=(1, 2, 3), default=3, help="sizes, from the smallest on")
+    lanes = (*OTHERS, PORTABLE, NATIVE)
+    parser.add_argument("--lanes", nargs="+", choices=lanes, default=lanes, help="beside direct")
+    parser.add_argument("--triton-rounds", type=int, default=4)
+    parser.add_argument("--portable-rounds", type=int, default=5)
+    return parser.parse_args()
+
+
+def _proxies(arguments: argparse.Namespace, folder: Path) -> Sequence[str]:
+    folder.mkdir()
+    try:
+        if not load.is_here():
+            raise ServerUnavailable("this machine has no h2load (Debian: apt-get install nghttp2-client)")
+        program = build_upstream(folder)
+    except ServerUnavailable as error:
+        return [f"NOT RUN: the comparison with other proxies: {error}"]
+    workloads = [make_workload(*each) for each in MESSAGES[: arguments.messages]]
+    results = proxies.compare(workloads, program, folder, arguments.lanes, arguments.rounds, arguments.seconds)
+    for workload in workloads:
+        print(proxies.table(results, workload), end="\n\n")
+    server, load_core = server_and_load_core()
+    print(HOW.format(server=server, load=load_core, rounds=arguments.rounds, seconds=arguments.seconds))
+    missing = [f"NOT RUN: {lane.name}: {lane.not_run}" for lane in results.lanes if lane.not_run]
+    print("\n".join(missing), end="\n\n", flush=True)
+    return missing
+
+
+def _triton(arguments: argparse.Namespace, folder: Path) -> Sequence[str]:
+    folder.mkdir()
+    try:
+        if not load.is_here():
+            raise ServerUnavailable("this machine has no h2load (Debian: apt-get install nghttp2-client)")
+        share = triton_share.share_of_triton(
+            make_workload(*MESSAGES[0]), folder, arguments.triton_rounds, TRITON_SECONDS
         )
-    )
+    except (ServerUnavailable, ServerFailed) as error:
+        return [f"NOT RUN: the share of Triton's throughput: {error}"]
+    server, load_core = server_and_load_core()
+    print(triton_share.table(share), TRITON_HOW.format(server=server, load=load_core), sep="\n", end="\n\n", flush=True)
+    return [f"NOT RUN: Triton, {name}: {why}" for name, why in share.not_run.items()]
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0))
+    sharing = "" if cores > 1 else "; ONE CORE ONLY: load, upstream and server share it everywhere"
+    programs = (("nginx", "-v"), ("haproxy", "-v"), ("h2load", "--version"), ("go", "version"))
+    versions = [f"Python {platform.python_version()}", f"grpcio {grpc.__version__}", f"Envoy {envoy_version()}"]
+    versions += [_version(*program) for program in programs]
+    return f"Machine: {cores} cores{sharing}; load average at the start: {_load_average()}\n{'; '.join(versions)}"
+
+
+def _version(program: str, option: str) -> str:
+    path = find_program(program)
+    if path is None:
+        return f"no {program}"
+    said = subprocess.run([path, option], capture_output=True, text=True, check=False)
+    return (said.stdout + said.stderr).splitlines()[0]
+
+
+def _load_average() -> str:
+    return ", ".join(f"{each:.1f}" for each in os.getloadavg())
 
 
 if __name__ == "__main__":
