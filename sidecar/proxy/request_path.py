@@ -6,6 +6,7 @@ a defect of ours, and the caller fails closed.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -40,26 +41,26 @@ class Plan:
 
     Args:
         bundle: by which the answer is judged.
+        asked: what an answer without the upstream has to repeat of the request, or to have.
+        dialect: how request and response carry their rows.
+        restore: what makes of the response the one to what the client sent, where the upstream got something else.
         inputs: float64 (row, input).
         contained: bool (row, gate); gates in mode off contain nothing.
         is_watched: whether any gate contains any row.
         added_outputs: outputs that the client did not ask for.
-        asked: what an answer without the upstream has to repeat of the request, or to have.
-        dialect: how request and response carry their rows.
-        restore: what makes of the response the one to what the client sent, where the upstream got something else.
         may_fall_back: whether there may be such an answer: an error is no safe state, and every row has a fallback.
         unreadable: why the request cannot be judged, and passes all the same because nothing is enforced; then
             there are no rows.
     """
 
     bundle: ActiveBundle
-    inputs: Rows
-    contained: npt.NDArray[np.bool_]
-    is_watched: bool
-    added_outputs: frozenset[str]
     asked: Asked
     dialect: Dialect[Any, Any]
-    restore: Callable[[bytes], bytes] | None = None
+    restore: Callable[[bytes], bytes] | None
+    inputs: Rows
+    contained: npt.NDArray[np.bool_]
+    is_watched: bool = False
+    added_outputs: frozenset[str] = frozenset()
     may_fall_back: bool = False
     unreadable: Refusal | None = None
 
@@ -194,28 +195,24 @@ def _planned(parsed: Request, dialect: Dialect[Any, Any], bundle: ActiveBundle, 
     """What to forward, and the plan. Shadow properties never influence what the client gets, so what only they would
     have watched, and cannot, goes its way unjudged.
     """
-    nothing = np.zeros((0, len(bundle.modes)), np.bool_)
-    plan = Plan(
-        bundle, _NO_ROWS, nothing, False, frozenset(), dialect.asked(parsed), dialect, restore=dialect.restore(parsed)
-    )
+    plan = functools.partial(Plan, bundle, dialect.asked(parsed), dialect, dialect.restore(parsed))
     try:
         gated = dialect.read_request(parsed, bundle, limit_rows)
     except CallerError as error:
         if bundle.enforces:
             raise
-        return parsed.content, dataclasses.replace(plan, unreadable=Refusal(error.reason, error.message, bundle))
+        nothing = np.zeros((0, len(bundle.modes)), np.bool_)
+        return parsed.content, plan(_NO_ROWS, nothing, unreadable=Refusal(error.reason, error.message, bundle))
     contained = contains(bundle.gates, gated.inputs) & bundle.watched
     _refuse_outside(bundle, contained)
-    plan = dataclasses.replace(plan, inputs=gated.inputs, contained=contained)
-    if not contained.any():
-        return parsed.content, plan
-    fallback = bundle.policy.on_upstream_failure is OnUpstreamFailure.FALLBACK and dialect.answers_alone
-    return gated.forward, dataclasses.replace(
-        plan,
-        is_watched=True,
-        added_outputs=gated.added_outputs,
-        may_fall_back=fallback and all_have_fallbacks(bundle, contained),
+    if not np.count_nonzero(contained):  # of one row, in a tenth of the time of any()
+        return parsed.content, plan(gated.inputs, contained)
+    may_fall_back = (
+        bundle.policy.on_upstream_failure is OnUpstreamFailure.FALLBACK
+        and dialect.answers_alone
+        and all_have_fallbacks(bundle, contained)
     )
+    return gated.forward, plan(gated.inputs, contained, True, gated.added_outputs, may_fall_back)
 
 
 def _refuse_outside(bundle: ActiveBundle, contained: npt.NDArray[np.bool_]) -> None:
