@@ -334,6 +334,7 @@ fn a_model_without_batches_takes_one_row() {
 
 #[test]
 fn batches_are_limited() {
+    assert_eq!(handed(&request(&[]).bytes()), Some(Unusual::Tensors));
     assert_eq!(handed(&request(&[ROW; 4]).bytes()), None);
     assert_eq!(handed(&request(&[ROW; 5]).bytes()), Some(Unusual::Tensors));
 }
