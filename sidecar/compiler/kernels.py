@@ -1,0 +1,355 @@
+"""Sound bounds of a requirement's literals over one box at a time, compiled: the mathematics of
+:mod:`sidecar.compiler.bounds` and :mod:`sidecar.compiler.relaxation`, whose NumPy form is the reference.
+
+Three things differ from the reference, none of them in what is computed. Dead neurons are left out: each stage's live
+ones are a compact list, its weights between live neurons a compact matrix (*link*). Rows are carried backward a few
+at a time, in whatever order of summation. What is not finite ends a box at once, as unknown.
+
+Rounding. The argument in :mod:`~sidecar.compiler.bounds` holds for any order of summation. ``contract`` lets a product and
+a sum be rounded once instead of twice, which only takes roundings away. ``reassoc`` stands where terms of one sign are
+added up, or monomials whose roundings are counted, and nowhere else; NaN, infinities and signed zeros are honoured
+everywhere. Relaxations are compiled without either.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.compiler.flat import FlatProblem
+from sidecar.compiler.rounding import INFLATE, TINY
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+_ROWS = 32
+"""Rows that are carried backward together: with their successors they fit in the first cache."""
+
+strict = numba.njit(cache=True, nogil=True, error_model="numpy")
+fused = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+in_any_order = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+
+
+class Work(NamedTuple):
+    """Room for one box at a time.
+
+    Args:
+        alive: int64 (stage, neuron); the live neurons of each hidden stage, in ``count`` (stage,).
+        lower, upper: (stage, live neuron) after the ReLU. rise, chord, lift, error: (stage, live neuron); the lower and
+            the upper relaxation's slope, the upper one's shift, ``E``.
+        link: (stage, live neuron, live neuron before); the stage's bias stands after the last column.
+        form, passed: (row, neuron); rows on their way back. constant: (row,).
+        z_lower, z_upper, charge: (neuron,); the stage at hand, all neurons, and its ``E``.
+        magnitude, spread: (neuron,).
+        box_magnitude: (input,).
+        unstable: int64 (neuron,).
+    """
+
+    alive: Integers
+    count: Integers
+    lower: Floats
+    upper: Floats
+    rise: Floats
+    chord: Floats
+    lift: Floats
+    error: Floats
+    link: Floats
+    form: Floats
+    passed: Floats
+    constant: Floats
+    z_lower: Floats
+    z_upper: Floats
+    charge: Floats
+    box_magnitude: Floats
+    unstable: Integers
+
+
+@strict
+def new_work(problem: FlatProblem) -> Work:
+    """Room for one box."""
+    stages, widest = problem.weight.shape[0], problem.weight.shape[1]
+    rows = max(_ROWS, len(problem.literal_bias))
+    return Work(
+        np.zeros((stages, widest), dtype=np.int64),
+        np.zeros(stages, dtype=np.int64),
+        np.zeros((stages, widest)),
+        np.zeros((stages, widest)),
+        np.zeros((stages, widest)),
+        np.zeros((stages, widest)),
+        np.zeros((stages, widest)),
+        np.zeros((stages, widest)),
+        np.zeros((stages, widest, widest)),
+        np.zeros((rows, widest)),
+        np.zeros((rows, widest)),
+        np.zeros(rows),
+        np.zeros(widest),
+        np.zeros(widest),
+        np.zeros(widest),
+        np.zeros(problem.sizes[0]),
+        np.zeros(widest, dtype=np.int64),
+    )
+
+
+@in_any_order
+def _add_up(form: Floats, rise: Floats, chord: Floats, lift: Floats, error: Floats, count: int) -> float:
+    """A row through one layer of ReLUs, in place; what the constant loses by the relaxations' shifts and by ``E``."""
+    loss = 0.0
+    for neuron in range(count):
+        coefficient = form[neuron]
+        rising = coefficient >= 0.0
+        passed = coefficient * (rise[neuron] if rising else chord[neuron])
+        form[neuron] = passed
+        loss += abs(passed) * error[neuron] - (0.0 if rising else coefficient) * lift[neuron]
+    return loss
+
+
+@fused
+def _product(form: Floats, rows: int, count: int, link: Floats, columns: int, passed: Floats) -> None:
+    """``passed = form @ link`` for an even number of rows, ``count`` a multiple of four, columns of eight."""
+    for row in range(0, rows, 2):
+        one, two = form[row], form[row + 1]
+        out_one, out_two = passed[row], passed[row + 1]
+        for column in range(columns):
+            out_one[column] = 0.0
+            out_two[column] = 0.0
+        for neuron in range(0, count, 4):
+            p0, p1, p2, p3 = one[neuron], one[neuron + 1], one[neuron + 2], one[neuron + 3]
+            q0, q1, q2, q3 = two[neuron], two[neuron + 1], two[neuron + 2], two[neuron + 3]
+            for column in range(columns):
+                w0, w1 = link[neuron, column], link[neuron + 1, column]
+                w2, w3 = link[neuron + 2, column], link[neuron + 3, column]
+                out_one[column] += p0 * w0 + p1 * w1 + p2 * w2 + p3 * w3
+                out_two[column] += q0 * w0 + q1 * w1 + q2 * w2 + q3 * w3
+
+
+@fused
+def backward(problem: FlatProblem, work: Work, stage: int, rows: int) -> None:
+    """Lower forms in the results of the ReLUs before ``stage`` become lower forms in the inputs, in place.
+
+    ``work.form`` (row, live neuron) and ``work.constant``; an even number of rows.
+    """
+    for before in range(stage - 1, -1, -1):
+        count = work.count[before]
+        four = (count + 3) // 4 * 4
+        columns = work.count[before - 1] if before > 0 else problem.sizes[0]
+        eight = (columns + 8) // 8 * 8
+        for row in range(rows):
+            loss = _add_up(
+                work.form[row], work.rise[before], work.chord[before], work.lift[before], work.error[before], count
+            )
+            work.constant[row] -= loss
+            for neuron in range(count, four):
+                work.form[row, neuron] = 0.0
+        _product(work.form, rows, four, work.link[before], eight, work.passed)
+        for row in range(rows):
+            work.constant[row] += work.passed[row, columns]
+            for column in range(columns):
+                work.form[row, column] = work.passed[row, column]
+
+
+@in_any_order
+def lowest(form: Floats, constant: float, lower: Floats, upper: Floats, magnitude: Floats, slack: float) -> float:
+    """A lower bound of ``form . x + constant`` over a box, its own rounding charged."""
+    least, charge = 0.0, 0.0
+    for index in range(len(lower)):
+        coefficient = form[index]
+        least += coefficient * (lower[index] if coefficient >= 0.0 else upper[index])
+        charge += abs(coefficient) * magnitude[index]
+    return least + constant - charge * (slack * INFLATE) - TINY
+
+
+@fused
+def _interval(problem: FlatProblem, work: Work, stage: int, alive: Integers, lower: Floats, upper: Floats) -> bool:
+    """Bounds of a stage's results for live inputs in ``[lower, upper]``, into ``z_lower``, ``z_upper``, ``charge``.
+
+    False where something may overflow.
+    """
+    outputs, inputs = problem.sizes[stage + 1], len(lower)
+    centre, spread, charge = work.z_lower, work.z_upper, work.charge
+    for neuron in range(outputs):
+        centre[neuron] = problem.bias[stage, neuron]
+        spread[neuron] = 0.0
+        charge[neuron] = problem.error_offset[stage, neuron]
+    largest = 0.0
+    for index in range(inputs):
+        low, high, row = lower[index], upper[index], alive[index]
+        middle, radius, magnitude = (low + high) * 0.5, (high - low) * 0.5, max(abs(low), abs(high))
+        largest = max(largest, magnitude)
+        weight, sizes, slopes = problem.weight_t[stage, row], problem.magnitude_t[stage, row], problem.error_slope_t[stage, row]
+        for neuron in range(outputs):
+            centre[neuron] += middle * weight[neuron]
+            spread[neuron] += radius * sizes[neuron]
+            charge[neuron] += magnitude * slopes[neuron]
+    if not problem.growth[stage] * (1.0 + largest) + problem.shift[stage] <= problem.limit[stage]:
+        return False
+    for neuron in range(outputs):
+        middle, radius = centre[neuron], spread[neuron] + charge[neuron]
+        work.z_lower[neuron] = middle - radius
+        work.z_upper[neuron] = middle + radius
+    return True
+
+
+@strict
+def _tighten(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, box_upper: Floats) -> bool:
+    """Improve the bounds of neurons that are not stable yet by a backward pass for each; False on overflow."""
+    waiting = 0
+    for neuron in range(problem.sizes[stage + 1]):
+        if work.z_lower[neuron] < 0.0 and work.z_upper[neuron] > 0.0:
+            work.unstable[waiting] = neuron
+            waiting += 1
+    before, slack = work.count[stage - 1], problem.slack[0]
+    for start in range(0, waiting, _ROWS // 2):
+        pairs = min(_ROWS // 2, waiting - start)
+        for pair in range(pairs):
+            neuron = work.unstable[start + pair]
+            weight, bias, charge = problem.weight[stage, neuron], problem.bias[stage, neuron], work.charge[neuron]
+            for index in range(before):
+                coefficient = weight[work.alive[stage - 1, index]]
+                work.form[2 * pair, index] = coefficient
+                work.form[2 * pair + 1, index] = -coefficient
+            work.constant[2 * pair], work.constant[2 * pair + 1] = bias - charge, -bias - charge
+        backward(problem, work, stage, 2 * pairs)
+        for pair in range(pairs):
+            neuron = work.unstable[start + pair]
+            low = lowest(work.form[2 * pair], work.constant[2 * pair], box_lower, box_upper, work.box_magnitude, slack)
+            high = -lowest(
+                work.form[2 * pair + 1], work.constant[2 * pair + 1], box_lower, box_upper, work.box_magnitude, slack
+            )
+            if not (np.isfinite(low) and np.isfinite(high)):
+                return False
+            work.z_lower[neuron] = max(work.z_lower[neuron], low)
+            work.z_upper[neuron] = min(work.z_upper[neuron], high)
+    return True
+
+
+@strict
+def _relax(work: Work, stage: int, neuron: int, at: int, phase: int) -> None:
+    """The relaxation of a live neuron, as the stage's ``at``-th; the reasons stand in ``relaxation``."""
+    low, high = work.z_lower[neuron], work.z_upper[neuron]
+    work.alive[stage, at] = neuron
+    work.lower[stage, at], work.upper[stage, at] = max(low, 0.0), max(high, 0.0)
+    work.error[stage, at] = work.charge[neuron]
+    work.rise[stage, at], work.chord[stage, at], work.lift[stage, at] = 1.0, 1.0, 0.0
+    if phase == 0:
+        chord = high / (high - low)
+        work.rise[stage, at] = 1.0 if high > -low else 0.0
+        work.chord[stage, at] = chord
+        work.lift[stage, at] = max(-chord * low, (1.0 - chord) * high) * INFLATE + TINY
+
+
+@strict
+def _link(problem: FlatProblem, work: Work, stage: int) -> None:
+    """Copy the weights between the live neurons of a stage and those before it, padded with zeros."""
+    count, before = work.count[stage], work.count[stage - 1] if stage > 0 else problem.sizes[0]
+    columns = (before + 8) // 8 * 8
+    link = work.link[stage]
+    for index in range(count):
+        neuron = work.alive[stage, index]
+        weight = problem.weight[stage, neuron]
+        for column in range(before):
+            link[index, column] = weight[work.alive[stage - 1, column] if stage > 0 else column]
+        link[index, before] = problem.bias[stage, neuron]
+        for column in range(before + 1, columns):
+            link[index, column] = 0.0
+    for index in range(count, (count + 3) // 4 * 4):
+        for column in range(columns):
+            link[index, column] = 0.0
+
+
+@strict
+def pass_hidden_stages(
+    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, phases: npt.NDArray[np.uint8]
+) -> bool:
+    """Bounds and relaxations of all hidden neurons; ``phases`` (bytes,) is inherited, then what is found.
+
+    False where something may overflow; then nothing is known, and ``phases`` is cleared.
+    """
+    hidden, first = problem.weight.shape[0] - 1, 0
+    for index in range(problem.sizes[0]):
+        work.box_magnitude[index] = max(abs(box_lower[index]), abs(box_upper[index]))
+    for stage in range(hidden):
+        outputs = problem.sizes[stage + 1]
+        known = _enter(problem, work, stage, box_lower, box_upper)
+        if known:
+            for neuron in range(outputs):
+                phase = phases[(first + neuron) >> 2] >> (((first + neuron) & 3) << 1) & 3
+                if phase == 1:
+                    work.z_lower[neuron] = max(work.z_lower[neuron], 0.0)
+                elif phase == 2:
+                    work.z_upper[neuron] = min(work.z_upper[neuron], 0.0)
+            known = stage == 0 or _tighten(problem, work, stage, box_lower, box_upper)
+        if not known:
+            phases[:] = 0
+            return False
+        count = 0
+        for neuron in range(outputs):
+            low, high = work.z_lower[neuron], work.z_upper[neuron]
+            if not (np.isfinite(low) and np.isfinite(high)):
+                phases[:] = 0
+                return False
+            phase = 1 if low >= 0.0 else 2 if high <= 0.0 else 0
+            place, shift = (first + neuron) >> 2, ((first + neuron) & 3) << 1
+            phases[place] = (phases[place] & ~(3 << shift) & 255) | (phase << shift)
+            if phase != 2:
+                _relax(work, stage, neuron, count, phase)
+                count += 1
+        work.count[stage] = count
+        _link(problem, work, stage)
+        first += outputs
+    return True
+
+
+@strict
+def _enter(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, box_upper: Floats) -> bool:
+    """Interval bounds of a stage from what is known of the stage before."""
+    if stage == 0:
+        for index in range(problem.sizes[0]):
+            work.unstable[index] = index
+        return _interval(problem, work, 0, work.unstable[: problem.sizes[0]], box_lower, box_upper)
+    count = work.count[stage - 1]
+    return _interval(
+        problem,
+        work,
+        stage,
+        work.alive[stage - 1, :count],
+        work.lower[stage - 1, :count],
+        work.upper[stage - 1, :count],
+    )
+
+
+@strict
+def literal_forms(
+    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, first: int, rows: int
+) -> bool:
+    """Lower forms in the inputs of some signed literals, from ``first`` on, into ``work.form`` and ``work.constant``.
+
+    After ``pass_hidden_stages``. What ``lowest`` then charges is all that is missing. False on overflow.
+    """
+    last = problem.weight.shape[0] - 1
+    before = work.count[last - 1] if last > 0 else problem.sizes[0]
+    if not _enter(problem, work, last, box_lower, box_upper):
+        return False
+    for output in range(problem.sizes[-1]):
+        if not np.isfinite(work.charge[output]):
+            return False
+    for row in range(rows):
+        signed = first + row
+        for index in range(before):
+            work.form[row, index] = problem.literal_weight[signed, work.alive[last - 1, index] if last > 0 else index]
+        loss = 0.0
+        for output in range(problem.sizes[-1]):
+            loss += problem.literal_magnitude[signed, output] * work.charge[output]
+        work.constant[row] = problem.literal_bias[signed] - loss
+    if rows % 2:
+        work.form[rows] = 0.0
+        work.constant[rows] = 0.0
+    backward(problem, work, last, rows + rows % 2)
+    for row in range(rows):
+        signed, own = first + row, abs(problem.literal_offset[first + row])
+        for index in range(problem.sizes[0]):
+            coefficient = problem.literal_inputs[signed, index]
+            own += abs(coefficient) * work.box_magnitude[index]
+            work.form[row, index] += coefficient
+        work.constant[row] += problem.literal_offset[signed] - own * (problem.slack[0] * INFLATE)
+    return True
