@@ -4,7 +4,7 @@ Compiled code is specialised by the types of its arguments, so everything that v
 here: stages are padded to the widest one, clauses are index lists. Nothing here computes a bound.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
-_LANES = 8
+LANES: Final = 8
 """Rows of arrays are padded to a multiple of it, so that no loop over one has a remainder."""
 
 
@@ -99,7 +99,7 @@ def flat_problem(prepared: Prepared, splittable: Flags, width: Floats) -> FlatPr
     """The arrays of a prepared network and requirement, for a box of ``width`` (input,)."""
     stages, rows, signed = prepared.staged.stages, prepared.rows, prepared.signed
     sizes = [stages[0].weight.shape[1], *(len(stage.bias) for stage in stages)]
-    widest = -(-(prepared.widest + 1) // _LANES) * _LANES
+    widest = (prepared.widest // LANES + 2) * LANES
     last = stages[-1]
     return FlatProblem(
         sizes=np.array(sizes),

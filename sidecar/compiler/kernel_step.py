@@ -116,10 +116,13 @@ def _bound(problem: FlatProblem, work: Work, batch: FlatStep, box: int, known: b
     literals = len(problem.strict)
     batch.bound_lower[box], batch.bound_upper[box] = -np.inf, np.inf
     batch.slope[box], batch.constant[box] = 0.0, -np.inf
-    if not (known and literal_forms(problem, work, batch.lower[box], batch.upper[box], 0, literals)):
+    if not known:
+        return False
+    known, forms = literal_forms(problem, work, batch.lower[box], batch.upper[box], 0, literals)
+    if not known:
         return False
     for literal in range(literals):
-        form, constant = work.form[literal], work.constant[literal]
+        form, constant = forms[literal], work.constant[literal]
         least = lowest(form, constant, batch.lower[box], batch.upper[box], work.box_magnitude, problem.slack[0])
         if np.isfinite(least):
             batch.bound_lower[box, literal] = least
@@ -198,10 +201,11 @@ def _violated_at(problem: FlatProblem, work: Work, forms: Forms, point: Floats) 
 def _violates(problem: FlatProblem, work: Work, batch: FlatStep, box: int) -> bool:
     """Is there a clause none of whose literals can hold? Computes the literals' upper bounds."""
     literals, lower, upper = len(problem.strict), batch.lower[box], batch.upper[box]
-    if not literal_forms(problem, work, lower, upper, literals, literals):
+    known, forms = literal_forms(problem, work, lower, upper, literals, literals)
+    if not known:
         return False
     for literal in range(literals):
-        form, constant = work.form[literal], work.constant[literal]
+        form, constant = forms[literal], work.constant[literal]
         most = -lowest(form, constant, lower, upper, work.box_magnitude, problem.slack[0])
         if np.isfinite(most):
             batch.bound_upper[box, literal] = most

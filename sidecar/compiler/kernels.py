@@ -17,7 +17,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.compiler.flat import FlatProblem
+from sidecar.compiler.flat import LANES, FlatProblem
+from sidecar.compiler.lanes import add_rows, pass_relus, product
 from sidecar.compiler.rounding import INFLATE, TINY
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -36,8 +37,9 @@ class Work(NamedTuple):
 
     Args:
         alive: int64 (stage, neuron); the live neurons of each hidden stage, in ``count`` (stage,).
-        lower, upper: (stage, live neuron) after the ReLU. rise, chord, lift, error: (stage, live neuron); the lower and
-            the upper relaxation's slope, the upper one's shift, ``E``.
+        inner: (3, live neuron); middle, radius and magnitude of the stage's inputs.
+        rise, chord, lift, error: (stage, live neuron); the lower and the upper relaxation's slope, the upper one's shift,
+            ``E``.
         link: (stage, live neuron, live neuron before); the stage's bias stands after the last column.
         form, passed: (row, neuron); rows on their way back. constant: (row,).
         z_lower, z_upper, charge: (neuron,); the stage at hand, all neurons, and its ``E``.
@@ -48,8 +50,7 @@ class Work(NamedTuple):
 
     alive: Integers
     count: Integers
-    lower: Floats
-    upper: Floats
+    inner: Floats
     rise: Floats
     chord: Floats
     lift: Floats
@@ -69,12 +70,11 @@ class Work(NamedTuple):
 def new_work(problem: FlatProblem) -> Work:
     """Room for one box."""
     stages, widest = problem.weight.shape[0], problem.weight.shape[1]
-    rows = max(_ROWS, len(problem.literal_bias))
+    rows = max(_ROWS, -(-len(problem.literal_bias) // 4) * 4)
     return Work(
         np.zeros((stages, widest), dtype=np.int64),
         np.zeros(stages, dtype=np.int64),
-        np.zeros((stages, widest)),
-        np.zeros((stages, widest)),
+        np.zeros((3, widest)),
         np.zeros((stages, widest)),
         np.zeros((stages, widest)),
         np.zeros((stages, widest)),
@@ -91,61 +91,26 @@ def new_work(problem: FlatProblem) -> Work:
     )
 
 
-@in_any_order
-def _add_up(form: Floats, rise: Floats, chord: Floats, lift: Floats, error: Floats, count: int) -> float:
-    """A row through one layer of ReLUs, in place; what the constant loses by the relaxations' shifts and by ``E``."""
-    loss = 0.0
-    for neuron in range(count):
-        coefficient = form[neuron]
-        rising = coefficient >= 0.0
-        passed = coefficient * (rise[neuron] if rising else chord[neuron])
-        form[neuron] = passed
-        loss += abs(passed) * error[neuron] - (0.0 if rising else coefficient) * lift[neuron]
-    return loss
+@strict
+def backward(problem: FlatProblem, work: Work, stage: int, rows: int) -> Floats:
+    """Lower forms in the results of the ReLUs before ``stage`` become lower forms in the inputs.
 
-
-@fused
-def _product(form: Floats, rows: int, count: int, link: Floats, columns: int, passed: Floats) -> None:
-    """``passed = form @ link`` for an even number of rows, ``count`` a multiple of four, columns of eight."""
-    for row in range(0, rows, 2):
-        one, two = form[row], form[row + 1]
-        out_one, out_two = passed[row], passed[row + 1]
-        for column in range(columns):
-            out_one[column] = 0.0
-            out_two[column] = 0.0
-        for neuron in range(0, count, 4):
-            p0, p1, p2, p3 = one[neuron], one[neuron + 1], one[neuron + 2], one[neuron + 3]
-            q0, q1, q2, q3 = two[neuron], two[neuron + 1], two[neuron + 2], two[neuron + 3]
-            for column in range(columns):
-                w0, w1 = link[neuron, column], link[neuron + 1, column]
-                w2, w3 = link[neuron + 2, column], link[neuron + 3, column]
-                out_one[column] += p0 * w0 + p1 * w1 + p2 * w2 + p3 * w3
-                out_two[column] += q0 * w0 + q1 * w1 + q2 * w2 + q3 * w3
-
-
-@fused
-def backward(problem: FlatProblem, work: Work, stage: int, rows: int) -> None:
-    """Lower forms in the results of the ReLUs before ``stage`` become lower forms in the inputs, in place.
-
-    ``work.form`` (row, live neuron) and ``work.constant``; an even number of rows.
+    Takes ``work.form`` (row, live neuron), padded with zeros, and ``work.constant`` (row,), which is updated. Returns
+    the forms (row, input).
     """
+    form, passed = work.form, work.passed
     for before in range(stage - 1, -1, -1):
         count = work.count[before]
-        four = (count + 3) // 4 * 4
         columns = work.count[before - 1] if before > 0 else problem.sizes[0]
-        eight = (columns + 8) // 8 * 8
+        rise, chord, lift, error = work.rise[before], work.chord[before], work.lift[before], work.error[before]
         for row in range(rows):
-            loss = _add_up(
-                work.form[row], work.rise[before], work.chord[before], work.lift[before], work.error[before], count
-            )
-            work.constant[row] -= loss
-            for neuron in range(count, four):
-                work.form[row, neuron] = 0.0
-        _product(work.form, rows, four, work.link[before], eight, work.passed)
+            work.constant[row] -= pass_relus(form, row, rise, chord, lift, error, count)
+        product(form, rows, work.link[before], count, columns + 1, passed)
         for row in range(rows):
-            work.constant[row] += work.passed[row, columns]
-            for column in range(columns):
-                work.form[row, column] = work.passed[row, column]
+            work.constant[row] += passed[row, columns]
+            passed[row, columns] = 0.0
+        form, passed = passed, form
+    return form
 
 
 @in_any_order
@@ -159,34 +124,26 @@ def lowest(form: Floats, constant: float, lower: Floats, upper: Floats, magnitud
     return least + constant - charge * (slack * INFLATE) - TINY
 
 
-@fused
-def _interval(problem: FlatProblem, work: Work, stage: int, alive: Integers, lower: Floats, upper: Floats) -> bool:
-    """Bounds of a stage's results for live inputs in ``[lower, upper]``, into ``z_lower``, ``z_upper``, ``charge``.
+@strict
+def _interval(problem: FlatProblem, work: Work, stage: int, alive: Integers, count: int) -> bool:
+    """Bounds of a stage's results for live inputs in ``inner``, into ``z_lower``, ``z_upper`` and ``charge``.
 
     False where something may overflow.
     """
-    outputs, inputs = problem.sizes[stage + 1], len(lower)
-    centre, spread, charge = work.z_lower, work.z_upper, work.charge
-    for neuron in range(outputs):
-        centre[neuron] = problem.bias[stage, neuron]
-        spread[neuron] = 0.0
-        charge[neuron] = problem.error_offset[stage, neuron]
-    largest = 0.0
-    for index in range(inputs):
-        low, high, row = lower[index], upper[index], alive[index]
-        middle, radius, magnitude = (low + high) * 0.5, (high - low) * 0.5, max(abs(low), abs(high))
-        largest = max(largest, magnitude)
-        weight, sizes, slopes = problem.weight_t[stage, row], problem.magnitude_t[stage, row], problem.error_slope_t[stage, row]
-        for neuron in range(outputs):
-            centre[neuron] += middle * weight[neuron]
-            spread[neuron] += radius * sizes[neuron]
-            charge[neuron] += magnitude * slopes[neuron]
+    outputs, largest = problem.sizes[stage + 1], 0.0
+    middle, radius, magnitude = work.inner[0], work.inner[1], work.inner[2]
+    for index in range(count):
+        largest = max(largest, magnitude[index])
     if not problem.growth[stage] * (1.0 + largest) + problem.shift[stage] <= problem.limit[stage]:
         return False
+    centre, spread, charge = work.z_lower, work.z_upper, work.charge
+    centre[:outputs], spread[:outputs], charge[:outputs] = problem.bias[stage, :outputs], 0.0, problem.error_offset[stage, :outputs]
+    add_rows(centre, middle, alive, count, problem.weight_t[stage], outputs)
+    add_rows(spread, radius, alive, count, problem.magnitude_t[stage], outputs)
+    add_rows(charge, magnitude, alive, count, problem.error_slope_t[stage], outputs)
     for neuron in range(outputs):
-        middle, radius = centre[neuron], spread[neuron] + charge[neuron]
-        work.z_lower[neuron] = middle - radius
-        work.z_upper[neuron] = middle + radius
+        low, high = centre[neuron] - (spread[neuron] + charge[neuron]), centre[neuron] + (spread[neuron] + charge[neuron])
+        work.z_lower[neuron], work.z_upper[neuron] = low, high
     return True
 
 
@@ -208,13 +165,15 @@ def _tighten(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, bo
                 coefficient = weight[work.alive[stage - 1, index]]
                 work.form[2 * pair, index] = coefficient
                 work.form[2 * pair + 1, index] = -coefficient
+            for index in range(before, before + LANES):
+                work.form[2 * pair, index], work.form[2 * pair + 1, index] = 0.0, 0.0
             work.constant[2 * pair], work.constant[2 * pair + 1] = bias - charge, -bias - charge
-        backward(problem, work, stage, 2 * pairs)
+        form = backward(problem, work, stage, 2 * pairs)
         for pair in range(pairs):
             neuron = work.unstable[start + pair]
-            low = lowest(work.form[2 * pair], work.constant[2 * pair], box_lower, box_upper, work.box_magnitude, slack)
+            low = lowest(form[2 * pair], work.constant[2 * pair], box_lower, box_upper, work.box_magnitude, slack)
             high = -lowest(
-                work.form[2 * pair + 1], work.constant[2 * pair + 1], box_lower, box_upper, work.box_magnitude, slack
+                form[2 * pair + 1], work.constant[2 * pair + 1], box_lower, box_upper, work.box_magnitude, slack
             )
             if not (np.isfinite(low) and np.isfinite(high)):
                 return False
@@ -228,7 +187,7 @@ def _relax(work: Work, stage: int, neuron: int, at: int, phase: int) -> None:
     """The relaxation of a live neuron, as the stage's ``at``-th; the reasons stand in ``relaxation``."""
     low, high = work.z_lower[neuron], work.z_upper[neuron]
     work.alive[stage, at] = neuron
-    work.lower[stage, at], work.upper[stage, at] = max(low, 0.0), max(high, 0.0)
+    _spread(work, at, max(low, 0.0), max(high, 0.0))
     work.error[stage, at] = work.charge[neuron]
     work.rise[stage, at], work.chord[stage, at], work.lift[stage, at] = 1.0, 1.0, 0.0
     if phase == 0:
@@ -251,9 +210,6 @@ def _link(problem: FlatProblem, work: Work, stage: int) -> None:
             link[index, column] = weight[work.alive[stage - 1, column] if stage > 0 else column]
         link[index, before] = problem.bias[stage, neuron]
         for column in range(before + 1, columns):
-            link[index, column] = 0.0
-    for index in range(count, (count + 3) // 4 * 4):
-        for column in range(columns):
             link[index, column] = 0.0
 
 
@@ -295,6 +251,9 @@ def pass_hidden_stages(
                 _relax(work, stage, neuron, count, phase)
                 count += 1
         work.count[stage] = count
+        for index in range(count, count + LANES):
+            work.rise[stage, index], work.chord[stage, index] = 0.0, 0.0
+            work.lift[stage, index], work.error[stage, index] = 0.0, 0.0
         _link(problem, work, stage)
         first += outputs
     return True
@@ -305,34 +264,33 @@ def _enter(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, box_
     """Interval bounds of a stage from what is known of the stage before."""
     if stage == 0:
         for index in range(problem.sizes[0]):
+            _spread(work, index, box_lower[index], box_upper[index])
             work.unstable[index] = index
-        return _interval(problem, work, 0, work.unstable[: problem.sizes[0]], box_lower, box_upper)
-    count = work.count[stage - 1]
-    return _interval(
-        problem,
-        work,
-        stage,
-        work.alive[stage - 1, :count],
-        work.lower[stage - 1, :count],
-        work.upper[stage - 1, :count],
-    )
+        return _interval(problem, work, 0, work.unstable, problem.sizes[0])
+    return _interval(problem, work, stage, work.alive[stage - 1], work.count[stage - 1])
+
+
+@strict
+def _spread(work: Work, at: int, low: float, high: float) -> None:
+    work.inner[0, at], work.inner[1, at] = (low + high) * 0.5, (high - low) * 0.5
+    work.inner[2, at] = max(abs(low), abs(high))
 
 
 @strict
 def literal_forms(
     problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, first: int, rows: int
-) -> bool:
-    """Lower forms in the inputs of some signed literals, from ``first`` on, into ``work.form`` and ``work.constant``.
+) -> tuple[bool, Floats]:
+    """Lower forms in the inputs of some signed literals, from ``first`` on; their constants in ``work.constant``.
 
     After ``pass_hidden_stages``. What ``lowest`` then charges is all that is missing. False on overflow.
     """
     last = problem.weight.shape[0] - 1
     before = work.count[last - 1] if last > 0 else problem.sizes[0]
     if not _enter(problem, work, last, box_lower, box_upper):
-        return False
+        return False, work.form
     for output in range(problem.sizes[-1]):
         if not np.isfinite(work.charge[output]):
-            return False
+            return False, work.form
     for row in range(rows):
         signed = first + row
         for index in range(before):
@@ -341,15 +299,14 @@ def literal_forms(
         for output in range(problem.sizes[-1]):
             loss += problem.literal_magnitude[signed, output] * work.charge[output]
         work.constant[row] = problem.literal_bias[signed] - loss
-    if rows % 2:
-        work.form[rows] = 0.0
-        work.constant[rows] = 0.0
-    backward(problem, work, last, rows + rows % 2)
+        for index in range(before, before + LANES):
+            work.form[row, index] = 0.0
+    form = backward(problem, work, last, rows)
     for row in range(rows):
         signed, own = first + row, abs(problem.literal_offset[first + row])
         for index in range(problem.sizes[0]):
             coefficient = problem.literal_inputs[signed, index]
             own += abs(coefficient) * work.box_magnitude[index]
-            work.form[row, index] += coefficient
+            form[row, index] += coefficient
         work.constant[row] += problem.literal_offset[signed] - own * (problem.slack[0] * INFLATE)
-    return True
+    return True, form
