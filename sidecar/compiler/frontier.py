@@ -11,8 +11,6 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.compiler.bounds import Phases
-
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -30,14 +28,14 @@ class Boxes:
         upper: float64 (box, input).
         node: the node of the split tree that each one is.
         size: float64 (box,); its share of the root box's volume if nothing had been carved off.
-        phases: what is proved of the hidden neurons.
+        phases: uint8 (box, bytes); what is proved of the hidden neurons, four to a byte.
     """
 
     lower: Floats
     upper: Floats
     node: Indices
     size: Floats
-    phases: Phases
+    phases: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.node)
@@ -62,7 +60,6 @@ class Frontier:
     """Waiting boxes, in stacks by the binary order of magnitude of their size."""
 
     def __init__(self, boxes: Boxes) -> None:
-        self._neurons = boxes.phases.shape[1]
         self._stacks: dict[int, list[Boxes]] = defaultdict(list)
         self._count = 0
         self.push(boxes)
@@ -75,7 +72,7 @@ class Frontier:
         magnitude = -np.frexp(boxes.size)[1]
         for level in np.unique(magnitude):
             chosen = boxes.at(magnitude == level)
-            self._stacks[int(level)].append(dataclasses.replace(chosen, phases=_packed(chosen.phases)))
+            self._stacks[int(level)].append(chosen)
         self._count += len(boxes)
 
     def take(self, count: int) -> Boxes:
@@ -92,16 +89,4 @@ class Frontier:
             taken.append(part)
             count -= len(part)
             self._count -= len(part)
-        boxes = join(taken)
-        return dataclasses.replace(boxes, phases=_unpacked(boxes.phases, self._neurons))
-
-
-def _packed(phases: Phases) -> npt.NDArray[np.int8]:
-    """Two bits per neuron."""
-    return np.concatenate([np.packbits(phases > 0, axis=1), np.packbits(phases < 0, axis=1)], axis=1).view(np.int8)
-
-
-def _unpacked(packed: npt.NDArray[np.int8], neurons: int) -> Phases:
-    active, inactive = np.split(np.ascontiguousarray(packed).view(np.uint8), 2, axis=1)
-    positive = np.unpackbits(active, axis=1, count=neurons).astype(np.int8)
-    return np.asarray(positive - np.unpackbits(inactive, axis=1, count=neurons).astype(np.int8))
+        return join(taken)

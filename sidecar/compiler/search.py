@@ -24,14 +24,14 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.attack import Counterexamples, attack
-from sidecar.compiler.bounds import Bounds, Prepared, bound, prepare
-from sidecar.compiler.contraction import contract
+from sidecar.compiler.attack import Attack, Counterexamples
+from sidecar.compiler.bounds import Prepared, prepare
+from sidecar.compiler.flat import FlatStep, flat_problem, flat_step, packed_bytes
 from sidecar.compiler.frontier import Boxes, Frontier, join
-from sidecar.compiler.linear_forms import ClauseForms, clause_forms
-from sidecar.compiler.literal_rows import Flags, nearest
+from sidecar.compiler.literal_rows import nearest
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.split_tree import SplitTree
+from sidecar.compiler.workers import Workers, cores
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.values import Network
 from sidecar.tensors import Rows
@@ -39,15 +39,10 @@ from sidecar.tensors import Rows
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-_BATCH: Final = 128
+_BATCH: Final = 512
 _BATCH_VALUES: Final = 2**22
 """Boxes per batch; their number times the widest layer's width squared, at most (it bounds the memory that the linear
-forms of wide networks take). Two threads with a batch each were tried: slower, since numpy's small operations spend
-their time waiting for the interpreter's lock."""
-
-_LEAST_SENSITIVITY: Final = 0.05
-"""Floor of a dimension's sensitivity when the one to split is chosen, as part of the largest. Without it some searches
-never split dimensions that matter only deeper down."""
+forms of wide networks take)."""
 
 _SECONDS_BETWEEN_REPORTS: Final = 0.25
 
@@ -119,21 +114,21 @@ def partition(
         InputError: the arithmetic does not fit the model's datatypes, or a layer is too wide to bound.
     """
     deadline = None if limits.time_limit_seconds is None else time.monotonic() + limits.time_limit_seconds
-    counterexamples = Counterexamples(network, box, requirement)
-    attack(counterexamples, network, _SEED)
-    search = _Search(prepare(network, requirement, arithmetic), box, limits.minimum_volume, counterexamples)
+    prepared = prepare(network, requirement, arithmetic)
+    attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
+    search = _Search(prepared, box, limits.minimum_volume, attacked)
     stopped_by = search.run(deadline, limits.max_regions, progress)
-    return Partition(search.tree.finished(), search.regions, counterexamples.chosen(), stopped_by)
+    return Partition(search.tree.finished(), search.regions, attacked.counterexamples.chosen(), stopped_by)
 
 
 class _Search:
     """The state of one search. ``run`` is all that is done with it; then ``tree`` and ``regions`` are the result."""
 
-    def __init__(self, prepared: Prepared, box: Box, minimum_volume: float, counterexamples: Counterexamples) -> None:
-        self._prepared, self._minimum_volume, self._counterexamples = prepared, minimum_volume, counterexamples
+    def __init__(self, prepared: Prepared, box: Box, minimum_volume: float, attack: Attack) -> None:
+        self._minimum_volume, self._attack = minimum_volume, attack
         lower, upper = outward(box)
-        self._width = upper - lower
-        self._splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
+        splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
+        self._problem = flat_problem(prepared, splittable, upper - lower)
         self._size = int(np.clip(_BATCH_VALUES // prepared.widest**2, 1, _BATCH))
         self._settled = dict.fromkeys((Label.SILENT, Label.VIOLATING, Label.OPEN), 0.0)
         self._frontier = Frontier(
@@ -142,7 +137,7 @@ class _Search:
                 upper=upper[None],
                 node=np.zeros(1, dtype=np.intp),
                 size=np.ones(1),
-                phases=np.zeros((1, prepared.hidden), dtype=np.int8),
+                phases=np.zeros((1, packed_bytes(prepared.hidden)), dtype=np.uint8),
             )
         )
         self.tree, self.regions = SplitTree(), 0
@@ -150,12 +145,15 @@ class _Search:
     def run(self, deadline: float | None, max_regions: int | None, progress: Callable[[Progress], None]) -> StopReason:
         """Go on until nothing waits or a limit is reached."""
         reported = time.monotonic()
-        while (stopped_by := self._stopped_by(deadline, max_regions)) is None:
-            left = self._size if max_regions is None else max_regions - self.regions
-            self._batch(self._frontier.take(min(self._size, left)))
-            if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
-                reported = time.monotonic()
-                progress(self._progress())
+        with Workers(self._problem, cores()) as workers:
+            while (stopped_by := self._stopped_by(deadline, max_regions)) is None:
+                left = self._size if max_regions is None else max_regions - self.regions
+                self._batch(workers, self._frontier.take(min(self._size, left)))
+                if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
+                    reported = time.monotonic()
+                    progress(self._progress())
+        if self._settled[Label.SILENT] < 1.0:
+            self._attack.finish()
         progress(self._progress())
         return stopped_by
 
@@ -177,94 +175,50 @@ class _Search:
             pending=len(self._frontier),
         )
 
-    def _batch(self, boxes: Boxes) -> None:
-        """Bound boxes, settle those that can be, carve and halve the others."""
-        bounds = bound(self._prepared, boxes.lower, boxes.upper, boxes.phases)
-        self.regions += len(boxes)
-        rows = self._prepared.rows
-        boxes = dataclasses.replace(boxes, phases=bounds.phases)
-        silent = rows.all_have(np.where(rows.strict, bounds.lower > 0.0, bounds.lower >= 0.0))
-        violating = ~silent & rows.one_lacks(np.where(rows.strict, bounds.upper <= 0.0, bounds.upper < 0.0))
-        self._settle(boxes.at(silent), Label.SILENT)
-        self._settle(boxes.at(violating), Label.VIOLATING)
-        undecided = ~(silent | violating)
-        if undecided.any():
-            self._divide(boxes.at(undecided), bounds.at(undecided))
-
-    def _settle(self, boxes: Boxes, label: Label) -> None:
-        self.tree.settle(boxes.node, label)
-        self._settled[label] += float(self.tree.shares(boxes.node).sum())
-
-    def _divide(self, boxes: Boxes, bounds: Bounds) -> None:
-        """What bounds of single literals left undecided."""
-        self._falsify(boxes, bounds)
-        forms = clause_forms(self._prepared.rows, bounds, boxes.lower, boxes.upper, self._prepared.staged.slack)
-        proved = forms.positive(boxes.lower, boxes.upper)
-        silent = np.asarray(proved.all(axis=1))
-        self._settle(boxes.at(silent), Label.SILENT)
-        boxes, bounds, forms, proved = boxes.at(~silent), bounds.at(~silent), forms.at(~silent), proved[~silent]
+    def _batch(self, workers: Workers, boxes: Boxes) -> None:
+        """Step over boxes, settle those that can be, carve and halve the others."""
         large = np.asarray(boxes.size > self._minimum_volume)
-        self._settle(boxes.at(~large), Label.OPEN)
-        boxes, bounds, forms, proved = boxes.at(large), bounds.at(large), forms.at(large), proved[large]
-        if len(boxes):
-            boxes = self._carve(boxes, forms)
-            self._halve(boxes, self._sensitivity(bounds, proved))
+        step = flat_step(self._problem, boxes.lower, boxes.upper, boxes.phases, large)
+        workers.run(step, not self._attack.counterexamples.enough)
+        self.regions += len(boxes)
+        self._attack.look(self.regions, step.point[step.suspect])
+        for label in (Label.SILENT, Label.VIOLATING, Label.OPEN):
+            self._settle(boxes.node[step.label == label], label)
+        divided = np.flatnonzero(step.label == Label.OUTSIDE)
+        if len(divided):
+            node = boxes.node[divided]
+            self._carve(boxes, step, divided, node)
+            self._halve(step, divided, node, boxes.size[divided] * 0.5)
 
-    def _falsify(self, boxes: Boxes, bounds: Bounds) -> None:
-        """Look at each box's centre, and at the corner to which the strongest literal's form points."""
-        if not self._counterexamples.enough:
-            strongest = bounds.lower.argmax(axis=1)[:, None, None]
-            slope = np.take_along_axis(bounds.slope, strongest, axis=1)[:, 0]
-            corner = np.where(slope > 0.0, boxes.lower, boxes.upper)
-            self._counterexamples.look_at(np.concatenate([(boxes.lower + boxes.upper) * 0.5, corner]))
+    def _settle(self, nodes: Indices, label: Label) -> None:
+        self.tree.settle(nodes, label)
+        self._settled[label] += float(self.tree.shares(nodes).sum())
 
-    def _carve(self, boxes: Boxes, forms: ClauseForms) -> Boxes:
-        """Cut silent slabs off the boxes' sides; what remains."""
-        carvings, lower, upper = contract(forms, boxes.lower, boxes.upper, self._splittable)
-        node = boxes.node.copy()
-        for carving in carvings:
-            carved, kept = carving.carved, carving.kept[carving.carved]
-            below, above = self.tree.split(
-                node[carved],
-                np.full(len(kept), carving.feature),
-                carving.threshold[carved],
-                kept if carving.above else 1.0 - kept,
-            )
-            slab, node[carved] = (above, below) if carving.above else (below, above)
-            self.tree.settle(slab, Label.SILENT)
-            self._settled[Label.SILENT] += float(self.tree.shares(slab).sum())
-        return dataclasses.replace(boxes, lower=lower, upper=upper, node=node)
+    def _carve(self, boxes: Boxes, step: FlatStep, divided: Indices, node: Indices) -> None:
+        """Cut silent slabs off the boxes' sides, in the step's order; ``node`` becomes what remains, in place."""
+        lower, upper = boxes.lower[divided], boxes.upper[divided]
+        for order, threshold in enumerate(step.cut[divided].T):
+            carved = np.flatnonzero(~np.isnan(threshold))
+            if not len(carved):
+                continue
+            feature, above, at = order // 2, order % 2 == 0, threshold[carved]
+            below_part = (at - lower[carved, feature]) / (upper[carved, feature] - lower[carved, feature])
+            left, right = self.tree.split(node[carved], np.full(len(carved), feature), at, below_part)
+            (upper if above else lower)[carved, feature] = at
+            slab, node[carved] = (right, left) if above else (left, right)
+            self._settle(slab, Label.SILENT)
 
-    def _sensitivity(self, bounds: Bounds, proved: Flags) -> Floats:
-        """(box, input): how strongly the literals of unproved clauses vary along each dimension."""
-        literals = np.zeros_like(bounds.lower)
-        for position, clause in enumerate(self._prepared.rows.clauses):
-            literals[:, clause] = np.maximum(literals[:, clause], ~proved[:, position, None])
-        sensitivity = np.einsum("bl,bln->bn", literals, np.abs(bounds.slope))
-        largest = sensitivity.max(axis=1, keepdims=True)
-        informative = np.isfinite(largest) & (largest > 0.0)
-        even = 1.0 / np.where(self._width > 0.0, self._width, 1.0)
-        return np.where(informative, np.maximum(sensitivity, _LEAST_SENSITIVITY * largest), even)
-
-    def _halve(self, boxes: Boxes, sensitivity: Floats) -> None:
-        """Split each box in the middle of its most telling dimension, and let the halves wait."""
-        middle = boxes.lower + (boxes.upper - boxes.lower) * 0.5
-        possible = self._splittable & (boxes.lower < middle) & (middle < boxes.upper)
-        halved = np.asarray(possible.any(axis=1))
-        self._settle(boxes.at(~halved), Label.OPEN)
-        boxes, middle = boxes.at(halved), middle[halved]
-        score = np.where(possible[halved], sensitivity[halved] * (boxes.upper - boxes.lower), -1.0)
-        each, feature = np.arange(len(boxes)), score.argmax(axis=1)
-        threshold = middle[each, feature]
-        low, high = boxes.lower[each, feature], boxes.upper[each, feature]
-        left, right = self.tree.split(boxes.node, feature, threshold, (threshold - low) / (high - low))
-        left_upper, right_lower = boxes.upper.copy(), boxes.lower.copy()
+    def _halve(self, step: FlatStep, divided: Indices, node: Indices, size: Floats) -> None:
+        """Split each box where the step says, and let the halves wait."""
+        lower, upper, phases = step.lower[divided], step.upper[divided], step.phases[divided]
+        each, feature, threshold = np.arange(len(divided)), step.feature[divided], step.threshold[divided]
+        low, high = lower[each, feature], upper[each, feature]
+        left, right = self.tree.split(node, feature, threshold, (threshold - low) / (high - low))
+        left_upper, right_lower = upper.copy(), lower.copy()
         left_upper[each, feature] = right_lower[each, feature] = threshold
-        halves = [
-            dataclasses.replace(boxes, upper=left_upper, node=left, size=boxes.size * 0.5),
-            dataclasses.replace(boxes, lower=right_lower, node=right, size=boxes.size * 0.5),
-        ]
-        self._frontier.push(join(halves))
+        self._frontier.push(
+            join([Boxes(lower, left_upper, left, size, phases), Boxes(right_lower, upper, right, size, phases)])
+        )
 
 
 def outward(box: Box) -> tuple[Floats, Floats]:
