@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import Label
 from sidecar.compiler.flat import FlatProblem, FlatStep
-from sidecar.compiler.kernels import Work, in_any_order, literal_forms, lowest, new_work, pass_hidden_stages, strict
+from sidecar.compiler.kernels import Work, add_nonlinearity, in_any_order, literal_forms, lowest, new_work, pass_hidden_stages, strict
 from sidecar.compiler.rounding import INFLATE
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -30,6 +30,10 @@ _LEAST_SENSITIVITY: Final = 0.05
 """Floor of a dimension's sensitivity when the one to split is chosen, as part of the largest. Without it some searches
 never split dimensions that matter only deeper down."""
 
+_NONLINEARITY: Final = 3.0
+"""How much the loss to relaxations counts when the dimension to split is chosen, against the linear forms' variation.
+Boxes on N4,2 property 2: 95,000 without it, 66,000 with 0.3, 58,000 with 1, 56,000 with 3, 55,000 with it alone."""
+
 _BISECTIONS: Final = 12
 """Steps towards the best factor of a combination."""
 
@@ -42,6 +46,7 @@ class Forms(NamedTuple):
         clause_form: int64; clause ``c`` has the forms ``clause_form[start[c]:start[c + 1]]``. start: int64 (clause + 1,).
         proved: bool (clause,).
         hidden, passed: (neuron,); an evaluation of the network at a point.
+        score, variation: (input,); what halving each dimension promises, how strongly the literals vary along it.
     """
 
     slope: Floats
@@ -51,6 +56,8 @@ class Forms(NamedTuple):
     proved: npt.NDArray[np.bool_]
     hidden: Floats
     passed: Floats
+    score: Floats
+    variation: Floats
 
 
 @strict
@@ -78,10 +85,11 @@ def _new_forms(problem: FlatProblem) -> Forms:
         np.zeros(clauses, dtype=np.bool_),
         np.zeros(widest),
         np.zeros(widest),
+        np.zeros(problem.sizes[0]),
+        np.zeros(problem.sizes[0]),
     )
 
 
-@strict
 def step(problem: FlatProblem, batch: FlatStep, start: int, stop: int, falsify: bool) -> None:
     """The boxes from ``start`` to ``stop``; ``falsify`` tries a second point of each."""
     work, forms = new_work(problem), _new_forms(problem)
@@ -107,7 +115,7 @@ def _step(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: 
         batch.label[box] = _OPEN
     else:
         _carve(problem, work, forms, batch, box)
-        _halve(problem, forms, batch, box)
+        _halve(problem, work, forms, batch, box)
 
 
 @strict
@@ -354,28 +362,66 @@ def _reach(forms: Forms, lower: Floats, upper: Floats, feature: int, above: bool
 
 
 @strict
-def _halve(problem: FlatProblem, forms: Forms, batch: FlatStep, box: int) -> None:
+def _halve(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int) -> None:
     """Choose the most telling dimension that can be halved, and its middle; the box stays open where there is none."""
-    lower, upper = batch.lower[box], batch.upper[box]
-    sensitivity, largest = np.zeros(len(lower)), 0.0
-    _add_sensitivities(problem, forms, batch.slope[box], sensitivity)
-    for index in range(len(lower)):
-        largest = max(largest, sensitivity[index])
-    best = -1.0
+    lower, upper, score, best = batch.lower[box], batch.upper[box], forms.score, -1.0
+    _score(problem, work, forms, batch, box)
     for index in range(len(lower)):
         middle = lower[index] + (upper[index] - lower[index]) * 0.5
-        if not (problem.splittable[index] and lower[index] < middle < upper[index]):
-            continue
-        if largest > 0.0 and np.isfinite(largest):
-            weight = max(sensitivity[index], _LEAST_SENSITIVITY * largest)
-        else:
-            weight = 1.0 / problem.width[index] if problem.width[index] > 0.0 else 1.0
-        score = weight * (upper[index] - lower[index])
-        if score > best:
-            best = score
+        if problem.splittable[index] and lower[index] < middle < upper[index] and score[index] > best:
+            best = score[index]
             batch.feature[box], batch.threshold[box] = index, middle
     if batch.feature[box] < 0:
         batch.label[box] = _OPEN
+
+
+@strict
+def _score(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int) -> None:
+    """What halving each dimension promises, in the units of a literal's value.
+
+    Two things keep a bound from zero: the linear forms vary over the box, and the relaxations are not exact.
+    Where nothing is known the widest dimension is the one to halve, as part of the whole box's.
+    """
+    lower, upper, score = batch.lower[box], batch.upper[box], forms.score
+    score[:] = 0.0
+    rows = _open_literals(problem, work, forms, batch.bound_lower[box])
+    add_nonlinearity(problem, work, rows, lower, upper, score)
+    variation, largest = forms.variation, 0.0
+    variation[:] = 0.0
+    _add_sensitivities(problem, forms, batch.slope[box], variation)
+    for index in range(len(lower)):
+        largest = max(largest, variation[index])
+    for index in range(len(lower)):
+        width = upper[index] - lower[index]
+        score[index] = _NONLINEARITY * score[index] + 0.5 * width * max(variation[index], _LEAST_SENSITIVITY * largest)
+        if not (largest > 0.0 and np.isfinite(largest) and np.isfinite(score[index])):
+            score[index] = width / problem.width[index] if problem.width[index] > 0.0 else width
+
+
+@strict
+def _open_literals(problem: FlatProblem, work: Work, forms: Forms, least: Floats) -> int:
+    """The strongest literal of each unproved clause, as many as there is room for, as rows to be carried backward.
+
+    The number of rows is a multiple of four; those to spare are zero.
+    """
+    last, rows = problem.weight.shape[0] - 1, 0
+    count = work.count[last - 1] if last > 0 else 0
+    for clause in range(len(forms.proved)):
+        if forms.proved[clause] or rows == len(work.form):
+            continue
+        strongest = problem.clause_literal[problem.clause_start[clause]]
+        for member in range(problem.clause_start[clause] + 1, problem.clause_start[clause + 1]):
+            if least[problem.clause_literal[member]] > least[strongest]:
+                strongest = problem.clause_literal[member]
+        work.form[rows] = 0.0
+        if least[strongest] > -np.inf:
+            for index in range(count):
+                work.form[rows, index] = problem.literal_weight[strongest, work.alive[last - 1, index]]
+        rows += 1
+    while rows % 4:
+        work.form[rows] = 0.0
+        rows += 1
+    return rows
 
 
 @strict

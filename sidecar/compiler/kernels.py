@@ -11,7 +11,7 @@ added up, or monomials whose roundings are counted, and nowhere else; NaN, infin
 everywhere. Relaxations are compiled without either.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -27,9 +27,11 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 _ROWS = 32
 """Rows that are carried backward together: with their successors they fit in the first cache."""
 
-strict = numba.njit(cache=True, nogil=True, error_model="numpy")
-fused = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-in_any_order = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+_INNER: Final = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Functions called by compiled ones only: wrappers for Python would take a third of the time of compiling."""
+
+strict = numba.njit(**_INNER)
+in_any_order = numba.njit(**_INNER, fastmath={"contract", "reassoc"})
 
 
 class Work(NamedTuple):
@@ -43,9 +45,10 @@ class Work(NamedTuple):
         link: (stage, live neuron, live neuron before); the stage's bias stands after the last column.
         form, passed: (row, neuron); rows on their way back. constant: (row,).
         z_lower, z_upper, charge: (neuron,); the stage at hand, all neurons, and its ``E``.
-        magnitude, spread: (neuron,).
         box_magnitude: (input,).
         unstable: int64 (neuron,).
+        reach: (stage, neuron, input); how strongly an unstable neuron's value varies along each input.
+        gap: (2, stage, live neuron); the most by which a relaxation misses the ReLU, for rising and falling coefficients.
     """
 
     alive: Integers
@@ -64,6 +67,8 @@ class Work(NamedTuple):
     charge: Floats
     box_magnitude: Floats
     unstable: Integers
+    reach: Floats
+    gap: Floats
 
 
 @strict
@@ -88,6 +93,8 @@ def new_work(problem: FlatProblem) -> Work:
         np.zeros(widest),
         np.zeros(problem.sizes[0]),
         np.zeros(widest, dtype=np.int64),
+        np.zeros((stages, widest, problem.sizes[0])),
+        np.zeros((2, stages, widest)),
     )
 
 
@@ -179,6 +186,8 @@ def _tighten(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, bo
                 return False
             work.z_lower[neuron] = max(work.z_lower[neuron], low)
             work.z_upper[neuron] = min(work.z_upper[neuron], high)
+            for index in range(problem.sizes[0]):
+                work.reach[stage, neuron, index] = abs(form[2 * pair, index]) + abs(form[2 * pair + 1, index])
     return True
 
 
@@ -190,7 +199,9 @@ def _relax(work: Work, stage: int, neuron: int, at: int, phase: int) -> None:
     _spread(work, at, max(low, 0.0), max(high, 0.0))
     work.error[stage, at] = work.charge[neuron]
     work.rise[stage, at], work.chord[stage, at], work.lift[stage, at] = 1.0, 1.0, 0.0
+    work.gap[0, stage, at], work.gap[1, stage, at] = 0.0, 0.0
     if phase == 0:
+        work.gap[0, stage, at], work.gap[1, stage, at] = min(high, -low), -low * high / (high - low)
         chord = high / (high - low)
         work.rise[stage, at] = 1.0 if high > -low else 0.0
         work.chord[stage, at] = chord
@@ -310,3 +321,43 @@ def literal_forms(
             form[row, index] += coefficient
         work.constant[row] += problem.literal_offset[signed] - own * (problem.slack[0] * INFLATE)
     return True, form
+
+
+@strict
+def add_nonlinearity(
+    problem: FlatProblem, work: Work, rows: int, box_lower: Floats, box_upper: Floats, score: Floats
+) -> None:
+    """How much of what rows in the last hidden results lose to relaxations is due to each input's width.
+
+    Takes ``work.form`` as ``backward`` does, a multiple of four rows. The loss at a neuron is shared out by how strongly
+    its value varies along each input. A guide to splitting, no bound.
+    """
+    form, passed, inputs = work.form, work.passed, problem.sizes[0]
+    for stage in range(problem.weight.shape[0] - 2, -1, -1):
+        count = work.count[stage]
+        columns = work.count[stage - 1] if stage > 0 else inputs
+        for at in range(count):
+            if work.lift[stage, at] > 0.0:
+                loss = 0.0
+                for row in range(rows):
+                    coefficient = form[row, at]
+                    loss += abs(coefficient) * work.gap[0 if coefficient >= 0.0 else 1, stage, at]
+                neuron = work.alive[stage, at]
+                reach = problem.weight[0, neuron] if stage == 0 else work.reach[stage, neuron]
+                _share_out(loss, reach, box_lower, box_upper, score)
+        for row in range(rows):
+            pass_relus(form, row, work.rise[stage], work.chord[stage], work.lift[stage], work.error[stage], count)
+        product(form, rows, work.link[stage], count, columns + 1, passed)
+        for row in range(rows):
+            passed[row, columns] = 0.0
+        form, passed = passed, form
+
+
+@strict
+def _share_out(loss: float, reach: Floats, box_lower: Floats, box_upper: Floats, score: Floats) -> None:
+    total = 0.0
+    for index in range(len(score)):
+        total += abs(reach[index]) * (box_upper[index] - box_lower[index])
+    if loss > 0.0 and total > 0.0:
+        for index in range(len(score)):
+            score[index] += loss * abs(reach[index]) * (box_upper[index] - box_lower[index]) / total

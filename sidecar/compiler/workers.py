@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Final
 
+from sidecar.compiler.compiled import compiled_step
 from sidecar.compiler.flat import FlatProblem, FlatStep
-from sidecar.compiler.kernel_step import step
 
 _PIECE: Final = 32
 """Boxes that one thread takes at a time."""
@@ -27,7 +27,7 @@ class Workers:
     """Threads, as a context manager."""
 
     def __init__(self, problem: FlatProblem, count: int) -> None:
-        self._problem, self._others = problem, count - 1
+        self._problem, self._others, self._step = problem, count - 1, compiled_step()
         self._pool = ThreadPoolExecutor(max(1, self._others))
 
     def __enter__(self) -> "Workers":
@@ -50,4 +50,4 @@ class Workers:
 
     def _work(self, batch: FlatStep, boxes: int, pieces: "itertools.count[int]", falsify: bool) -> None:
         while (start := next(pieces) * _PIECE) < boxes:
-            step(self._problem, batch, start, min(start + _PIECE, boxes), falsify)
+            self._step(self._problem, batch, start, min(start + _PIECE, boxes), falsify)
