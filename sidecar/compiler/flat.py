@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.compiler.bounds import Prepared
+from sidecar.compiler.bounds import Phases, Prepared
+from sidecar.compiler.rounding import Stage
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -27,7 +28,8 @@ class FlatProblem(NamedTuple):
 
     Args:
         sizes: int64 (stage + 1,); values before the first stage, after the first, ...
-        weight: (stage, out, in); weight_t, magnitude_t, error_slope_t: (stage, in, out); padded with zeros.
+        weight: (stage, out, in), padded with zeros; in the column ``widest - 1`` stands the bias, the one before is zero.
+        transposed: (kind, stage, in, out); weights, their magnitudes, slopes of ``E``; padded with zeros.
         bias, error_offset: (stage, out).
         growth, shift, limit: (stage,).
         literal_weight: (signed, in) of the last stage; literal_bias: (signed,).
@@ -42,9 +44,7 @@ class FlatProblem(NamedTuple):
 
     sizes: Integers
     weight: Floats
-    weight_t: Floats
-    magnitude_t: Floats
-    error_slope_t: Floats
+    transposed: Floats
     bias: Floats
     error_offset: Floats
     growth: Floats
@@ -68,7 +68,7 @@ class FlatStep(NamedTuple):
 
     Args:
         lower, upper: float64 (box, input); what is left after carving is written back.
-        phases: uint8 (box, bytes); four neurons to a byte, see :func:`packed_bytes`; inherited, then found.
+        phases: int8 (box, hidden neuron); see ``bounds.Phases``; inherited, then found.
         large: bool (box,); may be carved and halved.
         label: uint8 (box,); ``Label`` where settled, else 0.
         bound_lower, bound_upper: float64 (box, literal).
@@ -81,7 +81,7 @@ class FlatStep(NamedTuple):
 
     lower: Floats
     upper: Floats
-    phases: npt.NDArray[np.uint8]
+    phases: Phases
     large: Flags
     label: npt.NDArray[np.uint8]
     bound_lower: Floats
@@ -99,14 +99,13 @@ def flat_problem(prepared: Prepared, splittable: Flags, width: Floats) -> FlatPr
     """The arrays of a prepared network and requirement, for a box of ``width`` (input,)."""
     stages, rows, signed = prepared.staged.stages, prepared.rows, prepared.signed
     sizes = [stages[0].weight.shape[1], *(len(stage.bias) for stage in stages)]
+    kinds = [[stage.weight for stage in stages], [stage.magnitude for stage in stages], [stage.error_slope for stage in stages]]
     widest = (prepared.widest // LANES + 2) * LANES
     last = stages[-1]
     return FlatProblem(
         sizes=np.array(sizes),
-        weight=np.stack([_padded(stage.weight, widest, widest) for stage in stages]),
-        weight_t=np.stack([_padded(stage.weight.T, widest, widest) for stage in stages]),
-        magnitude_t=np.stack([_padded(stage.magnitude.T, widest, widest) for stage in stages]),
-        error_slope_t=np.stack([_padded(stage.error_slope.T, widest, widest) for stage in stages]),
+        weight=np.stack([_with_bias(stage, widest) for stage in stages]),
+        transposed=np.stack([[_padded(matrix.T, widest, widest) for matrix in of_kind] for of_kind in kinds]),
         bias=np.stack([_padded(stage.bias[None], 1, widest)[0] for stage in stages]),
         error_offset=np.stack([_padded(stage.error_offset[None], 1, widest)[0] for stage in stages]),
         growth=np.array([stage.growth for stage in stages]),
@@ -126,19 +125,20 @@ def flat_problem(prepared: Prepared, splittable: Flags, width: Floats) -> FlatPr
     )
 
 
+def _with_bias(stage: Stage, widest: int) -> Floats:
+    matrix = _padded(stage.weight, widest, widest)
+    matrix[: len(stage.bias), -1] = stage.bias
+    return matrix
+
+
 def _padded(matrix: Floats, rows: int, columns: int) -> Floats:
     padded = np.zeros((rows, columns))
     padded[: matrix.shape[0], : matrix.shape[1]] = matrix
     return padded
 
 
-def packed_bytes(neurons: int) -> int:
-    """Bytes of the phases of so many neurons: two bits each, 1 active, 2 inactive, 0 not known."""
-    return -(-neurons // 4)
-
-
 def flat_step(
-    problem: FlatProblem, lower: Floats, upper: Floats, phases: npt.NDArray[np.uint8], large: Flags
+    problem: FlatProblem, lower: Floats, upper: Floats, phases: Phases, large: Flags
 ) -> FlatStep:
     """Room for a step over boxes; ``lower``, ``upper`` and ``phases`` are copied."""
     boxes, inputs = lower.shape

@@ -11,6 +11,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.compiler.bounds import Phases
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -28,14 +30,14 @@ class Boxes:
         upper: float64 (box, input).
         node: the node of the split tree that each one is.
         size: float64 (box,); its share of the root box's volume if nothing had been carved off.
-        phases: uint8 (box, bytes); what is proved of the hidden neurons, four to a byte.
+        phases: what is proved of the hidden neurons.
     """
 
     lower: Floats
     upper: Floats
     node: Indices
     size: Floats
-    phases: npt.NDArray[np.uint8]
+    phases: Phases
 
     def __len__(self) -> int:
         return len(self.node)

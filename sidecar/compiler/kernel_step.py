@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import Label
 from sidecar.compiler.flat import FlatProblem, FlatStep
-from sidecar.compiler.kernels import Work, add_nonlinearity, in_any_order, literal_forms, lowest, new_work, pass_hidden_stages, strict
+from sidecar.compiler.kernels import Work, add_nonlinearity, in_any_order, literal_forms, lowest, pass_hidden_stages, strict
+from sidecar.compiler.lanes import borrowed
 from sidecar.compiler.rounding import INFLATE
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -60,39 +61,34 @@ class Forms(NamedTuple):
     variation: Floats
 
 
-@strict
-def _new_forms(problem: FlatProblem) -> Forms:
-    literals, clauses = len(problem.strict), len(problem.clause_start) - 1
-    members = len(problem.clause_literal)
-    start = np.zeros(clauses + 1, dtype=np.int64)
-    clause_form = np.zeros(2 * members, dtype=np.int64)
-    added, at = literals, 0
-    for clause in range(clauses):
-        first, end = problem.clause_start[clause], problem.clause_start[clause + 1]
-        for member in range(first, end):
-            clause_form[at] = problem.clause_literal[member]
-            at += 1
-        for _ in range(end - first - 1):
-            clause_form[at] = added
-            added, at = added + 1, at + 1
-        start[clause + 1] = at
-    widest = problem.weight.shape[1]
+def new_forms(problem: FlatProblem) -> Forms:
+    """Room for the forms over one box."""
+    inputs, widest = int(problem.sizes[0]), problem.weight.shape[1]
+    clauses = np.split(problem.clause_literal, problem.clause_start[1:-1])
+    members: list[int] = []
+    start, count = [0], len(problem.strict)
+    for clause in clauses if len(problem.clause_start) > 1 else []:
+        members += [*clause, *range(count, count + len(clause) - 1)]
+        count += len(clause) - 1
+        start.append(len(members))
     return Forms(
-        np.zeros((added, problem.sizes[0])),
-        np.zeros(added),
-        clause_form,
-        start,
-        np.zeros(clauses, dtype=np.bool_),
-        np.zeros(widest),
-        np.zeros(widest),
-        np.zeros(problem.sizes[0]),
-        np.zeros(problem.sizes[0]),
+        slope=np.zeros((count, inputs)),
+        constant=np.zeros(count),
+        clause_form=np.array(members, dtype=np.int64),
+        start=np.array(start),
+        proved=np.zeros(len(start) - 1, dtype=np.bool_),
+        hidden=np.zeros(widest),
+        passed=np.zeros(widest),
+        score=np.zeros(inputs),
+        variation=np.zeros(inputs),
     )
 
 
-def step(problem: FlatProblem, batch: FlatStep, start: int, stop: int, falsify: bool) -> None:
+def step(
+    problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, start: int, stop: int, falsify: bool
+) -> None:
     """The boxes from ``start`` to ``stop``; ``falsify`` tries a second point of each."""
-    work, forms = new_work(problem), _new_forms(problem)
+    problem, work, forms, batch = borrowed(problem), borrowed(work), borrowed(forms), borrowed(batch)
     for box in range(start, stop):
         _step(problem, work, forms, batch, box, falsify)
 

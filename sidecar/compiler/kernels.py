@@ -17,8 +17,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.compiler.bounds import Phases
 from sidecar.compiler.flat import LANES, FlatProblem
-from sidecar.compiler.lanes import add_rows, pass_relus, product
+from sidecar.compiler.lanes import add_rows, gather, pass_relus, product
 from sidecar.compiler.rounding import INFLATE, TINY
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -44,9 +45,10 @@ class Work(NamedTuple):
             ``E``.
         link: (stage, live neuron, live neuron before); the stage's bias stands after the last column.
         form, passed: (row, neuron); rows on their way back. constant: (row,).
-        z_lower, z_upper, charge: (neuron,); the stage at hand, all neurons, and its ``E``.
+        layer: (3, neuron); middle, radius without ``E``, and ``E`` of the stage at hand.
+        z_lower, z_upper: (neuron,); its bounds.
         box_magnitude: (input,).
-        unstable: int64 (neuron,).
+        unstable, inputs: int64 (neuron,); the neurons to be tightened; all inputs, ended as ``alive`` is.
         reach: (stage, neuron, input); how strongly an unstable neuron's value varies along each input.
         gap: (2, stage, live neuron); the most by which a relaxation misses the ReLU, for rising and falling coefficients.
     """
@@ -64,38 +66,49 @@ class Work(NamedTuple):
     constant: Floats
     z_lower: Floats
     z_upper: Floats
-    charge: Floats
+    layer: Floats
     box_magnitude: Floats
     unstable: Integers
+    inputs: Integers
     reach: Floats
     gap: Floats
 
 
-@strict
 def new_work(problem: FlatProblem) -> Work:
     """Room for one box."""
-    stages, widest = problem.weight.shape[0], problem.weight.shape[1]
-    rows = max(_ROWS, -(-len(problem.literal_bias) // 4) * 4)
+    stages, widest = problem.weight.shape[:2]
+    inputs, rows = int(problem.sizes[0]), max(_ROWS, -(-len(problem.literal_bias) // 4) * 4)
+    every_input = np.full(widest, widest - 2)
+    every_input[: inputs + 1] = [*range(inputs), widest - 1]
     return Work(
-        np.zeros((stages, widest), dtype=np.int64),
-        np.zeros(stages, dtype=np.int64),
-        np.zeros((3, widest)),
-        np.zeros((stages, widest)),
-        np.zeros((stages, widest)),
-        np.zeros((stages, widest)),
-        np.zeros((stages, widest)),
-        np.zeros((stages, widest, widest)),
-        np.zeros((rows, widest)),
-        np.zeros((rows, widest)),
-        np.zeros(rows),
-        np.zeros(widest),
-        np.zeros(widest),
-        np.zeros(widest),
-        np.zeros(problem.sizes[0]),
-        np.zeros(widest, dtype=np.int64),
-        np.zeros((stages, widest, problem.sizes[0])),
-        np.zeros((2, stages, widest)),
+        alive=np.zeros((stages, widest), dtype=np.int64),
+        count=np.zeros(stages, dtype=np.int64),
+        inner=np.zeros((3, widest)),
+        rise=np.zeros((stages, widest)),
+        chord=np.zeros((stages, widest)),
+        lift=np.zeros((stages, widest)),
+        error=np.zeros((stages, widest)),
+        link=np.zeros((stages, widest, widest)),
+        form=np.zeros((rows, widest)),
+        passed=np.zeros((rows, widest)),
+        constant=np.zeros(rows),
+        z_lower=np.zeros(widest),
+        z_upper=np.zeros(widest),
+        layer=np.zeros((3, widest)),
+        box_magnitude=np.zeros(inputs),
+        unstable=np.zeros(widest, dtype=np.int64),
+        inputs=every_input,
+        reach=np.zeros((stages, widest, inputs)),
+        gap=np.zeros((2, stages, widest)),
     )
+
+
+@strict
+def _end(alive: Integers, count: int) -> None:
+    """After a list of live neurons stand the place of the bias and, up to whole lanes, that of a zero."""
+    alive[count] = len(alive) - 1
+    for index in range(count + 1, (count // LANES + 1) * LANES):
+        alive[index] = len(alive) - 2
 
 
 @strict
@@ -138,19 +151,19 @@ def _interval(problem: FlatProblem, work: Work, stage: int, alive: Integers, cou
     False where something may overflow.
     """
     outputs, largest = problem.sizes[stage + 1], 0.0
-    middle, radius, magnitude = work.inner[0], work.inner[1], work.inner[2]
     for index in range(count):
-        largest = max(largest, magnitude[index])
+        largest = max(largest, work.inner[2, index])
     if not problem.growth[stage] * (1.0 + largest) + problem.shift[stage] <= problem.limit[stage]:
         return False
-    centre, spread, charge = work.z_lower, work.z_upper, work.charge
-    centre[:outputs], spread[:outputs], charge[:outputs] = problem.bias[stage, :outputs], 0.0, problem.error_offset[stage, :outputs]
-    add_rows(centre, middle, alive, count, problem.weight_t[stage], outputs)
-    add_rows(spread, radius, alive, count, problem.magnitude_t[stage], outputs)
-    add_rows(charge, magnitude, alive, count, problem.error_slope_t[stage], outputs)
+    centre, spread, charge = work.layer[0], work.layer[1], work.layer[2]
     for neuron in range(outputs):
-        low, high = centre[neuron] - (spread[neuron] + charge[neuron]), centre[neuron] + (spread[neuron] + charge[neuron])
-        work.z_lower[neuron], work.z_upper[neuron] = low, high
+        centre[neuron] = problem.bias[stage, neuron]
+        spread[neuron] = 0.0
+        charge[neuron] = problem.error_offset[stage, neuron]
+    add_rows(work.layer, work.inner, alive, count, problem.transposed, stage, outputs)
+    for neuron in range(outputs):
+        middle, radius = centre[neuron], spread[neuron] + charge[neuron]
+        work.z_lower[neuron], work.z_upper[neuron] = middle - radius, middle + radius
     return True
 
 
@@ -167,13 +180,12 @@ def _tighten(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, bo
         pairs = min(_ROWS // 2, waiting - start)
         for pair in range(pairs):
             neuron = work.unstable[start + pair]
-            weight, bias, charge = problem.weight[stage, neuron], problem.bias[stage, neuron], work.charge[neuron]
-            for index in range(before):
-                coefficient = weight[work.alive[stage - 1, index]]
-                work.form[2 * pair, index] = coefficient
-                work.form[2 * pair + 1, index] = -coefficient
-            for index in range(before, before + LANES):
-                work.form[2 * pair, index], work.form[2 * pair + 1, index] = 0.0, 0.0
+            bias, charge = problem.bias[stage, neuron], work.layer[2, neuron]
+            row, negated = work.form[2 * pair], work.form[2 * pair + 1]
+            gather(row, problem.weight[stage, neuron], work.alive[stage - 1], before + 1)
+            row[before] = 0.0
+            for index in range((before // LANES + 1) * LANES):
+                negated[index] = -row[index]
             work.constant[2 * pair], work.constant[2 * pair + 1] = bias - charge, -bias - charge
         form = backward(problem, work, stage, 2 * pairs)
         for pair in range(pairs):
@@ -197,7 +209,7 @@ def _relax(work: Work, stage: int, neuron: int, at: int, phase: int) -> None:
     low, high = work.z_lower[neuron], work.z_upper[neuron]
     work.alive[stage, at] = neuron
     _spread(work, at, max(low, 0.0), max(high, 0.0))
-    work.error[stage, at] = work.charge[neuron]
+    work.error[stage, at] = work.layer[2, neuron]
     work.rise[stage, at], work.chord[stage, at], work.lift[stage, at] = 1.0, 1.0, 0.0
     work.gap[0, stage, at], work.gap[1, stage, at] = 0.0, 0.0
     if phase == 0:
@@ -210,25 +222,18 @@ def _relax(work: Work, stage: int, neuron: int, at: int, phase: int) -> None:
 
 @strict
 def _link(problem: FlatProblem, work: Work, stage: int) -> None:
-    """Copy the weights between the live neurons of a stage and those before it, padded with zeros."""
-    count, before = work.count[stage], work.count[stage - 1] if stage > 0 else problem.sizes[0]
-    columns = (before + 8) // 8 * 8
-    link = work.link[stage]
-    for index in range(count):
-        neuron = work.alive[stage, index]
-        weight = problem.weight[stage, neuron]
-        for column in range(before):
-            link[index, column] = weight[work.alive[stage - 1, column] if stage > 0 else column]
-        link[index, before] = problem.bias[stage, neuron]
-        for column in range(before + 1, columns):
-            link[index, column] = 0.0
+    """Copy the weights between the live neurons of a stage and those before it, the bias and zeros after them."""
+    columns = work.count[stage - 1] if stage > 0 else problem.sizes[0]
+    alive, before, link = work.alive[stage], work.alive[stage - 1] if stage > 0 else work.inputs, work.link[stage]
+    for index in range(work.count[stage]):
+        gather(link[index], problem.weight[stage, alive[index]], before, columns + 1)
 
 
 @strict
 def pass_hidden_stages(
-    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, phases: npt.NDArray[np.uint8]
+    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, phases: Phases
 ) -> bool:
-    """Bounds and relaxations of all hidden neurons; ``phases`` (bytes,) is inherited, then what is found.
+    """Bounds and relaxations of all hidden neurons; ``phases`` (neuron,) is inherited, then what is found.
 
     False where something may overflow; then nothing is known, and ``phases`` is cleared.
     """
@@ -240,10 +245,10 @@ def pass_hidden_stages(
         known = _enter(problem, work, stage, box_lower, box_upper)
         if known:
             for neuron in range(outputs):
-                phase = phases[(first + neuron) >> 2] >> (((first + neuron) & 3) << 1) & 3
-                if phase == 1:
+                phase = phases[first + neuron]
+                if phase > 0:
                     work.z_lower[neuron] = max(work.z_lower[neuron], 0.0)
-                elif phase == 2:
+                elif phase < 0:
                     work.z_upper[neuron] = min(work.z_upper[neuron], 0.0)
             known = stage == 0 or _tighten(problem, work, stage, box_lower, box_upper)
         if not known:
@@ -255,14 +260,14 @@ def pass_hidden_stages(
             if not (np.isfinite(low) and np.isfinite(high)):
                 phases[:] = 0
                 return False
-            phase = 1 if low >= 0.0 else 2 if high <= 0.0 else 0
-            place, shift = (first + neuron) >> 2, ((first + neuron) & 3) << 1
-            phases[place] = (phases[place] & ~(3 << shift) & 255) | (phase << shift)
-            if phase != 2:
+            phase = 1 if low >= 0.0 else -1 if high <= 0.0 else 0
+            phases[first + neuron] = phase
+            if phase >= 0:
                 _relax(work, stage, neuron, count, phase)
                 count += 1
         work.count[stage] = count
-        for index in range(count, count + LANES):
+        _end(work.alive[stage], count)
+        for index in range(count, (count // LANES + 1) * LANES):
             work.rise[stage, index], work.chord[stage, index] = 0.0, 0.0
             work.lift[stage, index], work.error[stage, index] = 0.0, 0.0
         _link(problem, work, stage)
@@ -276,8 +281,7 @@ def _enter(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, box_
     if stage == 0:
         for index in range(problem.sizes[0]):
             _spread(work, index, box_lower[index], box_upper[index])
-            work.unstable[index] = index
-        return _interval(problem, work, 0, work.unstable, problem.sizes[0])
+        return _interval(problem, work, 0, work.inputs, problem.sizes[0])
     return _interval(problem, work, stage, work.alive[stage - 1], work.count[stage - 1])
 
 
@@ -300,18 +304,15 @@ def literal_forms(
     if not _enter(problem, work, last, box_lower, box_upper):
         return False, work.form
     for output in range(problem.sizes[-1]):
-        if not np.isfinite(work.charge[output]):
+        if not np.isfinite(work.layer[2, output]):
             return False, work.form
     for row in range(rows):
         signed = first + row
-        for index in range(before):
-            work.form[row, index] = problem.literal_weight[signed, work.alive[last - 1, index] if last > 0 else index]
+        gather(work.form[row], problem.literal_weight[signed], work.alive[last - 1] if last > 0 else work.inputs, before + 1)
         loss = 0.0
         for output in range(problem.sizes[-1]):
-            loss += problem.literal_magnitude[signed, output] * work.charge[output]
+            loss += problem.literal_magnitude[signed, output] * work.layer[2, output]
         work.constant[row] = problem.literal_bias[signed] - loss
-        for index in range(before, before + LANES):
-            work.form[row, index] = 0.0
     form = backward(problem, work, last, rows)
     for row in range(rows):
         signed, own = first + row, abs(problem.literal_offset[first + row])

@@ -1,4 +1,4 @@
-"""The three inner loops of the compiled bounds, eight float64 lanes at a time.
+"""The inner loops of the compiled bounds, eight float64 lanes at a time, and how arrays are passed to them.
 
 Numba leaves vectorising to LLVM's loop optimiser, which prepares for long loops; rows here have ten to fifty values, and
 nearly all of their time went into the remainders of such loops (measured: a factor of 5). So the loops are given to LLVM in
@@ -31,16 +31,27 @@ Typed = tuple[Signature, Callable[..., Any]]
 
 
 class _Matrix:
-    """A C-contiguous float64 array of one or two dimensions in generated code: addresses, loads and stores."""
+    """A C-contiguous float64 array in generated code: addresses, loads and stores."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, value: Any) -> None:
         array = make_array(kind)(context, builder, value)
         self._builder, self._start = builder, array.data
-        self._width = cgutils.unpack_tuple(builder, array.shape, kind.ndim)[-1]
+        self._shape = cgutils.unpack_tuple(builder, array.shape, kind.ndim)
 
     def row(self, row: Any) -> Any:
         """The address where a row starts."""
-        return self._builder.gep(self._start, [self._builder.mul(row, self._width)])
+        return self._builder.gep(self._start, [self._builder.mul(row, self.width)])
+
+    def matrix(self, kind: Any, stage: Any) -> Any:
+        """The address where a matrix starts, of an array with the axes (kind, stage, row, column)."""
+        builder = self._builder
+        number = builder.add(builder.mul(kind, self._shape[1]), stage)
+        return builder.gep(self._start, [builder.mul(number, builder.mul(self._shape[2], self._shape[3]))])
+
+    @property
+    def width(self) -> Any:
+        """The number of columns."""
+        return self._shape[-1]
 
     @property
     def start(self) -> Any:
@@ -119,28 +130,60 @@ def product(typing: Any, form: Any, rows: Any, link: Any, count: Any, columns: A
 @intrinsic
 def add_rows(
     typing: Any,  # noqa: ARG001
-    target: Any,
+    targets: Any,
     coefficients: Any,
     chosen: Any,
     count: Any,
-    matrix: Any,
+    matrices: Any,
+    first: Any,
     columns: Any,
 ) -> Typed:
-    """``target[:columns] += sum over i < count of coefficients[i] * matrix[chosen[i], :columns]``."""
-    signature = types.void(target, coefficients, chosen, types.int64, matrix, types.int64)
+    """Three sums at once, for ``k`` in 0, 1, 2:
+    ``targets[k, :columns] += sum over i < count of coefficients[k, i] * matrices[first + k * step, chosen[i], :columns]``
+    where ``matrices`` has the axes (kind, stage, row, column) and ``first`` is the stage.
+    """
+    signature = types.void(targets, coefficients, chosen, types.int64, matrices, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
-        result, factors, places = (_Matrix(context, builder, kinds[at], arguments[at]).start for at in range(3))
-        rows, count, columns = _Matrix(context, builder, kinds[4], arguments[4]), arguments[3], arguments[5]
+        result, factors = (_Matrix(context, builder, kinds[at], arguments[at]) for at in range(2))
+        places = _Matrix(context, builder, kinds[2], arguments[2]).start
+        table = _Matrix(context, builder, kinds[4], arguments[4])
+        count, stage, columns = arguments[3], arguments[5], arguments[6]
+        starts = [table.matrix(_INDEX(kind), stage) for kind in range(3)]
         with cgutils.for_range_slice(builder, _INDEX(0), columns, _INDEX(LANES)) as (column, _):
-            total = _accumulator(builder)
-            builder.store(_load(builder, result, column), total)
+            totals = [_accumulator(builder) for _ in starts]
+            for kind, total in enumerate(totals):
+                builder.store(_load(builder, result.row(_INDEX(kind)), column), total)
             with cgutils.for_range(builder, count) as loop:
-                factor = _everywhere(builder, builder.load(builder.gep(factors, [loop.index])))
-                row = rows.row(builder.load(builder.gep(places, [loop.index])))
-                _add_product(builder, total, factor, _load(builder, row, column))
-            _store(builder, builder.load(total), result, column)
+                offset = builder.mul(builder.load(builder.gep(places, [loop.index])), table.width)
+                for kind, (total, start) in enumerate(zip(totals, starts, strict=True)):
+                    factor = builder.load(builder.gep(factors.row(_INDEX(kind)), [loop.index]))
+                    row = builder.gep(start, [offset])
+                    _add_product(builder, total, _everywhere(builder, factor), _load(builder, row, column))
+            for kind, total in enumerate(totals):
+                _store(builder, builder.load(total), result.row(_INDEX(kind)), column)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def gather(typing: Any, target: Any, source: Any, chosen: Any, columns: Any) -> Typed:  # noqa: ARG001
+    """``target[i] = source[chosen[i]]`` for ``i < columns``, rounded up to whole lanes."""
+    signature = types.void(target, source, chosen, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = signature.args
+        into, source, places = (_Matrix(context, builder, kinds[at], arguments[at]).start for at in range(3))
+        with cgutils.for_range_slice(builder, _INDEX(0), arguments[3], _INDEX(LANES)) as (column, _):
+            values = ir.Constant(_VECTOR, ir.Undefined)
+            for lane in range(LANES):
+                place = builder.load(builder.gep(places, [builder.add(column, _INDEX(lane))]))
+                values = builder.insert_element(
+                    values, builder.load(builder.gep(source, [place])), ir.IntType(32)(lane)
+                )
+            _store(builder, values, into, column)
         return context.get_dummy_value()
 
     return signature, generate
@@ -180,5 +223,26 @@ def pass_relus(
             _add_product(builder, total, magnitude, _load(builder, errors, column))
             _add_product(builder, total, falling, _load(builder, lifts, column))
         return _sum(builder, builder.load(total))
+
+    return signature, generate
+
+
+@intrinsic
+def borrowed(typing: Any, arrays: Any) -> Typed:  # noqa: ARG001
+    """A named tuple of arrays without their reference counts.
+
+    Numba counts references for each row that is looked at, with atomic operations that take more time than what is done
+    with the row, and threads that share an array wait for each other. The caller keeps the arrays.
+    """
+    signature = arrays(arrays)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result = arguments[0]
+        for place, kind in enumerate(signature.args[0].types):
+            array = make_array(kind)(context, builder, builder.extract_value(arguments[0], place))
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            array.parent = cgutils.get_null_value(array.parent.type)
+            result = builder.insert_value(result, array._getvalue(), place)  # noqa: SLF001
+        return result
 
     return signature, generate

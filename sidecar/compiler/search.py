@@ -26,7 +26,7 @@ from sidecar.bundle.coverage import CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.attack import Attack, Counterexamples
 from sidecar.compiler.bounds import Prepared, prepare
-from sidecar.compiler.flat import FlatStep, flat_problem, flat_step, packed_bytes
+from sidecar.compiler.flat import FlatStep, flat_problem, flat_step
 from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.literal_rows import nearest
 from sidecar.compiler.progress import Progress
@@ -137,7 +137,7 @@ class _Search:
                 upper=upper[None],
                 node=np.zeros(1, dtype=np.intp),
                 size=np.ones(1),
-                phases=np.zeros((1, packed_bytes(prepared.hidden)), dtype=np.uint8),
+                phases=np.zeros((1, prepared.hidden), dtype=np.int8),
             )
         )
         self.tree, self.regions = SplitTree(), 0

@@ -6,13 +6,14 @@ it finds out of a box depends on that box alone: the result is the same for any 
 
 import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final
 
 from sidecar.compiler.compiled import compiled_step
 from sidecar.compiler.flat import FlatProblem, FlatStep
+from sidecar.compiler.kernel_step import Forms, new_forms
+from sidecar.compiler.kernels import Work, new_work
 
 _PIECE: Final = 32
 """Boxes that one thread takes at a time."""
@@ -28,6 +29,7 @@ class Workers:
 
     def __init__(self, problem: FlatProblem, count: int) -> None:
         self._problem, self._others, self._step = problem, count - 1, compiled_step()
+        self._rooms = [(new_work(problem), new_forms(problem)) for _ in range(count)]
         self._pool = ThreadPoolExecutor(max(1, self._others))
 
     def __enter__(self) -> "Workers":
@@ -42,12 +44,14 @@ class Workers:
         """Step over all boxes of a batch."""
         boxes, pieces = len(batch.label), itertools.count()
         helpers = min(self._others, -(-boxes // _PIECE) - 1)
-        work: Callable[[], None] = lambda: self._work(batch, boxes, pieces, falsify)  # noqa: E731
-        futures: list[Future[None]] = [self._pool.submit(work) for _ in range(helpers)]
-        work()
+        futures = [self._pool.submit(self._work, room, batch, pieces, falsify) for room in self._rooms[1 : helpers + 1]]
+        self._work(self._rooms[0], batch, pieces, falsify)
         for future in futures:
             future.result()
 
-    def _work(self, batch: FlatStep, boxes: int, pieces: "itertools.count[int]", falsify: bool) -> None:
+    def _work(
+        self, room: tuple[Work, Forms], batch: FlatStep, pieces: "itertools.count[int]", falsify: bool
+    ) -> None:
+        boxes = len(batch.label)
         while (start := next(pieces) * _PIECE) < boxes:
-            self._step(self._problem, batch, start, min(start + _PIECE, boxes), falsify)
+            self._step(self._problem, *room, batch, start, min(start + _PIECE, boxes), falsify)
