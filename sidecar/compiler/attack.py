@@ -55,7 +55,7 @@ class Counterexamples:
         self.lower, self.upper = wire_bounds(box, self._datatypes)
         self.rows = literal_rows(requirement, network.signature.input_size, network.signature.output_size)
         self._found: list[Rows] = []
-        self._count = 0
+        self._count = self._told = 0
 
     @property
     def enough(self) -> bool:
@@ -75,18 +75,25 @@ class Counterexamples:
         self._count += len(violating)
         return best
 
+    def new(self) -> Rows:
+        """What was found since this was last asked: wire values inside the box, exactly violating by ``forward``."""
+        told, self._told = self._told, len(self._found)
+        return self._exact(self._found[told:])
+
     def chosen(self) -> Rows:
         """A few dozen counterexamples: wire values inside the box, exactly violating by ``forward``, far apart."""
-        if (self.lower > self.upper).any():
+        return _spread(self._exact(self._found), self.upper - self.lower)
+
+    def _exact(self, found: list[Rows]) -> Rows:
+        points = [self._on_the_wire(point) for part in found for point in part]
+        if not points or (self.lower > self.upper).any():
             return np.empty((0, len(self.lower)))
-        points = [self._on_the_wire(point) for found in self._found for point in found]
-        rows = np.unique(np.array(points).reshape(-1, len(self.lower)), axis=0)
-        outputs = forward(self._network, rows)
+        rows = np.unique(np.array(points), axis=0)
         violating = [
             np.isfinite(output).all() and not requirement_holds(self._requirement, row, output)
-            for row, output in zip(rows, outputs, strict=True)
+            for row, output in zip(rows, forward(self._network, rows), strict=True)
         ]
-        return _spread(rows[np.array(violating, dtype=np.bool_)], self.upper - self.lower)
+        return rows[np.array(violating, dtype=np.bool_)]
 
     def _on_the_wire(self, point: Floats) -> Floats:
         return round_array([Fraction(value) for value in point], self._datatypes).clip(self.lower, self.upper)

@@ -1,4 +1,4 @@
-"""The boxes that wait to be bounded, largest first.
+"""The boxes that wait to be bounded, largest first or smallest first.
 
 Largest first makes an interrupted search settle as much volume as it can. What waits is at most one box per smallest
 volume worth splitting; where that is more than memory should hold, the smallest go first until it is not.
@@ -59,9 +59,10 @@ def join(parts: list[Boxes]) -> Boxes:
 
 
 class Frontier:
-    """Waiting boxes, in stacks by the binary order of magnitude of their size."""
+    """Waiting boxes, in stacks by the binary order of magnitude of their size; largest first unless told otherwise."""
 
-    def __init__(self, boxes: Boxes) -> None:
+    def __init__(self, boxes: Boxes, *, smallest_first: bool = False) -> None:
+        self._smallest_first = smallest_first
         self._stacks: dict[int, list[Boxes]] = defaultdict(list)
         self._count = 0
         self.push(boxes)
@@ -78,10 +79,10 @@ class Frontier:
         self._count += len(boxes)
 
     def take(self, count: int) -> Boxes:
-        """Remove and return up to ``count`` boxes, at least one: the latest of the largest order of magnitude."""
+        """Remove and return up to ``count`` boxes, at least one: the latest of the order of magnitude that comes first."""
         taken: list[Boxes] = []
         while count > 0 and self._count > 0:
-            level = (max if self._count > MOST_WAITING else min)(self._stacks)
+            level = (max if self._smallest_first or self._count > MOST_WAITING else min)(self._stacks)
             part = self._stacks[level].pop()
             if len(part) > count:
                 self._stacks[level].append(part.at(slice(len(part) - count)))

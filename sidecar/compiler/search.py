@@ -55,6 +55,15 @@ class StopReason(enum.StrEnum):
     FINISHED = "finished"
     TIME_LIMIT = "time_limit"
     MAX_REGIONS = "max_regions"
+    COUNTEREXAMPLE = "counterexample"
+
+
+class Order(enum.StrEnum):
+    """Which waiting boxes come first: the largest settle as much volume as an interrupted search can, the smallest
+    keep few waiting."""
+
+    LARGEST_FIRST = "largest_first"
+    SMALLEST_FIRST = "smallest_first"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +76,15 @@ class SearchLimits:
             stopped is repeated exactly by giving its region count here.
         minimum_volume: share of the box; what halving alone has made no larger than this, and is still undecided,
             stays open. (Carving may have made it smaller yet; it does not count, since it costs next to nothing.)
+        order: see :class:`Order`.
+        workers: threads; None for one on each processor that this process may use. The result does not depend on it.
     """
 
     time_limit_seconds: float | None = None
     max_regions: int | None = None
     minimum_volume: float = 1e-6
+    order: Order = Order.LARGEST_FIRST
+    workers: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,6 +112,7 @@ def partition(
     arithmetic: Arithmetic,
     limits: SearchLimits,
     progress: Callable[[Progress], None],
+    ends: Callable[[Rows], bool] | None = None,
 ) -> Partition:
     """Split ``box`` until every part is settled, too small, or the limits are reached.
 
@@ -109,6 +123,7 @@ def partition(
         arithmetic: of the served model; what is proved holds in it and in real arithmetic.
         limits: see :class:`SearchLimits`.
         progress: called a few times a second at most, and once at the end.
+        ends: asked about each lot of new counterexamples, as exact as those of the result, whether the search may end.
 
     Raises:
         InputError: the arithmetic does not fit the model's datatypes, or a layer is too wide to bound.
@@ -116,16 +131,16 @@ def partition(
     deadline = None if limits.time_limit_seconds is None else time.monotonic() + limits.time_limit_seconds
     prepared = prepare(network, requirement, arithmetic)
     attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
-    search = _Search(prepared, box, limits.minimum_volume, attacked)
-    stopped_by = search.run(deadline, limits.max_regions, progress)
+    search = _Search(prepared, box, limits, attacked)
+    stopped_by = search.run(deadline, progress, ends)
     return Partition(search.tree.finished(), search.regions, attacked.counterexamples.chosen(), stopped_by)
 
 
 class _Search:
     """The state of one search. ``run`` is all that is done with it; then ``tree`` and ``regions`` are the result."""
 
-    def __init__(self, prepared: Prepared, box: Box, minimum_volume: float, attack: Attack) -> None:
-        self._minimum_volume, self._attack = minimum_volume, attack
+    def __init__(self, prepared: Prepared, box: Box, limits: SearchLimits, attack: Attack) -> None:
+        self._limits, self._attack = limits, attack
         lower, upper = outward(box)
         splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
         self._problem = flat_problem(prepared, splittable, upper - lower)
@@ -138,29 +153,41 @@ class _Search:
                 node=np.zeros(1, dtype=np.intp),
                 size=np.ones(1),
                 phases=np.zeros((1, prepared.hidden), dtype=np.int8),
-            )
+            ),
+            smallest_first=limits.order is Order.SMALLEST_FIRST,
         )
+        self._undecided = False
         self.tree, self.regions = SplitTree(), 0
 
-    def run(self, deadline: float | None, max_regions: int | None, progress: Callable[[Progress], None]) -> StopReason:
-        """Go on until nothing waits or a limit is reached."""
+    def run(
+        self, deadline: float | None, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
+    ) -> StopReason:
+        """Go on until nothing waits, a limit is reached, or a counterexample suffices."""
         reported = time.monotonic()
-        with Workers(self._problem, cores()) as workers:
-            while (stopped_by := self._stopped_by(deadline, max_regions)) is None:
-                left = self._size if max_regions is None else max_regions - self.regions
-                self._batch(workers, self._frontier.take(min(self._size, left)))
+        with Workers(self._problem, self._limits.workers or cores()) as workers:
+            while (stopped_by := self._stopped_by(deadline)) is None:
+                self._batch(workers, self._frontier.take(self._next_size()))
+                if ends is not None and ends(self._attack.counterexamples.new()):
+                    stopped_by = StopReason.COUNTEREXAMPLE
+                    break
                 if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
                     reported = time.monotonic()
                     progress(self._progress())
-        if self._settled[Label.SILENT] < 1.0:
+        if (self._undecided or len(self._frontier)) and stopped_by is not StopReason.COUNTEREXAMPLE:
             self._attack.finish()
+            if ends is not None and ends(self._attack.counterexamples.new()):
+                stopped_by = StopReason.COUNTEREXAMPLE
         progress(self._progress())
         return stopped_by
 
-    def _stopped_by(self, deadline: float | None, max_regions: int | None) -> StopReason | None:
+    def _next_size(self) -> int:
+        maximum = self._limits.max_regions
+        return self._size if maximum is None else min(self._size, maximum - self.regions)
+
+    def _stopped_by(self, deadline: float | None) -> StopReason | None:
         if len(self._frontier) == 0:
             return StopReason.FINISHED
-        if max_regions is not None and self.regions >= max_regions:
+        if self._limits.max_regions is not None and self.regions >= self._limits.max_regions:
             return StopReason.MAX_REGIONS
         if deadline is not None and time.monotonic() >= deadline:
             return StopReason.TIME_LIMIT
@@ -177,7 +204,7 @@ class _Search:
 
     def _batch(self, workers: Workers, boxes: Boxes) -> None:
         """Step over boxes, settle those that can be, carve and halve the others."""
-        large = np.asarray(boxes.size > self._minimum_volume)
+        large = np.asarray(boxes.size > self._limits.minimum_volume)
         step = flat_step(self._problem, boxes.lower, boxes.upper, boxes.phases, large)
         workers.run(step, not self._attack.counterexamples.enough)
         self.regions += len(boxes)
@@ -193,6 +220,7 @@ class _Search:
     def _settle(self, nodes: Indices, label: Label) -> None:
         self.tree.settle(nodes, label)
         self._settled[label] += float(self.tree.shares(nodes).sum())
+        self._undecided |= label is not Label.SILENT and len(nodes) > 0
 
     def _carve(self, boxes: Boxes, step: FlatStep, divided: Indices, node: Indices) -> None:
         """Cut silent slabs off the boxes' sides, in the step's order; ``node`` becomes what remains, in place."""

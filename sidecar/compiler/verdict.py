@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import Label
+from sidecar.bundle.coverage import LEAF, Label
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.search import SearchLimits, StopReason, partition
@@ -65,17 +65,23 @@ def decide(
         box: the effective box, exact.
         requirement: what must hold in it.
         arithmetic: of the served model; the proof holds in it and in real arithmetic.
-        limits: a ``minimum_volume`` above zero may leave the verdict unknown.
+        limits: a ``minimum_volume`` above zero may leave the verdict unknown; smallest first needs the least memory.
         confirms: of inputs (row, input) whose float64 outputs violate exactly, which ones truly do; None takes all.
         progress: called a few times a second at most, and once at the end.
 
     Raises:
         InputError: as :func:`partition` does.
     """
-    found = partition(network, box, requirement, arithmetic, limits, progress)
-    points = found.counterexamples
-    confirmed = points if confirms is None else points[confirms(points)]
-    if len(confirmed):
+    confirmed: list[npt.NDArray[np.float64]] = []
+
+    def ends(points: Rows) -> bool:
+        if len(points):
+            confirmed.extend(points if confirms is None else points[confirms(points)])
+        return bool(confirmed)
+
+    found = partition(network, box, requirement, arithmetic, limits, progress, ends)
+    if confirmed:
         return Decision(Verdict.VIOLATED, confirmed[0], found.regions, found.stopped_by)
-    holds = found.tree.volume[Label.VIOLATING] == 0.0 and found.tree.volume[Label.OPEN] == 0.0
+    leaf = found.tree.feature == LEAF
+    holds = bool((found.tree.label[leaf] == Label.SILENT).all())
     return Decision(Verdict.HOLDS if holds else Verdict.UNKNOWN, None, found.regions, found.stopped_by)
