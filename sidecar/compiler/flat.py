@@ -28,7 +28,7 @@ class FlatProblem(NamedTuple):
 
     Args:
         sizes: int64 (stage + 1,); values before the first stage, after the first, ...
-        weight: (stage, out, in), padded with zeros; in the column ``widest - 1`` stands the bias, the one before is zero.
+        weight: (stage, out, in), padded with zeros; the last column is the bias, the one before it zero.
         transposed: (kind, stage, in, out); weights, their magnitudes, slopes of ``E``; padded with zeros.
         bias, error_offset: (stage, out).
         growth, shift, limit: (stage,).
@@ -99,7 +99,11 @@ def flat_problem(prepared: Prepared, splittable: Flags, width: Floats) -> FlatPr
     """The arrays of a prepared network and requirement, for a box of ``width`` (input,)."""
     stages, rows, signed = prepared.staged.stages, prepared.rows, prepared.signed
     sizes = [stages[0].weight.shape[1], *(len(stage.bias) for stage in stages)]
-    kinds = [[stage.weight for stage in stages], [stage.magnitude for stage in stages], [stage.error_slope for stage in stages]]
+    kinds = [
+        [stage.weight for stage in stages],
+        [stage.magnitude for stage in stages],
+        [stage.error_slope for stage in stages],
+    ]
     widest = (prepared.widest // LANES + 2) * LANES
     last = stages[-1]
     return FlatProblem(
@@ -137,9 +141,7 @@ def _padded(matrix: Floats, rows: int, columns: int) -> Floats:
     return padded
 
 
-def flat_step(
-    problem: FlatProblem, lower: Floats, upper: Floats, phases: Phases, large: Flags
-) -> FlatStep:
+def flat_step(problem: FlatProblem, lower: Floats, upper: Floats, phases: Phases, large: Flags) -> FlatStep:
     """Room for a step over boxes; ``lower``, ``upper`` and ``phases`` are copied."""
     boxes, inputs = lower.shape
     literals = len(problem.strict)

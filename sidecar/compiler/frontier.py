@@ -79,7 +79,7 @@ class Frontier:
         self._count += len(boxes)
 
     def take(self, count: int) -> Boxes:
-        """Remove and return up to ``count`` boxes, at least one: the latest of the order of magnitude that comes first."""
+        """Remove and return up to ``count`` boxes, at least one: the latest of the order that comes first."""
         taken: list[Boxes] = []
         while count > 0 and self._count > 0:
             level = (max if self._smallest_first or self._count > MOST_WAITING else min)(self._stacks)

@@ -1,10 +1,11 @@
-"""One step of the search over each box of a batch, compiled: bound it, settle it, or carve it and say where to halve it.
+"""One step of the search over each box of a batch, compiled: bound it, settle it, or carve it and say where to halve.
 
 The mathematics of :mod:`sidecar.compiler.linear_forms` and :mod:`sidecar.compiler.contraction`, whose NumPy form is
 the reference, on the bounds of :mod:`sidecar.compiler.kernels`. What a step finds out of a box depends on that box
 alone, so a batch may be shared out among threads in any way.
 """
 
+import math
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import Label
 from sidecar.compiler.flat import FlatProblem, FlatStep
-from sidecar.compiler.kernels import Work, add_nonlinearity, in_any_order, literal_forms, lowest, pass_hidden_stages, strict
+from sidecar.compiler.jit import in_any_order, strict
+from sidecar.compiler.kernels import Work, add_nonlinearity, literal_forms, lowest, pass_hidden_stages
 from sidecar.compiler.lanes import borrowed
 from sidecar.compiler.rounding import INFLATE
 
@@ -44,7 +46,7 @@ class Forms(NamedTuple):
 
     Args:
         slope: (form, input). constant: (form,). First the literals' own, then for each clause its combinations.
-        clause_form: int64; clause ``c`` has the forms ``clause_form[start[c]:start[c + 1]]``. start: int64 (clause + 1,).
+        clause_form, start: int64; clause ``c`` has the forms ``clause_form[start[c]:start[c + 1]]``.
         proved: bool (clause,).
         hidden, passed: (neuron,); an evaluation of the network at a point.
         score, variation: (input,); what halving each dimension promises, how strongly the literals vary along it.
@@ -84,9 +86,7 @@ def new_forms(problem: FlatProblem) -> Forms:
     )
 
 
-def step(
-    problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, start: int, stop: int, falsify: bool
-) -> None:
+def step(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, start: int, stop: int, falsify: bool) -> None:
     """The boxes from ``start`` to ``stop``; ``falsify`` tries a second point of each."""
     problem, work, forms, batch = borrowed(problem), borrowed(work), borrowed(forms), borrowed(batch)
     for box in range(start, stop):
@@ -150,9 +150,7 @@ def _all_proved(problem: FlatProblem, least: Floats) -> bool:
 
 
 @strict
-def _seems_to_violate(
-    problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, falsify: bool
-) -> bool:
+def _seems_to_violate(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, falsify: bool) -> bool:
     """Try the box's centre, then the corner to which the strongest literal's form points."""
     lower, upper, point = batch.lower[box], batch.upper[box], batch.point[box]
     for index in range(len(lower)):
@@ -175,13 +173,13 @@ def _violated_at(problem: FlatProblem, work: Work, forms: Forms, point: Floats) 
     for index in range(inputs):
         hidden[index] = point[index]
     for stage in range(problem.weight.shape[0] - 1):
-        for neuron in range(work.count[stage]):
+        for neuron in range(work.live[stage]):
             link = work.link[stage, neuron]
             value = link[before]
             for index in range(before):
                 value += link[index] * hidden[index]
             passed[neuron] = max(value, 0.0)
-        before = work.count[stage]
+        before = work.live[stage]
         for neuron in range(before):
             hidden[neuron] = passed[neuron]
     last = problem.weight.shape[0] - 1
@@ -339,7 +337,7 @@ def _carve(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box:
 @strict
 def _reach(forms: Forms, lower: Floats, upper: Floats, feature: int, above: bool) -> float:
     """How far up (or down) along a feature an unproved clause can be violated."""
-    sign, furthest = 1.0 if above else -1.0, -np.inf
+    sign, furthest = 1.0 if above else -1.0, -math.inf
     for clause in range(len(forms.proved)):
         if forms.proved[clause]:
             continue
@@ -354,7 +352,8 @@ def _reach(forms: Forms, lower: Floats, upper: Floats, feature: int, above: bool
                         rest += slope[index] * (lower[index] if slope[index] >= 0.0 else upper[index])
                 reach = min(reach, sign * (-rest / slope[feature]))
         furthest = max(furthest, reach)
-    return sign * furthest + sign * _SAFETY * (upper[feature] - lower[feature])
+    safe: float = sign * furthest + sign * _SAFETY * (upper[feature] - lower[feature])
+    return safe
 
 
 @strict
@@ -401,7 +400,7 @@ def _open_literals(problem: FlatProblem, work: Work, forms: Forms, least: Floats
     The number of rows is a multiple of four; those to spare are zero.
     """
     last, rows = problem.weight.shape[0] - 1, 0
-    count = work.count[last - 1] if last > 0 else 0
+    count = work.live[last - 1] if last > 0 else 0
     for clause in range(len(forms.proved)):
         if forms.proved[clause] or rows == len(work.form):
             continue

@@ -5,44 +5,38 @@ Three things differ from the reference, none of them in what is computed. Dead n
 ones are a compact list, its weights between live neurons a compact matrix (*link*). Rows are carried backward a few
 at a time, in whatever order of summation. What is not finite ends a box at once, as unknown.
 
-Rounding. The argument in :mod:`~sidecar.compiler.bounds` holds for any order of summation. ``contract`` lets a product and
-a sum be rounded once instead of twice, which only takes roundings away. ``reassoc`` stands where terms of one sign are
-added up, or monomials whose roundings are counted, and nowhere else; NaN, infinities and signed zeros are honoured
-everywhere. Relaxations are compiled without either.
+Rounding. The argument in :mod:`~sidecar.compiler.bounds` counts roundings along each monomial and holds for any order
+of summation; a fused product and sum has one rounding less. Both are used where monomials, or terms of one sign, are
+added up (:mod:`~sidecar.compiler.lanes`, ``lowest``) and nowhere else: relaxations and decisions are compiled as they
+stand.
 """
 
 from typing import Final, NamedTuple, TypeAlias
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from sidecar.compiler.bounds import Phases
 from sidecar.compiler.flat import LANES, FlatProblem
+from sidecar.compiler.jit import in_any_order, strict
 from sidecar.compiler.lanes import add_rows, gather, pass_relus, product
 from sidecar.compiler.rounding import INFLATE, TINY
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-_ROWS = 32
+_ROWS: Final = 32
 """Rows that are carried backward together: with their successors they fit in the first cache."""
-
-_INNER: Final = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""Functions called by compiled ones only: wrappers for Python would take a third of the time of compiling."""
-
-strict = numba.njit(**_INNER)
-in_any_order = numba.njit(**_INNER, fastmath={"contract", "reassoc"})
 
 
 class Work(NamedTuple):
     """Room for one box at a time.
 
     Args:
-        alive: int64 (stage, neuron); the live neurons of each hidden stage, in ``count`` (stage,).
+        alive: int64 (stage, neuron); the live neurons of each hidden stage, ``live`` (stage,) of them.
         inner: (3, live neuron); middle, radius and magnitude of the stage's inputs.
-        rise, chord, lift, error: (stage, live neuron); the lower and the upper relaxation's slope, the upper one's shift,
-            ``E``.
+        rise, chord, lift, error: (stage, live neuron); the lower and the upper relaxation's slope, the upper one's
+            shift, ``E``.
         link: (stage, live neuron, live neuron before); the stage's bias stands after the last column.
         form, passed: (row, neuron); rows on their way back. constant: (row,).
         layer: (3, neuron); middle, radius without ``E``, and ``E`` of the stage at hand.
@@ -50,11 +44,12 @@ class Work(NamedTuple):
         box_magnitude: (input,).
         unstable, inputs: int64 (neuron,); the neurons to be tightened; all inputs, ended as ``alive`` is.
         reach: (stage, neuron, input); how strongly an unstable neuron's value varies along each input.
-        gap: (2, stage, live neuron); the most by which a relaxation misses the ReLU, for rising and falling coefficients.
+        gap: (2, stage, live neuron); the most by which a relaxation misses the ReLU, for rising coefficients and for
+            falling ones.
     """
 
     alive: Integers
-    count: Integers
+    live: Integers
     inner: Floats
     rise: Floats
     chord: Floats
@@ -82,7 +77,7 @@ def new_work(problem: FlatProblem) -> Work:
     every_input[: inputs + 1] = [*range(inputs), widest - 1]
     return Work(
         alive=np.zeros((stages, widest), dtype=np.int64),
-        count=np.zeros(stages, dtype=np.int64),
+        live=np.zeros(stages, dtype=np.int64),
         inner=np.zeros((3, widest)),
         rise=np.zeros((stages, widest)),
         chord=np.zeros((stages, widest)),
@@ -120,8 +115,8 @@ def backward(problem: FlatProblem, work: Work, stage: int, rows: int) -> Floats:
     """
     form, passed = work.form, work.passed
     for before in range(stage - 1, -1, -1):
-        count = work.count[before]
-        columns = work.count[before - 1] if before > 0 else problem.sizes[0]
+        count = work.live[before]
+        columns = work.live[before - 1] if before > 0 else problem.sizes[0]
         rise, chord, lift, error = work.rise[before], work.chord[before], work.lift[before], work.error[before]
         for row in range(rows):
             work.constant[row] -= pass_relus(form, row, rise, chord, lift, error, count)
@@ -175,7 +170,7 @@ def _tighten(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, bo
         if work.z_lower[neuron] < 0.0 and work.z_upper[neuron] > 0.0:
             work.unstable[waiting] = neuron
             waiting += 1
-    before, slack = work.count[stage - 1], problem.slack[0]
+    before, slack = work.live[stage - 1], problem.slack[0]
     for start in range(0, waiting, _ROWS // 2):
         pairs = min(_ROWS // 2, waiting - start)
         for pair in range(pairs):
@@ -223,16 +218,14 @@ def _relax(work: Work, stage: int, neuron: int, at: int, phase: int) -> None:
 @strict
 def _link(problem: FlatProblem, work: Work, stage: int) -> None:
     """Copy the weights between the live neurons of a stage and those before it, the bias and zeros after them."""
-    columns = work.count[stage - 1] if stage > 0 else problem.sizes[0]
+    columns = work.live[stage - 1] if stage > 0 else problem.sizes[0]
     alive, before, link = work.alive[stage], work.alive[stage - 1] if stage > 0 else work.inputs, work.link[stage]
-    for index in range(work.count[stage]):
+    for index in range(work.live[stage]):
         gather(link[index], problem.weight[stage, alive[index]], before, columns + 1)
 
 
 @strict
-def pass_hidden_stages(
-    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, phases: Phases
-) -> bool:
+def pass_hidden_stages(problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, phases: Phases) -> bool:
     """Bounds and relaxations of all hidden neurons; ``phases`` (neuron,) is inherited, then what is found.
 
     False where something may overflow; then nothing is known, and ``phases`` is cleared.
@@ -265,7 +258,7 @@ def pass_hidden_stages(
             if phase >= 0:
                 _relax(work, stage, neuron, count, phase)
                 count += 1
-        work.count[stage] = count
+        work.live[stage] = count
         _end(work.alive[stage], count)
         for index in range(count, (count // LANES + 1) * LANES):
             work.rise[stage, index], work.chord[stage, index] = 0.0, 0.0
@@ -282,7 +275,7 @@ def _enter(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, box_
         for index in range(problem.sizes[0]):
             _spread(work, index, box_lower[index], box_upper[index])
         return _interval(problem, work, 0, work.inputs, problem.sizes[0])
-    return _interval(problem, work, stage, work.alive[stage - 1], work.count[stage - 1])
+    return _interval(problem, work, stage, work.alive[stage - 1], work.live[stage - 1])
 
 
 @strict
@@ -300,7 +293,7 @@ def literal_forms(
     After ``pass_hidden_stages``. What ``lowest`` then charges is all that is missing. False on overflow.
     """
     last = problem.weight.shape[0] - 1
-    before = work.count[last - 1] if last > 0 else problem.sizes[0]
+    before = work.live[last - 1] if last > 0 else problem.sizes[0]
     if not _enter(problem, work, last, box_lower, box_upper):
         return False, work.form
     for output in range(problem.sizes[-1]):
@@ -308,7 +301,12 @@ def literal_forms(
             return False, work.form
     for row in range(rows):
         signed = first + row
-        gather(work.form[row], problem.literal_weight[signed], work.alive[last - 1] if last > 0 else work.inputs, before + 1)
+        gather(
+            work.form[row],
+            problem.literal_weight[signed],
+            work.alive[last - 1] if last > 0 else work.inputs,
+            before + 1,
+        )
         loss = 0.0
         for output in range(problem.sizes[-1]):
             loss += problem.literal_magnitude[signed, output] * work.layer[2, output]
@@ -330,13 +328,13 @@ def add_nonlinearity(
 ) -> None:
     """How much of what rows in the last hidden results lose to relaxations is due to each input's width.
 
-    Takes ``work.form`` as ``backward`` does, a multiple of four rows. The loss at a neuron is shared out by how strongly
-    its value varies along each input. A guide to splitting, no bound.
+    Takes ``work.form`` as ``backward`` does, a multiple of four rows. The loss at a neuron is shared out by how
+    strongly its value varies along each input. A guide to splitting, no bound.
     """
     form, passed, inputs = work.form, work.passed, problem.sizes[0]
     for stage in range(problem.weight.shape[0] - 2, -1, -1):
-        count = work.count[stage]
-        columns = work.count[stage - 1] if stage > 0 else inputs
+        count = work.live[stage]
+        columns = work.live[stage - 1] if stage > 0 else inputs
         for at in range(count):
             if work.lift[stage, at] > 0.0:
                 loss = 0.0

@@ -1,24 +1,23 @@
 """The inner loops of the compiled bounds, eight float64 lanes at a time, and how arrays are passed to them.
 
-Numba leaves vectorising to LLVM's loop optimiser, which prepares for long loops; rows here have ten to fifty values, and
-nearly all of their time went into the remainders of such loops (measured: a factor of 5). So the loops are given to LLVM in
-vector form. Rows are padded with zeros to a multiple of :data:`~sidecar.compiler.flat.LANES`, and arrays are C-contiguous
-float64; nothing checks an index.
+Numba leaves vectorising to LLVM's loop optimiser, which prepares for long loops; rows here have ten to fifty values,
+and nearly all of their time went into the remainders of such loops (measured: a factor of 5). So the loops are given
+to LLVM in vector form. Rows are padded with zeros to a multiple of :data:`~sidecar.compiler.flat.LANES`, and arrays
+are C-contiguous float64; nothing checks an index.
 
 Rounding. Products and sums may be fused (``contract``); sums run in any order, here in eight partial ones. Nothing
 assumes that values are finite: a NaN compares false and is passed on.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.typing import Signature
-from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from sidecar.compiler.flat import LANES
+from sidecar.compiler.jit import intrinsic
 
 _DOUBLE: Final = ir.DoubleType()
 _VECTOR: Final = ir.VectorType(_DOUBLE, LANES)
@@ -27,7 +26,8 @@ _FUSED: Final = ("contract",)
 _ROWS: Final = 4
 """Rows that share each load of a matrix's values in ``product``."""
 
-Typed = tuple[Signature, Callable[..., Any]]
+Typed: TypeAlias = tuple[Any, Callable[..., Any]]
+"""A signature, and what generates the code for it."""
 
 
 class _Matrix:
@@ -97,7 +97,7 @@ def _sum(builder: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def product(typing: Any, form: Any, rows: Any, link: Any, count: Any, columns: Any, passed: Any) -> Typed:  # noqa: ARG001
+def product(typing: Any, form: Any, rows: Any, link: Any, count: Any, columns: Any, passed: Any) -> Typed:
     """``passed[:rows, :columns] = form[:rows, :count] @ link[:count, :columns]``.
 
     Rows are computed four at a time, columns eight at a time: both arrays have room for that.
@@ -129,18 +129,18 @@ def product(typing: Any, form: Any, rows: Any, link: Any, count: Any, columns: A
 
 @intrinsic
 def add_rows(
-    typing: Any,  # noqa: ARG001
+    typing: Any,
     targets: Any,
     coefficients: Any,
     chosen: Any,
     count: Any,
     matrices: Any,
-    first: Any,
+    stage: Any,
     columns: Any,
 ) -> Typed:
-    """Three sums at once, for ``k`` in 0, 1, 2:
-    ``targets[k, :columns] += sum over i < count of coefficients[k, i] * matrices[first + k * step, chosen[i], :columns]``
-    where ``matrices`` has the axes (kind, stage, row, column) and ``first`` is the stage.
+    """Three sums at once, for each ``k`` in 0, 1, 2.
+
+    ``targets[k, :columns] += sum over i < count of coefficients[k, i] * matrices[k, stage, chosen[i], :columns]``
     """
     signature = types.void(targets, coefficients, chosen, types.int64, matrices, types.int64, types.int64)
 
@@ -169,7 +169,7 @@ def add_rows(
 
 
 @intrinsic
-def gather(typing: Any, target: Any, source: Any, chosen: Any, columns: Any) -> Typed:  # noqa: ARG001
+def gather(typing: Any, target: Any, source: Any, chosen: Any, columns: Any) -> Typed:
     """``target[i] = source[chosen[i]]`` for ``i < columns``, rounded up to whole lanes."""
     signature = types.void(target, source, chosen, types.int64)
 
@@ -191,7 +191,7 @@ def gather(typing: Any, target: Any, source: Any, chosen: Any, columns: Any) -> 
 
 @intrinsic
 def pass_relus(
-    typing: Any,  # noqa: ARG001
+    typing: Any,
     form: Any,
     row: Any,
     rise: Any,
@@ -200,16 +200,19 @@ def pass_relus(
     error: Any,
     columns: Any,
 ) -> Typed:
-    """One row of ``form`` through a layer of ReLUs, in place: each coefficient times ``rise`` if it is not negative, else
-    times ``chord``. Returns what the row's constant loses: ``sum |passed| error - sum of negative coefficients * lift``,
-    a sum of nonnegative terms.
+    """One row of ``form`` through a layer of ReLUs, in place: a coefficient times ``rise``, or ``chord`` if negative.
+
+    Returns what the row's constant loses: ``sum |passed| error - sum of negative coefficients * lift``, a sum of
+    nonnegative terms.
     """
     signature = types.float64(form, types.int64, rise, chord, lift, error, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         values = _Matrix(context, builder, kinds[0], arguments[0]).row(arguments[1])
-        slopes, chords, lifts, errors = (_Matrix(context, builder, kinds[at], arguments[at]).start for at in range(2, 6))
+        slopes, chords, lifts, errors = (
+            _Matrix(context, builder, kinds[at], arguments[at]).start for at in range(2, 6)
+        )
         total = _accumulator(builder)
         with cgutils.for_range_slice(builder, _INDEX(0), arguments[6], _INDEX(LANES)) as (column, _):
             coefficient = _load(builder, values, column)
@@ -228,7 +231,7 @@ def pass_relus(
 
 
 @intrinsic
-def borrowed(typing: Any, arrays: Any) -> Typed:  # noqa: ARG001
+def borrowed(typing: Any, arrays: Any) -> Typed:
     """A named tuple of arrays without their reference counts.
 
     Numba counts references for each row that is looked at, with atomic operations that take more time than what is done
@@ -242,7 +245,7 @@ def borrowed(typing: Any, arrays: Any) -> Typed:  # noqa: ARG001
             array = make_array(kind)(context, builder, builder.extract_value(arguments[0], place))
             array.meminfo = cgutils.get_null_value(array.meminfo.type)
             array.parent = cgutils.get_null_value(array.parent.type)
-            result = builder.insert_value(result, array._getvalue(), place)  # noqa: SLF001
+            result = builder.insert_value(result, array._getvalue(), place)
         return result
 
     return signature, generate

@@ -59,8 +59,10 @@ class StopReason(enum.StrEnum):
 
 
 class Order(enum.StrEnum):
-    """Which waiting boxes come first: the largest settle as much volume as an interrupted search can, the smallest
-    keep few waiting."""
+    """Which waiting boxes come first.
+
+    The largest settle as much volume as an interrupted search can; with the smallest few boxes wait.
+    """
 
     LARGEST_FIRST = "largest_first"
     SMALLEST_FIRST = "smallest_first"

@@ -1,8 +1,8 @@
 """Does a requirement hold in a whole box? A search that ends at the first counterexample.
 
-The same search as :func:`sidecar.compiler.search.partition`'s, asked one question only. A verdict of *holds* is a proof:
-every part of the box is proved silent. *Violated* rests on one input, which the caller may confirm by whatever it
-trusts (the served model's own answer); what is left is *unknown*.
+The same search as :func:`sidecar.compiler.search.partition`'s, asked one question only. A verdict of *holds* is a
+proof: every part of the box is proved silent. *Violated* rests on one input, which the caller may confirm by whatever
+it trusts (the served model's own answer); what is left is *unknown*.
 """
 
 import dataclasses

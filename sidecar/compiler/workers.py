@@ -1,7 +1,7 @@
 """Steps over batches of boxes on all cores.
 
-A batch is cut into pieces that whichever thread is free takes next. The compiled step holds no interpreter lock, and what
-it finds out of a box depends on that box alone: the result is the same for any number of threads.
+A batch is cut into pieces that whichever thread is free takes next. The compiled step holds no interpreter lock, and
+what it finds out of a box depends on that box alone: the result is the same for any number of threads.
 """
 
 import itertools
@@ -49,9 +49,7 @@ class Workers:
         for future in futures:
             future.result()
 
-    def _work(
-        self, room: tuple[Work, Forms], batch: FlatStep, pieces: "itertools.count[int]", falsify: bool
-    ) -> None:
+    def _work(self, room: tuple[Work, Forms], batch: FlatStep, pieces: "itertools.count[int]", falsify: bool) -> None:
         boxes = len(batch.label)
         while (start := next(pieces) * _PIECE) < boxes:
             self._step(self._problem, *room, batch, start, min(start + _PIECE, boxes), falsify)
