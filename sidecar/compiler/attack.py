@@ -26,6 +26,10 @@ _STARTS: Final = 256
 _STEPS: Final = 60
 """Work of one attack: rounds, random points per round, descents per clause and round, steps of each descent."""
 
+_FIRST_ROUND: Final = 1000
+_LATER: Final = 8
+"""Regions bounded before the first round; how many times as many before each next one."""
+
 _FIRST_STEP: Final = 0.1
 _LONGER: Final = 1.5
 _SHORTER: Final = 0.6
@@ -51,7 +55,7 @@ class Counterexamples:
         self.lower, self.upper = wire_bounds(box, self._datatypes)
         self.rows = literal_rows(requirement, network.signature.input_size, network.signature.output_size)
         self._found: list[Rows] = []
-        self._count = 0
+        self._count = self._told = 0
 
     @property
     def enough(self) -> bool:
@@ -71,34 +75,65 @@ class Counterexamples:
         self._count += len(violating)
         return best
 
+    def new(self) -> Rows:
+        """What was found since this was last asked: wire values inside the box, exactly violating by ``forward``."""
+        told, self._told = self._told, len(self._found)
+        return self._exact(self._found[told:])
+
     def chosen(self) -> Rows:
         """A few dozen counterexamples: wire values inside the box, exactly violating by ``forward``, far apart."""
-        if (self.lower > self.upper).any():
+        return _spread(self._exact(self._found), self.upper - self.lower)
+
+    def _exact(self, found: list[Rows]) -> Rows:
+        points = [self._on_the_wire(point) for part in found for point in part]
+        if not points or (self.lower > self.upper).any():
             return np.empty((0, len(self.lower)))
-        points = [self._on_the_wire(point) for found in self._found for point in found]
-        rows = np.unique(np.array(points).reshape(-1, len(self.lower)), axis=0)
-        outputs = forward(self._network, rows)
+        rows = np.unique(np.array(points), axis=0)
         violating = [
             np.isfinite(output).all() and not requirement_holds(self._requirement, row, output)
-            for row, output in zip(rows, outputs, strict=True)
+            for row, output in zip(rows, forward(self._network, rows), strict=True)
         ]
-        return _spread(rows[np.array(violating, dtype=np.bool_)], self.upper - self.lower)
+        return rows[np.array(violating, dtype=np.bool_)]
 
     def _on_the_wire(self, point: Floats) -> Floats:
         return round_array([Fraction(value) for value in point], self._datatypes).clip(self.lower, self.upper)
 
 
-def attack(counterexamples: Counterexamples, network: Network, seed: int) -> None:
-    """Search the whole box, reporting to ``counterexamples``; ends early once there are enough."""
-    generator = np.random.default_rng(seed)
-    for _ in range(_ROUNDS):
-        if counterexamples.enough:
+class Attack:
+    """Searches the whole box beside a search that proves: the longer that one takes, the more rounds.
+
+    Args:
+        counterexamples: where points are reported.
+        network: what is attacked.
+        seed: of the random points.
+    """
+
+    def __init__(self, counterexamples: Counterexamples, network: Network, seed: int) -> None:
+        self.counterexamples = counterexamples
+        self._network, self._generator, self._rounds = network, np.random.default_rng(seed), 0
+
+    def look(self, regions: int, points: Rows) -> None:
+        """Look at points that seem to violate, and go through the rounds that are due after so many regions."""
+        self.counterexamples.look_at(points)
+        while self._rounds < _ROUNDS and regions >= _FIRST_ROUND * _LATER**self._rounds:
+            self._round()
+
+    def finish(self) -> None:
+        """Go through the rounds that are left."""
+        while self._rounds < _ROUNDS:
+            self._round()
+
+    def _round(self) -> None:
+        self._rounds += 1
+        if self.counterexamples.enough:
             return
-        points = _sampled(generator, counterexamples.lower, counterexamples.upper)
-        best = counterexamples.look_at(points)
+        points = _sampled(self._generator, self.counterexamples.lower, self.counterexamples.upper)
+        best = self.counterexamples.look_at(points)
         for clause in range(best.shape[1]):
             starts = points[np.argsort(best[:, clause], kind="stable")[:_STARTS]]
-            counterexamples.look_at(_descended(counterexamples, network, starts, clause, generator))
+            self.counterexamples.look_at(
+                _descended(self.counterexamples, self._network, starts, clause, self._generator)
+            )
 
 
 def _sampled(generator: np.random.Generator, lower: Floats, upper: Floats) -> Rows:

@@ -1,4 +1,4 @@
-"""The boxes that wait to be bounded, largest first.
+"""The boxes that wait to be bounded, largest first or smallest first.
 
 Largest first makes an interrupted search settle as much volume as it can. What waits is at most one box per smallest
 volume worth splitting; where that is more than memory should hold, the smallest go first until it is not.
@@ -59,10 +59,10 @@ def join(parts: list[Boxes]) -> Boxes:
 
 
 class Frontier:
-    """Waiting boxes, in stacks by the binary order of magnitude of their size."""
+    """Waiting boxes, in stacks by the binary order of magnitude of their size; largest first unless told otherwise."""
 
-    def __init__(self, boxes: Boxes) -> None:
-        self._neurons = boxes.phases.shape[1]
+    def __init__(self, boxes: Boxes, *, smallest_first: bool = False) -> None:
+        self._smallest_first = smallest_first
         self._stacks: dict[int, list[Boxes]] = defaultdict(list)
         self._count = 0
         self.push(boxes)
@@ -75,14 +75,14 @@ class Frontier:
         magnitude = -np.frexp(boxes.size)[1]
         for level in np.unique(magnitude):
             chosen = boxes.at(magnitude == level)
-            self._stacks[int(level)].append(dataclasses.replace(chosen, phases=_packed(chosen.phases)))
+            self._stacks[int(level)].append(chosen)
         self._count += len(boxes)
 
     def take(self, count: int) -> Boxes:
-        """Remove and return up to ``count`` boxes, at least one: the latest of the largest order of magnitude."""
+        """Remove and return up to ``count`` boxes, at least one: the latest of the order that comes first."""
         taken: list[Boxes] = []
         while count > 0 and self._count > 0:
-            level = (max if self._count > MOST_WAITING else min)(self._stacks)
+            level = (max if self._smallest_first or self._count > MOST_WAITING else min)(self._stacks)
             part = self._stacks[level].pop()
             if len(part) > count:
                 self._stacks[level].append(part.at(slice(len(part) - count)))
@@ -92,16 +92,4 @@ class Frontier:
             taken.append(part)
             count -= len(part)
             self._count -= len(part)
-        boxes = join(taken)
-        return dataclasses.replace(boxes, phases=_unpacked(boxes.phases, self._neurons))
-
-
-def _packed(phases: Phases) -> npt.NDArray[np.int8]:
-    """Two bits per neuron."""
-    return np.concatenate([np.packbits(phases > 0, axis=1), np.packbits(phases < 0, axis=1)], axis=1).view(np.int8)
-
-
-def _unpacked(packed: npt.NDArray[np.int8], neurons: int) -> Phases:
-    active, inactive = np.split(np.ascontiguousarray(packed).view(np.uint8), 2, axis=1)
-    positive = np.unpackbits(active, axis=1, count=neurons).astype(np.int8)
-    return np.asarray(positive - np.unpackbits(inactive, axis=1, count=neurons).astype(np.int8))
+        return join(taken)

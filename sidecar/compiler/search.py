@@ -24,14 +24,14 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.attack import Counterexamples, attack
-from sidecar.compiler.bounds import Bounds, Prepared, bound, prepare
-from sidecar.compiler.contraction import contract
+from sidecar.compiler.attack import Attack, Counterexamples
+from sidecar.compiler.bounds import Prepared, prepare
+from sidecar.compiler.flat import FlatStep, flat_problem, flat_step
 from sidecar.compiler.frontier import Boxes, Frontier, join
-from sidecar.compiler.linear_forms import ClauseForms, clause_forms
-from sidecar.compiler.literal_rows import Flags, nearest
+from sidecar.compiler.literal_rows import nearest
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.split_tree import SplitTree
+from sidecar.compiler.workers import Workers, cores
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.values import Network
 from sidecar.tensors import Rows
@@ -39,15 +39,10 @@ from sidecar.tensors import Rows
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-_BATCH: Final = 128
+_BATCH: Final = 512
 _BATCH_VALUES: Final = 2**22
 """Boxes per batch; their number times the widest layer's width squared, at most (it bounds the memory that the linear
-forms of wide networks take). Two threads with a batch each were tried: slower, since numpy's small operations spend
-their time waiting for the interpreter's lock."""
-
-_LEAST_SENSITIVITY: Final = 0.05
-"""Floor of a dimension's sensitivity when the one to split is chosen, as part of the largest. Without it some searches
-never split dimensions that matter only deeper down."""
+forms of wide networks take)."""
 
 _SECONDS_BETWEEN_REPORTS: Final = 0.25
 
@@ -61,6 +56,17 @@ class StopReason(enum.StrEnum):
     TIME_LIMIT = "time_limit"
     MAX_REGIONS = "max_regions"
     OPAQUE = "opaque"
+    COUNTEREXAMPLE = "counterexample"
+
+
+class Order(enum.StrEnum):
+    """Which waiting boxes come first.
+
+    The largest settle as much volume as an interrupted search can; with the smallest few boxes wait.
+    """
+
+    LARGEST_FIRST = "largest_first"
+    SMALLEST_FIRST = "smallest_first"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +79,15 @@ class SearchLimits:
             stopped is repeated exactly by giving its region count here.
         minimum_volume: share of the box; what halving alone has made no larger than this, and is still undecided,
             stays open. (Carving may have made it smaller yet; it does not count, since it costs next to nothing.)
+        order: see :class:`Order`.
+        workers: threads; None for one on each processor that this process may use. The result does not depend on it.
     """
 
     time_limit_seconds: float | None = None
     max_regions: int | None = None
     minimum_volume: float = 1e-6
+    order: Order = Order.LARGEST_FIRST
+    workers: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,6 +115,7 @@ def partition(
     arithmetic: Arithmetic,
     limits: SearchLimits,
     progress: Callable[[Progress], None],
+    ends: Callable[[Rows], bool] | None = None,
 ) -> Partition:
     """Split ``box`` until every part is settled, too small, or the limits are reached.
 
@@ -115,26 +126,27 @@ def partition(
         arithmetic: of the served model; what is proved holds in it and in real arithmetic.
         limits: see :class:`SearchLimits`.
         progress: called a few times a second at most, and once at the end.
+        ends: asked about each lot of new counterexamples, as exact as those of the result, whether the search may end.
 
     Raises:
         InputError: the arithmetic does not fit the model's datatypes, or a layer is too wide to bound.
     """
     deadline = None if limits.time_limit_seconds is None else time.monotonic() + limits.time_limit_seconds
-    counterexamples = Counterexamples(network, box, requirement)
-    attack(counterexamples, network, _SEED)
-    search = _Search(prepare(network, requirement, arithmetic), box, limits.minimum_volume, counterexamples)
-    stopped_by = search.run(deadline, limits.max_regions, progress)
-    return Partition(search.tree.finished(), search.regions, counterexamples.chosen(), stopped_by)
+    prepared = prepare(network, requirement, arithmetic)
+    attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
+    search = _Search(prepared, box, limits, attacked)
+    stopped_by = search.run(deadline, progress, ends)
+    return Partition(search.tree.finished(), search.regions, attacked.counterexamples.chosen(), stopped_by)
 
 
 class _Search:
     """The state of one search. ``run`` is all that is done with it; then ``tree`` and ``regions`` are the result."""
 
-    def __init__(self, prepared: Prepared, box: Box, minimum_volume: float, counterexamples: Counterexamples) -> None:
-        self._prepared, self._minimum_volume, self._counterexamples = prepared, minimum_volume, counterexamples
+    def __init__(self, prepared: Prepared, box: Box, limits: SearchLimits, attack: Attack) -> None:
+        self._limits, self._attack = limits, attack
         lower, upper = outward(box)
-        self._width = upper - lower
-        self._splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
+        splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
+        self._problem = flat_problem(prepared, splittable, upper - lower)
         self._size = int(np.clip(_BATCH_VALUES // prepared.widest**2, 1, _BATCH))
         self._settled = dict.fromkeys((Label.SILENT, Label.VIOLATING, Label.OPEN), 0.0)
         self._frontier = Frontier(
@@ -144,26 +156,41 @@ class _Search:
                 node=np.zeros(1, dtype=np.intp),
                 size=np.ones(1),
                 phases=np.zeros((1, prepared.hidden), dtype=np.int8),
-            )
+            ),
+            smallest_first=limits.order is Order.SMALLEST_FIRST,
         )
+        self._undecided = False
         self.tree, self.regions = SplitTree(), 0
 
-    def run(self, deadline: float | None, max_regions: int | None, progress: Callable[[Progress], None]) -> StopReason:
-        """Go on until nothing waits or a limit is reached."""
+    def run(
+        self, deadline: float | None, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
+    ) -> StopReason:
+        """Go on until nothing waits, a limit is reached, or a counterexample suffices."""
         reported = time.monotonic()
-        while (stopped_by := self._stopped_by(deadline, max_regions)) is None:
-            left = self._size if max_regions is None else max_regions - self.regions
-            self._batch(self._frontier.take(min(self._size, left)))
-            if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
-                reported = time.monotonic()
-                progress(self._progress())
+        with Workers(self._problem, self._limits.workers or cores()) as workers:
+            while (stopped_by := self._stopped_by(deadline)) is None:
+                self._batch(workers, self._frontier.take(self._next_size()))
+                if ends is not None and ends(self._attack.counterexamples.new()):
+                    stopped_by = StopReason.COUNTEREXAMPLE
+                    break
+                if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
+                    reported = time.monotonic()
+                    progress(self._progress())
+        if (self._undecided or len(self._frontier)) and stopped_by is not StopReason.COUNTEREXAMPLE:
+            self._attack.finish()
+            if ends is not None and ends(self._attack.counterexamples.new()):
+                stopped_by = StopReason.COUNTEREXAMPLE
         progress(self._progress())
         return stopped_by
 
-    def _stopped_by(self, deadline: float | None, max_regions: int | None) -> StopReason | None:
+    def _next_size(self) -> int:
+        maximum = self._limits.max_regions
+        return self._size if maximum is None else min(self._size, maximum - self.regions)
+
+    def _stopped_by(self, deadline: float | None) -> StopReason | None:
         if len(self._frontier) == 0:
             return StopReason.FINISHED
-        if max_regions is not None and self.regions >= max_regions:
+        if self._limits.max_regions is not None and self.regions >= self._limits.max_regions:
             return StopReason.MAX_REGIONS
         if deadline is not None and time.monotonic() >= deadline:
             return StopReason.TIME_LIMIT
@@ -178,94 +205,51 @@ class _Search:
             pending=len(self._frontier),
         )
 
-    def _batch(self, boxes: Boxes) -> None:
-        """Bound boxes, settle those that can be, carve and halve the others."""
-        bounds = bound(self._prepared, boxes.lower, boxes.upper, boxes.phases)
+    def _batch(self, workers: Workers, boxes: Boxes) -> None:
+        """Step over boxes, settle those that can be, carve and halve the others."""
+        large = np.asarray(boxes.size > self._limits.minimum_volume)
+        step = flat_step(self._problem, boxes.lower, boxes.upper, boxes.phases, large)
+        workers.run(step, not self._attack.counterexamples.enough)
         self.regions += len(boxes)
-        rows = self._prepared.rows
-        boxes = dataclasses.replace(boxes, phases=bounds.phases)
-        silent = rows.all_have(np.where(rows.strict, bounds.lower > 0.0, bounds.lower >= 0.0))
-        violating = ~silent & rows.one_lacks(np.where(rows.strict, bounds.upper <= 0.0, bounds.upper < 0.0))
-        self._settle(boxes.at(silent), Label.SILENT)
-        self._settle(boxes.at(violating), Label.VIOLATING)
-        undecided = ~(silent | violating)
-        if undecided.any():
-            self._divide(boxes.at(undecided), bounds.at(undecided))
+        self._attack.look(self.regions, step.point[step.suspect])
+        for label in (Label.SILENT, Label.VIOLATING, Label.OPEN):
+            self._settle(boxes.node[step.label == label], label)
+        divided = np.flatnonzero(step.label == Label.OUTSIDE)
+        if len(divided):
+            node = boxes.node[divided]
+            self._carve(boxes, step, divided, node)
+            self._halve(step, divided, node, boxes.size[divided] * 0.5)
 
-    def _settle(self, boxes: Boxes, label: Label) -> None:
-        self.tree.settle(boxes.node, label)
-        self._settled[label] += float(self.tree.shares(boxes.node).sum())
+    def _settle(self, nodes: Indices, label: Label) -> None:
+        self.tree.settle(nodes, label)
+        self._settled[label] += float(self.tree.shares(nodes).sum())
+        self._undecided |= label is not Label.SILENT and len(nodes) > 0
 
-    def _divide(self, boxes: Boxes, bounds: Bounds) -> None:
-        """What bounds of single literals left undecided."""
-        self._falsify(boxes, bounds)
-        forms = clause_forms(self._prepared.rows, bounds, boxes.lower, boxes.upper, self._prepared.staged.slack)
-        proved = forms.positive(boxes.lower, boxes.upper)
-        silent = np.asarray(proved.all(axis=1))
-        self._settle(boxes.at(silent), Label.SILENT)
-        boxes, bounds, forms, proved = boxes.at(~silent), bounds.at(~silent), forms.at(~silent), proved[~silent]
-        large = np.asarray(boxes.size > self._minimum_volume)
-        self._settle(boxes.at(~large), Label.OPEN)
-        boxes, bounds, forms, proved = boxes.at(large), bounds.at(large), forms.at(large), proved[large]
-        if len(boxes):
-            boxes = self._carve(boxes, forms)
-            self._halve(boxes, self._sensitivity(bounds, proved))
+    def _carve(self, boxes: Boxes, step: FlatStep, divided: Indices, node: Indices) -> None:
+        """Cut silent slabs off the boxes' sides, in the step's order; ``node`` becomes what remains, in place."""
+        lower, upper = boxes.lower[divided], boxes.upper[divided]
+        for order, threshold in enumerate(step.cut[divided].T):
+            carved = np.flatnonzero(~np.isnan(threshold))
+            if not len(carved):
+                continue
+            feature, above, at = order // 2, order % 2 == 0, threshold[carved]
+            below_part = (at - lower[carved, feature]) / (upper[carved, feature] - lower[carved, feature])
+            left, right = self.tree.split(node[carved], np.full(len(carved), feature), at, below_part)
+            (upper if above else lower)[carved, feature] = at
+            slab, node[carved] = (right, left) if above else (left, right)
+            self._settle(slab, Label.SILENT)
 
-    def _falsify(self, boxes: Boxes, bounds: Bounds) -> None:
-        """Look at each box's centre, and at the corner to which the strongest literal's form points."""
-        if not self._counterexamples.enough:
-            strongest = bounds.lower.argmax(axis=1)[:, None, None]
-            slope = np.take_along_axis(bounds.slope, strongest, axis=1)[:, 0]
-            corner = np.where(slope > 0.0, boxes.lower, boxes.upper)
-            self._counterexamples.look_at(np.concatenate([(boxes.lower + boxes.upper) * 0.5, corner]))
-
-    def _carve(self, boxes: Boxes, forms: ClauseForms) -> Boxes:
-        """Cut silent slabs off the boxes' sides; what remains."""
-        carvings, lower, upper = contract(forms, boxes.lower, boxes.upper, self._splittable)
-        node = boxes.node.copy()
-        for carving in carvings:
-            carved, kept = carving.carved, carving.kept[carving.carved]
-            below, above = self.tree.split(
-                node[carved],
-                np.full(len(kept), carving.feature),
-                carving.threshold[carved],
-                kept if carving.above else 1.0 - kept,
-            )
-            slab, node[carved] = (above, below) if carving.above else (below, above)
-            self.tree.settle(slab, Label.SILENT)
-            self._settled[Label.SILENT] += float(self.tree.shares(slab).sum())
-        return dataclasses.replace(boxes, lower=lower, upper=upper, node=node)
-
-    def _sensitivity(self, bounds: Bounds, proved: Flags) -> Floats:
-        """(box, input): how strongly the literals of unproved clauses vary along each dimension."""
-        literals = np.zeros_like(bounds.lower)
-        for position, clause in enumerate(self._prepared.rows.clauses):
-            literals[:, clause] = np.maximum(literals[:, clause], ~proved[:, position, None])
-        sensitivity = np.einsum("bl,bln->bn", literals, np.abs(bounds.slope))
-        largest = sensitivity.max(axis=1, keepdims=True)
-        informative = np.isfinite(largest) & (largest > 0.0)
-        even = 1.0 / np.where(self._width > 0.0, self._width, 1.0)
-        return np.where(informative, np.maximum(sensitivity, _LEAST_SENSITIVITY * largest), even)
-
-    def _halve(self, boxes: Boxes, sensitivity: Floats) -> None:
-        """Split each box in the middle of its most telling dimension, and let the halves wait."""
-        middle = boxes.lower + (boxes.upper - boxes.lower) * 0.5
-        possible = self._splittable & (boxes.lower < middle) & (middle < boxes.upper)
-        halved = np.asarray(possible.any(axis=1))
-        self._settle(boxes.at(~halved), Label.OPEN)
-        boxes, middle = boxes.at(halved), middle[halved]
-        score = np.where(possible[halved], sensitivity[halved] * (boxes.upper - boxes.lower), -1.0)
-        each, feature = np.arange(len(boxes)), score.argmax(axis=1)
-        threshold = middle[each, feature]
-        low, high = boxes.lower[each, feature], boxes.upper[each, feature]
-        left, right = self.tree.split(boxes.node, feature, threshold, (threshold - low) / (high - low))
-        left_upper, right_lower = boxes.upper.copy(), boxes.lower.copy()
+    def _halve(self, step: FlatStep, divided: Indices, node: Indices, size: Floats) -> None:
+        """Split each box where the step says, and let the halves wait."""
+        lower, upper, phases = step.lower[divided], step.upper[divided], step.phases[divided]
+        each, feature, threshold = np.arange(len(divided)), step.feature[divided], step.threshold[divided]
+        low, high = lower[each, feature], upper[each, feature]
+        left, right = self.tree.split(node, feature, threshold, (threshold - low) / (high - low))
+        left_upper, right_lower = upper.copy(), lower.copy()
         left_upper[each, feature] = right_lower[each, feature] = threshold
-        halves = [
-            dataclasses.replace(boxes, upper=left_upper, node=left, size=boxes.size * 0.5),
-            dataclasses.replace(boxes, lower=right_lower, node=right, size=boxes.size * 0.5),
-        ]
-        self._frontier.push(join(halves))
+        self._frontier.push(
+            join([Boxes(lower, left_upper, left, size, phases), Boxes(right_lower, upper, right, size, phases)])
+        )
 
 
 def outward(box: Box) -> tuple[Floats, Floats]:

@@ -1,6 +1,7 @@
 """Law: what is proved over a box holds for each point in it, in float64, in exact arithmetic and in float32 however
 it is summed; and what lies between boxes is covered."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.bounds import bound, prepare
+from sidecar.compiler.bounds import Bounds, Phases, Prepared, bound, prepare
+from sidecar.compiler.flat import flat_problem, flat_step
 from sidecar.compiler.linear_forms import clause_forms
 from sidecar.compiler.search import SearchLimits, outward, partition
+from sidecar.compiler.workers import Workers
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Box, Literal, Requirement, terms
 from sidecar.network.values import forward
@@ -59,9 +62,21 @@ def _points(rng: np.random.Generator, lower: Floats, upper: Floats, datatype: Da
     return points.clip(lower, upper)
 
 
+def _compiled(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> Bounds:
+    """What the compiled step knows of the literals; upper bounds only where it looked for them."""
+    problem = flat_problem(prepared, np.ones(lower.shape[1], dtype=np.bool_), np.ones(lower.shape[1]))
+    batch = flat_step(problem, lower, upper, phases, np.zeros(len(lower), dtype=np.bool_))
+    with Workers(problem, 1) as workers:
+        workers.run(batch, falsify=True)
+    return Bounds(batch.bound_lower, batch.bound_upper, batch.slope, batch.constant, batch.phases)
+
+
+@pytest.mark.parametrize("bounded", [bound, _compiled])
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 1.0, 3.0, 8.0, 14.0, 25.0]), wide=st.booleans())
-def test_bounds_contain_exact_and_float32_values(seed: int, spread: float, wide: bool) -> None:
+def test_bounds_contain_exact_and_float32_values(
+    bounded: Callable[[Prepared, Floats, Floats, Phases], Bounds], seed: int, spread: float, wide: bool
+) -> None:
     datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
     rng = np.random.default_rng(seed)
     network = random_network(rng, datatype, spread)
@@ -70,9 +85,9 @@ def test_bounds_contain_exact_and_float32_values(seed: int, spread: float, wide:
     prepared = prepare(network, requirement, arithmetic)
     literals = list(dict.fromkeys(literal for clause in requirement.clauses for literal in clause))
     lower, upper = _box(rng, inputs, datatype)
-    outer = bound(prepared, lower[None], upper[None], np.zeros((1, prepared.hidden), np.int8))
+    outer = bounded(prepared, lower[None], upper[None], np.zeros((1, prepared.hidden), np.int8))
     part_lower, part_upper = np.sort(_points(rng, lower, upper, datatype, 1), axis=0)
-    inner = bound(prepared, part_lower[None], part_upper[None], outer.phases)
+    inner = bounded(prepared, part_lower[None], part_upper[None], outer.phases)
     for bounds, low, high in ((outer, lower, upper), (inner, part_lower, part_upper)):
         points = _points(rng, low, high, datatype, 3)
         served = [served32(network, points, rng) for _ in range(3)] if not wide else [forward(network, points)]
@@ -90,6 +105,31 @@ def test_bounds_contain_exact_and_float32_values(seed: int, spread: float, wide:
                 for clause, proved in zip(prepared.rows.clauses, positive, strict=True):
                     assert not proved or any(values[position] > 0 for position in clause)
         assert np.isneginf(bounds.lower).all() or all(np.isfinite(each).all() for each in served)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 0.5, 1.0]), wide=st.booleans())
+def test_compiled_bounds_are_those_of_the_reference(seed: int, spread: float, wide: bool) -> None:
+    """Up to rounding, in boxes that enclose others, too."""
+    datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
+    rng = np.random.default_rng(seed)
+    network = _network(rng, datatype, spread)
+    prepared = prepare(network, _requirement(rng, network.signature.input_size), arithmetic)
+    boxes = [_box(rng, network.signature.input_size, datatype) for _ in range(7)]
+    lower, upper = (np.stack(side) for side in zip(*boxes, strict=True))
+    phases = np.zeros((len(boxes), prepared.hidden), dtype=np.int8)
+    for _ in range(2):
+        reference, compiled = bound(prepared, lower, upper, phases), _compiled(prepared, lower, upper, phases)
+        assert np.isfinite(reference.lower).all()
+        scale = 1.0 + np.abs(reference.slope).sum(axis=2) + np.abs(reference.constant)
+        assert (np.abs(compiled.lower - reference.lower) <= 1e-9 * scale).all()
+        assert (np.abs(compiled.constant - reference.constant) <= 1e-9 * scale).all()
+        assert (np.abs(compiled.slope - reference.slope) <= 1e-9 * scale[:, :, None]).all()
+        looked_for = np.isfinite(compiled.upper)
+        assert (np.abs(compiled.upper - reference.upper)[looked_for] <= 1e-9 * scale[looked_for]).all()
+        assert (compiled.phases == reference.phases).all()
+        phases, quarter = reference.phases, (upper - lower) * 0.25
+        lower, upper = lower + quarter, upper - quarter
 
 
 def _label(tree: CoverageTree, point: Floats) -> tuple[int, int]:

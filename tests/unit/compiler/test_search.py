@@ -13,7 +13,7 @@ from sidecar.bundle.values import Arithmetic
 from sidecar.compiler import frontier
 from sidecar.compiler.frontier import Boxes, Frontier
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
+from sidecar.compiler.search import Order, Partition, SearchLimits, StopReason, partition
 from sidecar.compiler.split_tree import SplitTree
 from sidecar.gates.effective import effective_region
 from sidecar.gates.exact import requirement_holds
@@ -21,7 +21,7 @@ from sidecar.gates.values import Box, Literal, Requirement, terms
 from sidecar.network.onnx_reader import read_model
 from sidecar.network.values import Affine, Layer, Network, Relu, forward
 from sidecar.properties.vnnlib import read_vnnlib
-from sidecar.tensors import Datatype, ModelSignature, TensorSpec
+from sidecar.tensors import Datatype, ModelSignature, Rows, TensorSpec
 
 
 def _network(inputs: int, outputs: int, *layers: Layer) -> Network:
@@ -179,6 +179,38 @@ def test_the_region_count_of_a_timed_search_repeats_it(monkeypatch: pytest.Monke
     assert (timed.counterexamples == repeated.counterexamples).all()
 
 
+@pytest.mark.parametrize("workers", [2, 5])
+def test_the_number_of_workers_does_not_matter(workers: int) -> None:
+    limits = SearchLimits(max_regions=3000, minimum_volume=0.0)
+    alone, shared = (
+        _search(BUMPY, BUMPY_BOX, LARGER, dataclasses.replace(limits, workers=count)) for count in (1, workers)
+    )
+    assert _same(alone, shared)
+    assert (alone.counterexamples == shared.counterexamples).all()
+
+
+def test_either_order_settles_the_same_volume() -> None:
+    """Whatever comes first, what a box's bounds prove is the same."""
+    found = [
+        _search(BUMPY, BUMPY_BOX, LARGER, SearchLimits(minimum_volume=1e-4, order=order)).tree.volume for order in Order
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-12)
+
+
+def test_a_counterexample_may_end_the_search() -> None:
+    seen: list[Rows] = []
+
+    def ends(points: Rows) -> bool:
+        seen.append(points)
+        return len(points) > 0
+
+    found = partition(BUMPY, BUMPY_BOX, LARGER, Arithmetic.IEEE32, SearchLimits(), lambda _: None, ends)
+    whole = _search(BUMPY, BUMPY_BOX, LARGER)
+    assert found.stopped_by is StopReason.COUNTEREXAMPLE
+    assert found.regions < whole.regions
+    assert all(not requirement_holds(LARGER, x, y) for x, y in zip(seen[-1], forward(BUMPY, seen[-1]), strict=True))
+
+
 def test_no_time_leaves_everything_open() -> None:
     found = _search(BUMPY, BUMPY_BOX, LARGER, SearchLimits(time_limit_seconds=0.0))
     assert (found.regions, found.tree.label.tolist()) == (0, [Label.OPEN])
@@ -248,6 +280,13 @@ def test_the_frontier_gives_the_largest_first_and_keeps_phases() -> None:
         assert (taken.lower == boxes.lower[taken.node]).all()
     assert sizes == sorted(sizes, reverse=True)
     assert sorted(seen) == list(range(count))
+
+
+def test_the_frontier_may_give_the_smallest_first() -> None:
+    size = np.array([0.5, 0.25, 0.125])
+    boxes = Boxes(np.zeros((3, 1)), np.ones((3, 1)), np.arange(3), size, np.zeros((3, 0), np.int8))
+    waiting = Frontier(boxes, smallest_first=True)
+    assert [waiting.take(1).node.tolist() for _ in range(3)] == [[2], [1], [0]]
 
 
 def test_a_full_frontier_gives_the_smallest_first(monkeypatch: pytest.MonkeyPatch) -> None:
