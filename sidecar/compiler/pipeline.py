@@ -273,7 +273,8 @@ def _search(
 def _unsearched(gates: Sequence[Gate], signature: ModelSignature) -> list[list[Partition]]:
     """Every region open."""
     nothing = np.empty((0, signature.input_size))
-    return [[Partition(SplitTree().finished(), 0, nothing, StopReason.OPAQUE) for _ in gate.domain] for gate in gates]
+    whole = SplitTree().finished()
+    return [[Partition(whole, whole, 0, nothing, StopReason.OPAQUE) for _ in gate.domain] for gate in gates]
 
 
 def _in_box(gate: Gate, region: Region) -> Requirement:

@@ -31,7 +31,7 @@ from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.linear_forms import ClauseForms, clause_forms
 from sidecar.compiler.literal_rows import Flags, nearest
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.split_tree import SplitTree
+from sidecar.compiler.split_tree import SplitTree, merged
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.values import Network
 from sidecar.tensors import Rows
@@ -86,6 +86,7 @@ class Partition:
 
     Args:
         tree: covers the box; see :class:`CoverageTree`.
+        unmerged: the same before leaves were merged: each leaf as it was settled.
         regions: boxes bounded; as ``max_regions`` it repeats the search exactly.
         counterexamples: float64 (point, input): wire-representable inputs inside the box whose float64
             outputs violate the requirement; distinct, at most a few dozen, possibly none.
@@ -93,6 +94,7 @@ class Partition:
     """
 
     tree: CoverageTree
+    unmerged: CoverageTree
     regions: int
     counterexamples: Rows
     stopped_by: StopReason
@@ -124,7 +126,8 @@ def partition(
     attack(counterexamples, network, _SEED)
     search = _Search(prepare(network, requirement, arithmetic), box, limits.minimum_volume, counterexamples)
     stopped_by = search.run(deadline, limits.max_regions, progress)
-    return Partition(search.tree.finished(), search.regions, counterexamples.chosen(), stopped_by)
+    unmerged = search.tree.unmerged()
+    return Partition(merged(unmerged), unmerged, search.regions, counterexamples.chosen(), stopped_by)
 
 
 class _Search:
