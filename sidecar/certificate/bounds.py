@@ -55,6 +55,7 @@ GENEROUS: Final = 1.0 + 2.0**-20
 TINY: Final = 2.0**-500
 _OWN_UNIT: Final = 2.0**-53
 _MOST_OPERATIONS: Final = 2**20
+_MOST_BOXES: Final = 96
 _BLOCK: Final = 2**18
 """Multiplications in one matrix product: fast in cache, and below what BLAS shares out among threads."""
 
@@ -89,6 +90,12 @@ class Staged:
     stages: tuple[Stage, ...]
     own: float
     limit: float
+
+    @property
+    def batch(self) -> int:
+        """How many boxes are best enclosed at once, by the memory that it takes."""
+        widest = max(max(stage.weight.shape) for stage in self.stages)
+        return max(1, min(_MOST_BOXES, 2**22 // widest**2))
 
 
 def staged(network: Network, arithmetic: Arithmetic, terms: int, care: float = 1.0) -> Staged:

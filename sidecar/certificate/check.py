@@ -21,7 +21,7 @@ from sidecar.certificate import codec, leaves, statements
 from sidecar.certificate.bounds import staged
 from sidecar.certificate.meeting import require_answers
 from sidecar.certificate.values import Certificate
-from sidecar.errors import NegativeAnswer
+from sidecar.errors import BundleError, NegativeAnswer
 from sidecar.gates.prepare import prepare
 from sidecar.network.onnx_reader import model_content, read_model
 from sidecar.network.values import Network
@@ -52,34 +52,56 @@ def check(
     """Establish all of it, or say what is not so.
 
     Args:
-        content: the bundle. certificate: its certificate.
+        content: the bundle's bytes.
+        certificate: its certificate's.
         model: the model's file.
         workers: processes.
         progress: told what is being proved, how many pieces of it are, and of how many.
 
     Raises:
         NegativeAnswer: a statement is not established; which, and where.
-        BundleError, InputError: a file is not readable.
+        BundleError: bundle or certificate are not readable.
+        InputError: the model is not.
     """
+    bundle = accept_unverified(content)
+    read = read_model(model) if bundle.manifest.is_proved else None
+    model_digest = hashlib.sha256(model_content(model)).hexdigest()
+    return establish(content, certificate, model_digest, read and read.network, workers, progress)
+
+
+def establish(
+    content: bytes,
+    certificate: bytes,
+    model_digest: str,
+    network: Network | None,
+    workers: int,
+    progress: Callable[[str, int, int], None],
+) -> Report:
+    """:func:`check`, with the model read: its file's digest, and the network, None where nothing is said to be proved."""
     # 1. The bundle is one that a sidecar accepts: every rule on its form, its trees' cover of their boxes included.
     bundle = accept_unverified(content)
     said = codec.decode(certificate, [len(gate.domain) for gate in bundle.gates])
     # 2. Bundle, certificate and model file are about one another.
-    model_digest = hashlib.sha256(model_content(model)).hexdigest()
     statements.require_bound(said, bundle.manifest, digest(content), model_digest)
     # 3. The tensors are the model's, and the gates are the embedded properties'.
-    read = read_model(model) if bundle.manifest.is_proved else None
-    signature = bundle.manifest.signature if read is None else read.signature
+    signature = bundle.manifest.signature if network is None else network.signature
     files = statements.property_files(bundle, signature)
     statements.require_signature(bundle.manifest, signature, files)
     statements.require_properties(bundle, files)
     # 4. Where properties meet there is an answer for all of them, and fallbacks satisfy.
     require_answers(bundle.gates, bundle.manifest.signature, said.meeting)
     # 5. The self-test vectors are decided rightly.
-    self_test(bundle, prepare(bundle.gates, bundle.manifest.signature))
+    _require_decided(bundle)
     # 6. What is said of the model's answers is true: at the vectors, and on every silent and violating leaf.
-    pieces = _nothing_claimed(bundle) if read is None else _proved(bundle, said, read.network, workers, progress)
+    pieces = _nothing_claimed(bundle) if network is None else _proved(bundle, said, network, workers, progress)
     return Report(tuple(_statements(bundle, pieces)), pieces)
+
+
+def _require_decided(bundle: Bundle) -> None:
+    try:
+        self_test(bundle, prepare(bundle.gates, bundle.manifest.signature))
+    except BundleError as error:
+        raise NegativeAnswer(error.message) from error
 
 
 def _proved(
@@ -110,7 +132,7 @@ def proofs_of(
     task: leaves.Task, some: leaves.Pieces, workers: int
 ) -> Iterator[tuple[leaves.Pieces, leaves.Flags]]:
     """Portions of pieces, in order, and which of each are proved."""
-    size = leaves.BATCH * TASK_BATCHES
+    size = task.network.batch * TASK_BATCHES
     portions = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
     if workers == 1 or len(portions) * TASK_BATCHES <= ALONE_BATCHES:
         yield from zip(portions, map(task.proved, portions), strict=True)

@@ -86,6 +86,11 @@ def _proofs(proofs: LeafProofs) -> bytes:
     )
 
 
+def certificate_path(bundle: Path) -> Path:
+    """Where a bundle's certificate stands: beside it."""
+    return bundle.with_name(bundle.name + SUFFIX)
+
+
 def read(path: Path) -> bytes:
     """A certificate file's content, no more than there may be. Raises InputError where there is none."""
     try:

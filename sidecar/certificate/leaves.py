@@ -32,9 +32,6 @@ from sidecar.tensors import Datatype
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
-BATCH = 128
-"""Pieces bounded at once."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Demand:
@@ -213,9 +210,9 @@ class Task:
 
     def proved(self, some: Pieces) -> Flags:
         """As :func:`established`, a batch after the other."""
-        starts = range(0, max(len(some), 1), BATCH)
-        found = [established(self.network, self.wanted, some.at(slice(start, start + BATCH))) for start in starts]
-        return np.concatenate(found)
+        size = self.network.batch
+        batches = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
+        return np.concatenate([np.ones(0, np.bool_), *(established(self.network, self.wanted, each) for each in batches)])
 
 
 def described(some: Pieces, place: int) -> str:

@@ -15,8 +15,6 @@ from sidecar.properties.reader import properties_in
 from sidecar.properties.values import Property, PropertyFile
 from sidecar.tensors import ModelSignature
 
-_POINTS: int = 128
-
 
 def require_bound(certificate: Certificate, manifest: Manifest, bundle_digest: str, model_digest: str) -> None:
     """That bundle, certificate and model file are about one another."""
@@ -57,17 +55,16 @@ def _batched(signature: ModelSignature) -> ModelSignature:
 def require_properties(bundle: Bundle, files: Sequence[PropertyFile]) -> None:
     """That each gate is its property's: domain (widened to the wire), requirement, margin, norm, fallback and action.
 
-    ``--action`` replaces the action of all properties alike, by project or refuse.
+    An action in the bundle's options, as ``--action`` records it, stands for all properties' own.
     """
     stated = [each for file in files for each in file.properties]
     records = [PropertyRecord(each.trace, each.mode) for each in stated]
     _require_same("the number of properties", len(bundle.gates), len(stated))
-    actions = {gate.action for gate in bundle.gates}
-    override = next(iter(actions)) if len(actions) == 1 and Action.FALLBACK not in actions else None
+    override = dict(bundle.manifest.options).get("action")
     for number, (gate, each) in enumerate(zip(bundle.gates, stated, strict=True)):
         where = f"property {each.trace.property_id!r}"
         _require_same(f"{where}: its record", bundle.manifest.properties[number], records[number])
-        expected = _gate(each, bundle.manifest.signature, override or each.action)
+        expected = _gate(each, bundle.manifest.signature, Action(override) if override else each.action)
         for field in dataclasses.fields(Gate):
             _require_same(f"{where}: {field.name}", getattr(gate, field.name), getattr(expected, field.name))
 
@@ -101,7 +98,7 @@ def require_vectors(bundle: Bundle, network: Staged) -> None:
 
 def answers_between(network: Staged, inputs: Floats) -> tuple[Floats, Floats]:
     """Bounds (row, output) of the answers to input rows; infinite or no number where nothing is known."""
-    found = [_at(network, inputs[start : start + _POINTS]) for start in range(0, max(len(inputs), 1), _POINTS)]
+    found = [_at(network, inputs[start : start + network.batch]) for start in range(0, len(inputs), network.batch)]
     return np.concatenate([lower for lower, _ in found]), np.concatenate([upper for _, upper in found])
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.certificate.bounds import Enclosure, Staged, enclose, lower_form
-from sidecar.certificate.leaves import BATCH, Demand, Pieces, claims, combined, parts, proved_within
+from sidecar.certificate.leaves import Demand, Pieces, claims, combined, parts, proved_within
 from sidecar.certificate.values import PIECE, LeafProofs
 from sidecar.compiler.split_tree import merged
 from sidecar.gates.values import Box
@@ -26,7 +26,7 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 CARE: Final = 3.0
 """What is charged here for the checker's own rounding, as a multiple of what it charges."""
 
-MOST_HALVINGS: Final = 4
+MOST_HALVINGS: Final = 8
 """How often a leaf is halved before it becomes open."""
 
 _FACTORS: Final = np.linspace(0.0, 1.0, 17)
@@ -68,8 +68,8 @@ def prove_leaves(
     node, bounded = leaf, 0
     for halving in range(MOST_HALVINGS + 1):
         again, feature = [], []
-        for start in range(0, len(leaf), BATCH):
-            part = np.arange(start, min(start + BATCH, len(leaf)))
+        for start in range(0, len(leaf), network.batch):
+            part = np.arange(start, min(start + network.batch, len(leaf)))
             silent = unmerged.label[leaf[part]] == Label.SILENT
             found, proved, sensitivity = _batch(network, wanted, lower[part], upper[part], silent, leaf[part])
             divisions.hint(node[part], found)
