@@ -94,7 +94,7 @@ class Staged:
     @property
     def batch(self) -> int:
         """How many boxes are best enclosed at once, by the memory that it takes."""
-        widest = max(max(stage.weight.shape) for stage in self.stages)
+        widest: int = max(max(stage.weight.shape) for stage in self.stages)
         return max(1, min(_MOST_BOXES, 2**22 // widest**2))
 
 
@@ -276,7 +276,8 @@ def lower_bound(known: Enclosure, rows: Rows, box: Indices) -> Floats:
     step = max(1, _BLOCK // known.network.stages[-1].weight.size)
     blocks = [slice(start, start + step) for start in range(0, max(len(box), 1), step)]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return np.concatenate([_least(known, lower_form(known, rows.at(block), box[block]), box[block]) for block in blocks])
+        least = [_least(known, lower_form(known, rows.at(block), box[block]), box[block]) for block in blocks]
+    return np.concatenate(least)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -318,4 +319,4 @@ def _least(known: Enclosure, form: Form, box: Indices) -> Floats:
 
 
 def _dot(first: Floats, second: Floats) -> Floats:
-    return np.einsum("rj,rj->r", first, second)
+    return np.asarray(np.einsum("rj,rj->r", first, second))

@@ -66,7 +66,8 @@ def check(
     bundle = accept_unverified(content)
     read = read_model(model) if bundle.manifest.is_proved else None
     model_digest = hashlib.sha256(model_content(model)).hexdigest()
-    return establish(content, certificate, model_digest, read and read.network, workers, progress)
+    network = None if read is None else read.network
+    return establish(content, certificate, model_digest, network, workers, progress)
 
 
 def establish(
@@ -128,9 +129,7 @@ def _proved(
     return total
 
 
-def proofs_of(
-    task: leaves.Task, some: leaves.Pieces, workers: int
-) -> Iterator[tuple[leaves.Pieces, leaves.Flags]]:
+def proofs_of(task: leaves.Task, some: leaves.Pieces, workers: int) -> Iterator[tuple[leaves.Pieces, leaves.Flags]]:
     """Portions of pieces, in order, and which of each are proved."""
     size = task.network.batch * TASK_BATCHES
     portions = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
@@ -165,4 +164,4 @@ def _statements(bundle: Bundle, pieces: int) -> Iterator[str]:
 
 def _leaves(bundle: Bundle) -> Sequence[int]:
     labels = np.concatenate([tree.label for trees in bundle.coverage for tree in trees])
-    return np.bincount(labels, minlength=len(Label)).tolist()
+    return [int(count) for count in np.bincount(labels, minlength=len(Label))]

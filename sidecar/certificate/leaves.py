@@ -134,7 +134,7 @@ def _outwards(box: Box) -> tuple[list[float], list[float]]:
 
 def pieces(tree: CoverageTree, box: Box, wanted: Demand, proofs: LeafProofs) -> Pieces:
     """The pieces of a tree's claims. Raises ValueError where the proofs do not fit the tree."""
-    lower, upper, leaf = none = claims(tree, box)
+    lower, upper, leaf = claims(tree, box)
     whole: list[tuple[Floats, Floats, Indices]] = []
     at = divided = 0
     while len(leaf):
@@ -146,7 +146,9 @@ def pieces(tree: CoverageTree, box: Box, wanted: Demand, proofs: LeafProofs) -> 
         whole.append((lower[piece], upper[piece], leaf[piece]))
         threshold = proofs.thresholds[divided : (divided := divided + int((~piece).sum()))]
         lower, upper, leaf = parts(lower[~piece], upper[~piece], leaf[~piece], feature[~piece], threshold)
-    lower, upper, leaf = (np.concatenate([each[place] for each in whole] or [empty]) for place, empty in enumerate(none))
+    whole = whole or [(lower, upper, leaf)]
+    lower, upper = (np.concatenate([each[place] for each in whole]) for place in range(2))
+    leaf = np.concatenate([each[2] for each in whole])
     counts = len(proofs.splits), len(proofs.thresholds), proofs.weights.shape, len(proofs.clause)
     if counts != (at, divided, (len(leaf), len(wanted.literals.offset)), len(leaf)):
         raise ValueError(f"hints for {len(proofs.clause)} pieces, the tree's claims are divided into {len(leaf)}")
@@ -161,7 +163,10 @@ def parts(
     Raises ValueError where a threshold does not lie in its box, or there is none.
     """
     each = np.arange(len(leaf))
-    if len(threshold) != len(leaf) or not ((lower[each, feature] <= threshold) & (threshold <= upper[each, feature])).all():
+    if (
+        len(threshold) != len(leaf)
+        or not ((lower[each, feature] <= threshold) & (threshold <= upper[each, feature])).all()
+    ):
         raise ValueError("a leaf is divided outside of itself")
     lowered, raised = upper.copy(), lower.copy()
     lowered[each, feature] = raised[each, feature] = threshold
@@ -212,7 +217,9 @@ class Task:
         """As :func:`established`, a batch after the other."""
         size = self.network.batch
         batches = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
-        return np.concatenate([np.ones(0, np.bool_), *(established(self.network, self.wanted, each) for each in batches)])
+        return np.concatenate(
+            [np.ones(0, np.bool_), *(established(self.network, self.wanted, each) for each in batches)]
+        )
 
 
 def described(some: Pieces, place: int) -> str:

@@ -95,7 +95,11 @@ def complaints(
         fallback = gates[node[0]].fallback
         for other in nodes if fallback is not None else ():
             here = common(box, _box(gates, node), _box(gates, other))
-            if fallback is not None and here is not None and not satisfies(gates[other[0]], fallback, here, Fraction(0)):
+            if (
+                fallback is not None
+                and here is not None
+                and not satisfies(gates[other[0]], fallback, here, Fraction(0))
+            ):
                 names = gates[node[0]].property_id, gates[other[0]].property_id
                 yield "the fallback of property {!r} does not satisfy property {!r} all over the cell".format(*names)
 

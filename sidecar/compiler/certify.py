@@ -79,7 +79,9 @@ def provable(
             wanted = demand(gate.requirement, region, network)
             what = f"{gate.property_id}, region {number}: hints for the checker"
             report = _report(progress, what)
-            found.append(prove_leaves(staged(network, arithmetic, wanted.widest, CARE), wanted, tree, region.box, report))
+            found.append(
+                prove_leaves(staged(network, arithmetic, wanted.widest, CARE), wanted, tree, region.box, report)
+            )
             if found[-1].opened:
                 notes.append(
                     f"{gate.property_id}: {found[-1].opened:,} leaves of region {number} ({found[-1].opened_volume:.2g} of"
@@ -102,7 +104,12 @@ def widened(network: Network, arithmetic: Arithmetic, inputs: Rows, lower: Rows,
 
 
 def certificate_of(
-    content: bytes, bundle: Bundle, model: AnyModel, found: Provable, workers: int, progress: Callable[[ProofStatus], None]
+    content: bytes,
+    bundle: Bundle,
+    model: AnyModel,
+    found: Provable,
+    workers: int,
+    progress: Callable[[ProofStatus], None],
 ) -> bytes:
     """The certificate's bytes, checked.
 
@@ -136,5 +143,3 @@ def certificate_of(
         lambda what, done, total: progress(ProofStatus(f"{what}: checking", done, total)),
     )
     return certificate
-
-

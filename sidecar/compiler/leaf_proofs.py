@@ -90,7 +90,7 @@ def prove_leaves(
 
 def _shares(lower: Floats, upper: Floats, box: Box) -> Floats:
     width = np.array([float(high - low) for low, high in zip(box.lower, box.upper, strict=True)])
-    return np.where(width > 0.0, (upper - lower) / np.where(width > 0.0, width, 1.0), 1.0).prod(axis=1)
+    return np.asarray(np.where(width > 0.0, (upper - lower) / np.where(width > 0.0, width, 1.0), 1.0).prod(axis=1))
 
 
 def _opened(tree: CoverageTree, failed: Flags, volume: Floats) -> CoverageTree:
@@ -123,7 +123,9 @@ class _Divisions:
         self._threshold[node] = threshold
         self._left[node], self._right[node] = children[:count], children[count:]
         self._feature = np.concatenate([self._feature, np.full(2 * count, LEAF, dtype=np.int32)])
-        self._left, self._right = (np.concatenate([old, np.zeros(2 * count, np.intp)]) for old in (self._left, self._right))
+        self._left, self._right = (
+            np.concatenate([old, np.zeros(2 * count, np.intp)]) for old in (self._left, self._right)
+        )
         self._weights = np.concatenate([self._weights, np.zeros((2 * count, self._weights.shape[1]), np.uint8)])
         self._clause = np.concatenate([self._clause, np.full(2 * count, PIECE, dtype=np.int32)])
         return children
@@ -208,7 +210,8 @@ def _best(forms: Floats, constants: Floats, centre: Floats, radius: Floats) -> t
     for _ in range(min(2, forms.shape[1] - 1)):
         slopes, offsets = forms - form[:, None], constants - constant[:, None]
         tried = np.stack(
-            [_least(form[:, None] + f * slopes, constant[:, None] + f * offsets, centre, radius) for f in _FACTORS], axis=2
+            [_least(form[:, None] + f * slopes, constant[:, None] + f * offsets, centre, radius) for f in _FACTORS],
+            axis=2,
         )
         chosen = np.nan_to_num(tried, nan=-np.inf).reshape(len(forms), -1).argmax(axis=1)
         other, factor = np.divmod(chosen, len(_FACTORS))

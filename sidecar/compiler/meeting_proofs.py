@@ -74,10 +74,13 @@ def _factors(gates: Sequence[Gate], node: Node, box: Box) -> tuple[tuple[int, in
     count, zero, one = len(cuts), Fraction(0), Fraction(1)
     at_low = [cut.offset + sum((a * box.lower[i] for i, a in cut.inputs), zero) for cut in cuts]
     rises = [[dict(cut.inputs).get(i, zero) * (box.upper[i] - box.lower[i]) for cut in cuts] for i in inputs]
-    unit = [[one if row == column else zero for column in range(count + len(inputs))] for row in range(count + len(inputs))]
+    unit = [
+        [one if row == column else zero for column in range(count + len(inputs))] for row in range(count + len(inputs))
+    ]
     constraints = [Constraint(tuple(row), zero) for row in unit]
     constraints += [
-        Constraint((*(-rise for rise in rises[place]), *unit[count + place][count:]), zero) for place in range(len(inputs))
+        Constraint((*(-rise for rise in rises[place]), *unit[count + place][count:]), zero)
+        for place in range(len(inputs))
     ]
     constraints.append(Constraint((-one,) * count + (zero,) * len(inputs), one))
     solution = maximize([*(-value for value in at_low), *[-one] * len(inputs)], constraints) if cuts else None
@@ -102,7 +105,13 @@ def _divide(gates: Sequence[Gate], box: Box, nodes: Sequence[Node]) -> Divide | 
     ]
     if bounds:
         return Divide(*bounds[len(bounds) // 2])
-    mentioned = {index for gate, _ in nodes for clause in gates[gate].requirement.clauses for lit in clause for index, _ in lit.inputs}
+    mentioned = {
+        index
+        for gate, _ in nodes
+        for clause in gates[gate].requirement.clauses
+        for lit in clause
+        for index, _ in lit.inputs
+    }
     mentioned |= {index for gate, region in nodes for cut in gates[gate].domain[region].cuts for index, _ in cut.inputs}
     widest = max(sorted(mentioned), key=lambda index: box.upper[index] - box.lower[index], default=None)
     if widest is None or box.lower[widest] == box.upper[widest]:

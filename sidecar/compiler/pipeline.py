@@ -158,7 +158,10 @@ def compile_bundle(
         arithmetic=arithmetic,
         properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
         compiler_version=importlib.metadata.version("gate-sidecar"),
-        options=(*(WITHOUT_PROOF if isinstance(model, OpaqueModel) else _limits(options, partitions)), *_action(options)),
+        options=(
+            *(WITHOUT_PROOF if isinstance(model, OpaqueModel) else _limits(options, partitions)),
+            *_action(options),
+        ),
     )
     bundle = Bundle(
         manifest=manifest,

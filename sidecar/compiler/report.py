@@ -3,7 +3,6 @@
 import shlex
 import textwrap
 import types
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Self, TextIO
@@ -19,7 +18,6 @@ from sidecar.certificate import codec
 from sidecar.compiler.certify import ProofStatus
 from sidecar.compiler.pipeline import CompiledBundle, Status
 from sidecar.properties.vocabulary import Feature
-from sidecar.tensors import Rows
 
 LEGEND: Final = """\
 silent: proved that the model keeps it; violating: proved that it breaks it; open: not known
