@@ -106,7 +106,9 @@ def _region(change: Callable[[Region], Region], gate: int = 0) -> Mutation:
 
 def _box(change: Callable[[Fraction], Fraction]) -> Mutation:
     def widened(region: Region) -> Region:
-        return dataclasses.replace(region, box=Box(region.box.lower, (change(region.box.upper[0]), *region.box.upper[1:])))
+        return dataclasses.replace(
+            region, box=Box(region.box.lower, (change(region.box.upper[0]), *region.box.upper[1:]))
+        )
 
     return _region(widened)
 
@@ -124,9 +126,9 @@ def _record(**changes: object) -> Mutation:
 
 
 def _trace(**changes: object) -> Mutation:
-    return lambda sealed: _record(
-        trace=dataclasses.replace(sealed.bundle.manifest.properties[0].trace, **changes)
-    )(sealed)
+    return lambda sealed: _record(trace=dataclasses.replace(sealed.bundle.manifest.properties[0].trace, **changes))(
+        sealed
+    )
 
 
 def _source(before: bytes, after: bytes) -> Mutation:
@@ -172,7 +174,9 @@ def _moved_division(steps: list) -> list:
 
 
 def _proofs(name: str, change: Callable[[np.ndarray], np.ndarray], gate: int = 1) -> Mutation:
-    return lambda sealed: sealed.with_proofs(gate, **{name: change(getattr(sealed.certificate.leaves[gate][0], name).copy())})
+    return lambda sealed: sealed.with_proofs(
+        gate, **{name: change(getattr(sealed.certificate.leaves[gate][0], name).copy())}
+    )
 
 
 def _set(place: object, value: object) -> Callable[[np.ndarray], np.ndarray]:
@@ -228,9 +232,15 @@ FALSE: dict[str, tuple[Mutation, str]] = {
         ),
         "'never-far-out', region 0, leaf [0-9]+, silent: not proved on the box",
     ),
-    "a threshold moved": (lambda s: s.with_tree(1, _moved_threshold), "'never-far-out', region 0(, leaf|: a leaf is divided)"),
+    "a threshold moved": (
+        lambda s: s.with_tree(1, _moved_threshold),
+        "'never-far-out', region 0(, leaf|: a leaf is divided)",
+    ),
     "another feature split": (lambda s: s.with_tree(1, _other_feature), "never-far-out"),
-    "two sides exchanged": (lambda s: s.with_tree(1, _exchanged), "'never-far-out', region 0(, leaf|: a leaf is divided)"),
+    "two sides exchanged": (
+        lambda s: s.with_tree(1, _exchanged),
+        "'never-far-out', region 0(, leaf|: a leaf is divided)",
+    ),
     "a leaf missing": (
         lambda s: s.with_bundle(
             coverage=(s.bundle.coverage[0], (_without_a_leaf(s.bundle.coverage[1][0]),), *s.bundle.coverage[2:])
@@ -333,9 +343,11 @@ FALSE: dict[str, tuple[Mutation, str]] = {
         "self-test vector 0, output 0",
     ),
     "one bound narrowed": (
-        lambda s: _vector("upper", _set((3, 1), s.bundle.vectors.outputs[3, 1] * 0.99 + a * 0.01))(s)
-        if (a := s.bundle.vectors.upper[3, 1])
-        else s,
+        lambda s: (
+            _vector("upper", _set((3, 1), s.bundle.vectors.outputs[3, 1] * 0.99 + a * 0.01))(s)
+            if (a := s.bundle.vectors.upper[3, 1])
+            else s
+        ),
         "self-test vector 3, output 1",
     ),
     "an output that the model does not give": (
