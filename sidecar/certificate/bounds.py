@@ -2,43 +2,44 @@
 
 Written for being read beside its argument; nothing is taken from the compiler, whose claims are judged with this.
 
-**What is bounded.** A *stage* is a run of affine layers, ``z = A h + c`` taken together; between stages stands a ReLU. A
-*trajectory* is what one evaluation computes for one input ``x``: ``h_0 = x``, ``z_k = A_k h_{k-1} + c_k + e_k``,
-``h_k = max(z_k, 0)``, and the answer is the last ``z``. With ``e = 0`` it is real arithmetic. In the declared arithmetic an
-evaluation, in whatever order it sums, with or without fused operations, with neighbouring affine layers multiplied out or
-not, gives a sum of monomials (a weight of each layer, or a bias and the weights behind it, times one ``h``), each of which
-suffers at most ``N`` roundings, so that with ``|h| <= m``, unit roundoff ``u`` and ``g(N) = N u / (1 - N u)``
+**What is bounded.** A *stage* is a run of affine layers, ``z = A h + c`` taken together; between stages stands a
+ReLU. A *trajectory* is what one evaluation computes for one input ``x``: ``h_0 = x``, ``z_k = A_k h_{k-1} + c_k +
+e_k``, ``h_k = max(z_k, 0)``, and the answer is the last ``z``. With ``e = 0`` it is real arithmetic. In the declared
+arithmetic an evaluation, in whatever order it sums, with or without fused operations, with neighbouring affine layers
+multiplied out or not, gives a sum of monomials (a weight of each layer, or a bias and the weights behind it, times
+one ``h``), each of which suffers at most ``N`` roundings, so that with ``|h| <= m``, unit roundoff ``u`` and ``g(N) =
+N u / (1 - N u)``
 
     |e_k| <= g(N) (M m + C) + 2 (n + 1) tiny P        M, C: the same products of magnitudes; n: layers of the run
 
-Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1. The second part is underflow: each
-of a monomial's at most ``n + 1`` products may lose ``tiny``, and the monomial's other factors, even with those below one
-left out, multiply to no more than ``P = max(1, m) * prod(largest row sum of max(1, |w|) over nonzero w, bias
-included)``. If ``P`` stays below ``limit`` nothing overflows; else ``e`` is not bounded, and nothing is proved.
+Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1. The second part is underflow:
+each of a monomial's at most ``n + 1`` products may lose ``tiny``, and the monomial's other factors, even with those
+below one left out, multiply to no more than ``P = max(1, m) * prod(largest row sum of max(1, |w|) over nonzero w,
+bias included)``. If ``P`` stays below ``limit`` nothing overflows; else ``e`` is not bounded, and nothing is proved.
 
 **One step back.** Known is: the expression is at least ``p . z_k + t`` on every trajectory. Then it is at least
-``(p A_k) . h_{k-1} + (t + p . c_k - |p| . E_k)`` where ``|e_k| <= E_k``. And ``h_{k-1} = max(z, 0)`` where ``l <= z <= u`` is
-known: for any slope ``s`` in [0, 1]
+``(p A_k) . h_{k-1} + (t + p . c_k - |p| . E_k)`` where ``|e_k| <= E_k``. And ``h_{k-1} = max(z, 0)`` where ``l <= z
+<= u`` is known: for any slope ``s`` in [0, 1]
 
     0 <= max(z, 0) - s z <= D(s) = max(-s l, (1 - s) u, 0)    (convex in z, so largest at an end; least at zero)
 
-so ``r . h >= sum r s z - sum max(-r, 0) D(s)``, each coefficient with a slope of its own, and back we are at ``z_{k-1}``.
-After the first stage the expression stands in ``x``, over a box. That some number is at most something is the same about
-its negation.
+so ``r . h >= sum r s z - sum max(-r, 0) D(s)``, each coefficient with a slope of its own, and back we are at
+``z_{k-1}``. After the first stage the expression stands in ``x``, over a box. That some number is at most something
+is the same about its negation.
 
-**Our own rounding** is charged where it happens. A step replaces ``p . z`` by what float64 makes of ``(p A) . h + p . c``. Each
-computed coefficient differs from the exact one by a relative error of ``g64(w)`` times magnitudes (``w`` counts all of
-the step's roundings: products, sums, composing ``A``, rounding ``p`` itself, intervals), and what it is multiplied with is
-a trajectory's value, at most ``m``. So all of a step's errors together are at most ``|p| . g64(w) (M m + C)``: one
-more term in ``E_k``, whatever was done before or after. Nothing accumulates that is not charged. Sums of charges are of
-one sign; ``GENEROUS`` makes up for their rounding, ``TINY`` for all underflow of ours (fewer than ``2**60`` operations that lose
-``2**-1075`` each and are multiplied by values below ``2**301``).
+**Our own rounding** is charged where it happens. A step replaces ``p . z`` by what float64 makes of ``(p A) . h + p .
+c``. Each computed coefficient differs from the exact one by a relative error of ``g64(w)`` times magnitudes (``w``
+counts all of the step's roundings: products, sums, composing ``A``, rounding ``p`` itself, intervals), and what it is
+multiplied with is a trajectory's value, at most ``m``. So all of a step's errors together are at most ``|p| . g64(w)
+(M m + C)``: one more term in ``E_k``, whatever was done before or after. Nothing accumulates that is not charged.
+Sums of charges are of one sign; ``GENEROUS`` makes up for their rounding, ``TINY`` for all underflow of ours (fewer
+than ``2**60`` operations that lose ``2**-1075`` each and are multiplied by values below ``2**301``).
 
 Whatever is infinite or not a number compares as not proved.
 """
 
 import dataclasses
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +140,8 @@ def _runs(network: Network) -> list[list[Affine]]:
             case Relu():
                 runs[-1] = runs[-1] or [_identity(width)]
                 runs.append([])
+            case _:
+                assert_never(layer)
     runs[-1] = runs[-1] or [_identity(width)]
     return runs
 
@@ -174,7 +177,8 @@ def _at_least_one(values: Floats) -> Floats:
 class _Relaxed:
     """A ReLU layer over many boxes, each array (box, neuron).
 
-    A coefficient above zero passes with the slope ``rising``, one below with ``chord`` and its ``excess``, ``D(chord)``.
+    A coefficient above zero passes with the slope ``rising``, one below with ``chord`` and its ``excess``,
+    ``D(chord)``.
     """
 
     rising: Floats
@@ -183,7 +187,7 @@ class _Relaxed:
 
 
 def _relaxed(lower: Floats, upper: Floats) -> _Relaxed:
-    """Slopes that make much of ``lower <= z <= upper``; any from 0 to 1 would be sound, and no number proves nothing."""
+    """Slopes fit for ``lower <= z <= upper``; any from 0 to 1 would be sound, and no number proves nothing."""
     unstable = (lower < 0.0) & (upper > 0.0)
     active = np.where(lower >= 0.0, 1.0, 0.0)
     chord = np.where(unstable, upper / (upper - lower), active)

@@ -78,7 +78,7 @@ def establish(
     workers: int,
     progress: Callable[[str, int, int], None],
 ) -> Report:
-    """:func:`check`, with the model read: its file's digest, and the network, None where nothing is said to be proved."""
+    """:func:`check`, with the model read: its file's digest, and its network, None where nothing was to be proved."""
     # 1. The bundle is one that a sidecar accepts: every rule on its form, its trees' cover of their boxes included.
     bundle = accept_unverified(content)
     said = codec.decode(certificate, [len(gate.domain) for gate in bundle.gates])
@@ -157,8 +157,8 @@ def _statements(bundle: Bundle, pieces: int) -> Iterator[str]:
     yield "wherever properties meet an answer satisfies all of them, and fallbacks satisfy what they can meet"
     yield f"{len(bundle.vectors.inputs)} self-test vectors are decided rightly and lie within their bounds"
     yield (
-        f"{counts[Label.SILENT]:,} silent and {counts[Label.VIOLATING]:,} violating leaves are so, in real arithmetic and"
-        f" in {bundle.manifest.arithmetic} ({pieces:,} boxes bounded); {counts[Label.OPEN]:,} leaves claim nothing"
+        f"{counts[Label.SILENT]:,} silent and {counts[Label.VIOLATING]:,} violating leaves are so, in real arithmetic "
+        f"and in {bundle.manifest.arithmetic} ({pieces:,} boxes bounded); {counts[Label.OPEN]:,} leaves claim nothing"
     )
 
 

@@ -4,7 +4,8 @@
     format version   u32
     statement        u32 length, then compact JSON: digests, arithmetic, and the steps of ``meeting``
     proofs           u32 number of regions, all gates' regions through; per region: u32 boxes n, splits i32 (n), u32
-                     divided boxes d, thresholds f64 (d), u32 pieces p, u32 literals l, weights u8 (p, l), clause i32 (p)
+                     divided boxes d, thresholds f64 (d), u32 pieces p, u32 literals l, weights u8 (p, l), clause
+                     i32 (p)
     trailer          the SHA-256 digest over all that precedes
 
 All numbers are little-endian. What is not written in just this way is refused as unreadable.
@@ -140,8 +141,7 @@ def decode(content: bytes, regions: Sequence[int]) -> Certificate:
 
 
 def _read_step(node: Node) -> Step:
-    pairs = node.pairs(at_most=1)
-    match pairs:
+    match node.pairs(at_most=1):
         case [("divide", value)]:
             feature, threshold = _parts(value, 2)
             return Divide(feature.integer(0, MAX_ROW_VALUES), threshold.rational())
@@ -153,7 +153,7 @@ def _read_step(node: Node) -> Step:
                 tuple(_read_node(each) for each in nodes.elements()), tuple(_read_cut(each) for each in cuts.elements())
             )
         case _:
-            node.refuse("one of divide, answer, apart")
+            return node.refuse("one of divide, answer, apart")
 
 
 def _read_node(node: Node) -> tuple[int, int]:

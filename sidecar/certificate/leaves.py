@@ -2,12 +2,12 @@
 
 What a leaf claims: *silent*, at every point of its box each clause of the requirement has a literal that holds, or the
 point is outside the region's cuts; *violating*, no point of its box is outside the cuts, and at each some clause has no
-literal that holds. "Outside a cut" is one literal more in every clause, the cut's negation, and so both claims are about
-clauses alone.
+literal that holds. "Outside a cut" is one literal more in every clause, the cut's negation, and so both claims are
+about clauses alone.
 
 A silent piece is proved by a combination of each clause's literals, with factors that are not negative: where it is
-positive, one of the literals is, and a positive literal holds whether it is strict or not. A violating piece is proved by
-one clause: the negation of each of its literals is positive. (So one proof serves both ways to read a tie.)
+positive, one of the literals is, and a positive literal holds whether it is strict or not. A violating piece is
+proved by one clause: the negation of each of its literals is positive. (So one proof serves both ways to read a tie.)
 
 A leaf's box follows from the tree: rows with ``x[feature] <= threshold`` go left. Both sides of a split, and the pieces
 that a leaf is divided into, are taken with their boundaries, so together they leave nothing of the leaf out; that the

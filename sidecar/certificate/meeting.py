@@ -3,13 +3,15 @@
 At an input some properties hold jointly: those with a region that contains it. A *cell* is a box of inputs, with the
 regions that may have points in it. To prove of a cell:
 
-* there is one answer that the wire can carry and that satisfies, for every input of the cell, every property with a region
-  there, margins included, action ``refuse`` left aside (whose violation is an error for the client whatever else holds);
+* there is one answer that the wire can carry and that satisfies, for every input of the cell, every property with a
+region
+  there, margins included, action ``refuse`` left aside (whose violation is an error for the client whatever else
+  holds);
 * each fallback of a property with a region there satisfies every property whose region shares a point with it there.
 
-The first cell is a box around all regions, and outside it there is nothing to prove. The certificate's steps take it apart:
-into halves; into cases in which regions that have no common point are left out one at a time; and give the answers.
-A literal counts as holding for a box of inputs if it does where its own input part is least.
+The first cell is a box around all regions, and outside it there is nothing to prove. The certificate's steps take it
+apart: into halves; into cases in which regions that have no common point are left out one at a time; and give the
+answers. A literal counts as holding for a box of inputs if it does where its own input part is least.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,12 +84,12 @@ def common(first: Box, *others: Box) -> Box | None:
 def complaints(
     gates: Sequence[Gate], signature: ModelSignature, box: Box, nodes: Sequence[Node], outputs: Sequence[Fraction]
 ) -> Iterator[str]:
-    """Why an answer and the fallbacks do not prove a cell, whose regions all share points with it; nothing if they do."""
+    """Why an answer and the fallbacks do not prove a cell, with whose box all the regions share points."""
     correcting = [node for node in nodes if gates[node[0]].action is not Action.REFUSE]
-    if correcting and not _on_the_wire(outputs, signature):
+    on_the_wire = _on_the_wire(outputs, signature)
+    if correcting and not on_the_wire:
         yield "the answer is not one that the wire can carry"
-        return
-    for node in correcting:
+    for node in correcting if on_the_wire else ():
         gate, here = gates[node[0]], common(box, _box(gates, node))
         if here is not None and not satisfies(gate, outputs, here, gate.margin):
             yield f"the answer does not satisfy property {gate.property_id!r} all over the cell"

@@ -1,4 +1,4 @@
-"""What else must be true of a bundle: that it is about this model and these properties, and that its vectors are right."""
+"""What else must be true of a bundle: it is about this model and these properties, and its vectors are right."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ def _gate(stated: Property, signature: ModelSignature, action: Action) -> Gate:
 
 
 def require_vectors(bundle: Bundle, network: Staged) -> None:
-    """That the self-test vectors' outputs can be the model's, and that its answers lie between the bounds given there."""
+    """That the self-test vectors' outputs can be the model's, and its answers lie between the bounds given there."""
     vectors = bundle.vectors
     lower, upper = answers_between(network, vectors.inputs)
     claimed, known = np.isfinite(vectors.lower), np.isfinite(lower) & np.isfinite(upper)

@@ -21,13 +21,14 @@ class LeafProofs:
     """How the claims of one region's coverage tree are proved: its leaves in pieces, and a hint for each piece.
 
     The silent and the violating leaves, in the order of their nodes, are the first round of boxes. Each is a piece, or
-    divided at a threshold of a feature; the lower parts of a round's divided boxes and then the upper parts, both in their
-    parents' order, are the next round.
+    divided at a threshold of a feature; the lower parts of a round's divided boxes and then the upper parts, both in
+    their parents' order, are the next round.
 
     Args:
         splits: int32; for each box of each round the feature that it is divided along, or ``PIECE``.
         thresholds: float64; for each box that is divided, in the same order.
-        weights: uint8 (piece, literal), literals as the requirement's clauses list them; a silent piece's weighted sum of
+        weights: uint8 (piece, literal), literals as the requirement's clauses list them; a silent piece's weighted
+        sum of
             each clause's literals is positive all over it.
         clause: int32 (piece,); which clause has no literal that holds anywhere in a violating piece.
     """

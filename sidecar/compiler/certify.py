@@ -14,7 +14,7 @@ from sidecar.certificate.check import establish
 from sidecar.certificate.leaves import demand
 from sidecar.certificate.statements import answers_between
 from sidecar.certificate.values import Certificate, LeafProofs
-from sidecar.compiler.leaf_proofs import CARE, prove_leaves
+from sidecar.compiler.leaf_proofs import CARE, Proved, prove_leaves
 from sidecar.compiler.meeting_proofs import prove_meeting
 from sidecar.gates.values import Gate
 from sidecar.network.values import AnyModel, Model, Network
@@ -83,13 +83,17 @@ def provable(
                 prove_leaves(staged(network, arithmetic, wanted.widest, CARE), wanted, tree, region.box, report)
             )
             if found[-1].opened:
-                notes.append(
-                    f"{gate.property_id}: {found[-1].opened:,} leaves of region {number} ({found[-1].opened_volume:.2g} of"
-                    " its box), which the search settled, are open, since the checker's own bounds do not prove them"
-                )
+                notes.append(_opened(gate, number, found[-1]))
         coverage.append(tuple(each.tree for each in found))
         proofs.append(tuple(each.proofs for each in found))
     return Provable(tuple(coverage), tuple(proofs), tuple(notes))
+
+
+def _opened(gate: Gate, region: int, found: Proved) -> str:
+    return (
+        f"{gate.property_id}, region {region}: {found.opened:,} leaves ({found.opened_volume:.2g} of its box) that the"
+        " search settled are open, since the checker's own bounds do not prove them"
+    )
 
 
 def _report(progress: Callable[[ProofStatus], None], what: str) -> Callable[[int], None]:

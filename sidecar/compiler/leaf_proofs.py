@@ -1,8 +1,8 @@
 """Hints that let the checker prove a coverage tree's leaves; leaves for which there are none become open.
 
-The checker's own bounds decide here too, with more charged for rounding than it charges itself, so that what passes here
-passes on every machine. They are looser than the search's, so a leaf as the search settled it may have to be divided into
-pieces; and the leaves of the bundle's tree, merged from those, always are. Nothing here is trusted.
+The checker's own bounds decide here too, with more charged for rounding than it charges itself, so that what passes
+here passes on every machine. They are looser than the search's, so a leaf as the search settled it may have to be
+divided into pieces; and the leaves of the bundle's tree, merged from those, always are. Nothing here is trusted.
 """
 
 import dataclasses

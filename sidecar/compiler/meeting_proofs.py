@@ -1,9 +1,9 @@
 """The steps by which the checker sees that required outputs exist wherever regions meet.
 
-:mod:`sidecar.compiler.consistency` has decided the question; here its witnesses are arranged over cells of the input space:
-an answer for a whole cell where there is one, else cases without a region that its cuts take out of the cell, else the cell
-divided, where a region begins or ends if one does inside it. Nothing here is trusted; cells that stay without an answer
-end in one that the checker will refuse.
+:mod:`sidecar.compiler.consistency` has decided the question; here its witnesses are arranged over cells of the input
+space: an answer for a whole cell where there is one, else cases without a region that its cuts take out of the cell,
+else the cell divided, where a region begins or ends if one does inside it. Nothing here is trusted; cells that stay
+without an answer end in one that the checker will refuse.
 """
 
 from collections.abc import Sequence
@@ -66,8 +66,9 @@ def _apart(gates: Sequence[Gate], box: Box, nodes: Sequence[Node]) -> Apart | No
 def _factors(gates: Sequence[Gate], node: Node, box: Box) -> tuple[tuple[int, int, int, Fraction], ...]:
     """Factors with which a region's cuts add up to less than zero all over a box; none where there are no such.
 
-    By duality: the largest value over the box of ``sum f cut`` is ``sum f offset + sum (low + (high - low) s)`` at its best
-    corner, so with ``t_i >= 0`` and ``t_i >= slope_i * width_i`` it is at most ``value(low corner) + sum t``.
+    By duality: the largest value over the box of ``sum f cut`` is ``sum f offset + sum (low + (high - low) s)`` at
+    its best corner, so with ``t_i >= 0`` and ``t_i >= slope_i * width_i`` it is at most ``value(low corner) + sum
+    t``.
     """
     cuts = gates[node[0]].domain[node[1]].cuts
     inputs = sorted({index for cut in cuts for index, _ in cut.inputs})
@@ -90,7 +91,7 @@ def _factors(gates: Sequence[Gate], node: Node, box: Box) -> tuple[tuple[int, in
 
 
 def _divide(gates: Sequence[Gate], box: Box, nodes: Sequence[Node]) -> Divide | None:
-    """Between two regions that a feature parts; else where a region begins or ends; else in the middle of what matters."""
+    """Between two regions that a feature parts; else where a region begins or ends; else in the middle."""
     boxes = [gates[gate].domain[region].box for gate, region in nodes]
     for index, (low, high) in enumerate(zip(box.lower, box.upper, strict=True)):
         for ends in sorted(each.upper[index] for each in boxes):

@@ -1,8 +1,8 @@
 """Journey one: a model and its properties become a gate bundle.
 
 gates -> jointly satisfiable? -> search every region -> hints for the checker -> replay counterexamples -> vectors, with
-certified answers -> encode -> accept -> self-test -> check. The last three are the sidecar's and the auditor's own: what
-leaves here has been accepted as it will be activated, and proved as it will be checked.
+certified answers -> encode -> accept -> self-test -> check. The last three are the sidecar's and the auditor's own:
+what leaves here has been accepted as it will be activated, and proved as it will be checked.
 """
 
 import dataclasses

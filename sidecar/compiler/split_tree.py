@@ -70,7 +70,7 @@ class SplitTree:
 
 
 def merged(tree: CoverageTree) -> CoverageTree:
-    """A finished tree with equally labelled sibling leaves merged; its nodes are those that are left, in their order."""
+    """A finished tree with equally labelled sibling leaves merged, numbered level by level."""
     nodes = np.zeros(len(tree.feature), dtype=_NODE)
     for name in ("feature", "threshold", "left", "label"):
         nodes[name] = getattr(tree, name)

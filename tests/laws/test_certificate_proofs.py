@@ -1,4 +1,4 @@
-"""Law: what the checker's own bounds prove holds at every point, in exact arithmetic and in float32 however it is summed."""
+"""Law: what the checker proves holds at every point, in exact arithmetic and in float32 however it is summed."""
 
 from fractions import Fraction
 from typing import TypeAlias

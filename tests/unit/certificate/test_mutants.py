@@ -15,14 +15,10 @@ from sidecar.errors import BundleError, InputError, NegativeAnswer
 from sidecar.gates.values import Action, Box, Literal, Mode, Norm, Region, Requirement
 from sidecar.properties.values import Severity
 from sidecar.tensors import TensorSpec
-
 from tests.unit.certificate.conftest import Sealed, write_model
 
 Mutation: TypeAlias = Callable[[Sealed], Sealed]
 REFUSALS = (NegativeAnswer, BundleError, InputError)
-
-
-# -- changing things -----------------------------------------------------------------------------------------------------
 
 
 def _first_leaf(tree: CoverageTree, label: Label) -> int:
@@ -383,10 +379,15 @@ FALSE: dict[str, tuple[Mutation, str]] = {
     "an answer that the wire cannot carry": (_steps(_answer_off_the_wire), "wire"),
     "an answer left out": (_steps(lambda steps: steps[:-1]), "have no proof"),
     "an answer too many": (_steps(lambda steps: [*steps, steps[-1]]), "more steps follow"),
-    "no answer": (_steps(lambda steps: []), "have no proof"),
+    "no answer": (_steps(lambda _: []), "have no proof"),
     "a cell divided elsewhere": (_steps(_moved_division), "step [0-9]+"),
     "a hint dropped": (_proofs("splits", lambda splits: splits[:-1]), "'never-far-out', region 0"),
-    "a hint added": (_proofs("clause", lambda clause: np.append(clause, np.int32(0))), "|count"),
+    "hints left out": (
+        lambda s: s.with_proofs(
+            1, weights=s.certificate.leaves[1][0].weights[:-1], clause=s.certificate.leaves[1][0].clause[:-1]
+        ),
+        "'never-far-out', region 0: hints for [0-9]+ pieces",
+    ),
     "weights of nothing": (_proofs("weights", np.zeros_like), "silent: not proved"),
     "no such clause": (_proofs("clause", lambda clause: np.full_like(clause, 7)), "violating: not proved"),
     "a piece divided outside of itself": (_proofs("thresholds", lambda t: t + 10.0), "outside of itself"),
