@@ -257,10 +257,17 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.acceptance import claimed_signer
     from sidecar.bundle.files import read_bundle
     from sidecar.bundle.summary import describe, render
+    from sidecar.certificate.codec import certificate_path
 
     content, bundle = read_bundle(arguments.bundle)
     signed_by = claimed_signer(content)
-    print(json.dumps(describe(bundle, signed_by), indent=2) if arguments.json else render(bundle, signed_by))
+    path = certificate_path(arguments.bundle)
+    certificate = str(path) if path.is_file() else None
+    if arguments.json:
+        print(json.dumps({**describe(bundle, signed_by), "certificate": certificate}, indent=2))
+    else:
+        print(render(bundle, signed_by))
+        print(f"certificate: {certificate or 'none beside it, so that `sidecar check` cannot prove any of this again'}")
     return 0
 
 

@@ -76,6 +76,12 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
         codec.read(codec.certificate_path(tmp_path / "nothing.gates"))
 
 
+def test_a_file_is_read_whole(sealed: Sealed, tmp_path: Path) -> None:
+    path = codec.certificate_path(tmp_path / "b.gates")
+    path.write_bytes(codec.encode(sealed.certificate))
+    assert codec.read(path) == codec.encode(sealed.certificate)
+
+
 def test_a_certificate_of_another_bundle_is_refused(sealed: Sealed) -> None:
     other: Certificate = dataclasses.replace(sealed.certificate, bundle_digest="0" * 64)
     with pytest.raises(Exception, match="the certificate's bundle digest: got '0000"):
