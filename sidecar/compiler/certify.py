@@ -16,6 +16,7 @@ from sidecar.certificate.statements import answers_between
 from sidecar.certificate.values import Certificate, LeafProofs
 from sidecar.compiler.leaf_proofs import CARE, Proved, prove_leaves
 from sidecar.compiler.meeting_proofs import prove_meeting
+from sidecar.errors import NegativeAnswer
 from sidecar.gates.values import Gate
 from sidecar.network.values import AnyModel, Model, Network
 from sidecar.tensors import Rows
@@ -138,12 +139,17 @@ def certificate_of(
         )
     )
     network = model.network if isinstance(model, Model) else None
-    establish(
-        content,
-        certificate,
-        model.digest,
-        network,
-        workers,
-        lambda what, done, total: progress(ProofStatus(f"{what}: checking", done, total)),
-    )
+    try:
+        establish(
+            content,
+            certificate,
+            model.digest,
+            network,
+            workers,
+            lambda what, done, total: progress(ProofStatus(f"{what}: checking", done, total)),
+        )
+    except NegativeAnswer as error:
+        raise NegativeAnswer(
+            f"the checker does not accept the bundle: {error} (--no-certificate writes it without a certificate)"
+        ) from error
     return certificate

@@ -1,11 +1,12 @@
 """The steps by which the checker sees that required outputs exist wherever regions meet.
 
 :mod:`sidecar.compiler.consistency` has decided the question; here its witnesses are arranged over cells of the input
-space: an answer for a whole cell where there is one, else cases without a region that its cuts take out of the cell,
+space: an answer for a whole cell where there is one, else cases without one of two regions that cuts part,
 else the cell divided, where a region begins or ends if one does inside it. Nothing here is trusted; cells that stay
 without an answer end in one that the checker will refuse.
 """
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
@@ -13,11 +14,11 @@ from typing import Final
 from sidecar.certificate.meeting import Node, common, complaints, divided, first_cell, meeting
 from sidecar.certificate.values import Answer, Apart, Divide, Step
 from sidecar.compiler.consistency import find_answer
-from sidecar.gates.linear_program import Constraint, Status, maximize
+from sidecar.gates.linear_program import Constraint, maximize
 from sidecar.gates.values import Action, Box, Gate
 from sidecar.tensors import ModelSignature
 
-MOST_STEPS: Final = 20_000
+MOST_STEPS: Final = 2_000
 """Cells looked at; the overlaps that consistency examines are fewer."""
 
 
@@ -54,40 +55,42 @@ def _answer(gates: Sequence[Gate], signature: ModelSignature, box: Box, nodes: S
 
 
 def _apart(gates: Sequence[Gate], box: Box, nodes: Sequence[Node]) -> Apart | None:
-    """The first region that its cuts take out of the cell."""
-    for gate, region in nodes:
-        here = common(box, gates[gate].domain[region].box)
-        factors = () if here is None else _factors(gates, (gate, region), here)
+    """The first region that its cuts take out of the cell, else the first two that their cuts part there."""
+    cut = [node for node in nodes if gates[node[0]].domain[node[1]].cuts]
+    for named in (*((node,) for node in cut), *itertools.combinations(cut, 2)):
+        here = common(box, *(gates[gate].domain[region].box for gate, region in named))
+        factors = () if here is None else _factors(gates, named, here)
         if factors:
-            return Apart(((gate, region),), factors)
+            return Apart(named, factors)
     return None
 
 
-def _factors(gates: Sequence[Gate], node: Node, box: Box) -> tuple[tuple[int, int, int, Fraction], ...]:
-    """Factors with which a region's cuts add up to less than zero all over a box; none where there are no such.
+def _factors(gates: Sequence[Gate], nodes: Sequence[Node], box: Box) -> tuple[tuple[int, int, int, Fraction], ...]:
+    """Factors with which regions' cuts add up to less than zero all over a box; none where there are no such.
 
-    By duality: the largest value over the box of ``sum f cut`` is ``sum f offset + sum (low + (high - low) s)`` at
-    its best corner, so with ``t_i >= 0`` and ``t_i >= slope_i * width_i`` it is at most ``value(low corner) + sum
-    t``.
+    A linear program: the largest value of ``sum f cut`` over the box is its value at the lower corner and, for each
+    input, the most that ``slope * width`` adds, which is some ``t`` with ``t >= 0`` and ``t >= slope * width``. Factors
+    are scaled to add up to at most one.
     """
-    cuts = gates[node[0]].domain[node[1]].cuts
-    inputs = sorted({index for cut in cuts for index, _ in cut.inputs})
-    count, zero, one = len(cuts), Fraction(0), Fraction(1)
-    at_low = [cut.offset + sum((a * box.lower[i] for i, a in cut.inputs), zero) for cut in cuts]
-    rises = [[dict(cut.inputs).get(i, zero) * (box.upper[i] - box.lower[i]) for cut in cuts] for i in inputs]
-    unit = [
-        [one if row == column else zero for column in range(count + len(inputs))] for row in range(count + len(inputs))
-    ]
-    constraints = [Constraint(tuple(row), zero) for row in unit]
-    constraints += [
-        Constraint((*(-rise for rise in rises[place]), *unit[count + place][count:]), zero)
-        for place in range(len(inputs))
-    ]
-    constraints.append(Constraint((-one,) * count + (zero,) * len(inputs), one))
-    solution = maximize([*(-value for value in at_low), *[-one] * len(inputs)], constraints) if cuts else None
-    if solution is None or solution.status is not Status.OPTIMAL or not (solution.value and solution.point):
+    cuts = [(node, place, cut) for node in nodes for place, cut in enumerate(gates[node[0]].domain[node[1]].cuts)]
+    inputs = sorted({index for _, _, cut in cuts for index, _ in cut.inputs})
+    size, zero, one = len(cuts) + len(inputs), Fraction(0), Fraction(1)
+    at_low = [cut.offset + sum((a * box.lower[i] for i, a in cut.inputs), zero) for _, _, cut in cuts]
+    constraints = [Constraint(_sparse(size, {number: one}), zero) for number in range(size)]
+    for number, index in enumerate(inputs, start=len(cuts)):
+        width = box.upper[index] - box.lower[index]
+        rises = {place: -dict(cut.inputs).get(index, zero) * width for place, (_, _, cut) in enumerate(cuts)}
+        constraints.append(Constraint(_sparse(size, {**rises, number: one}), zero))
+    constraints.append(Constraint(_sparse(size, dict.fromkeys(range(len(cuts)), -one)), one))
+    solution = maximize([*(-value for value in at_low), *[-one] * len(inputs)], constraints)
+    if not solution.value or solution.point is None:
         return ()
-    return tuple((*node, place, factor) for place, factor in enumerate(solution.point[:count]) if factor > 0)
+    factors = zip(cuts, solution.point, strict=False)
+    return tuple((*node, place, factor) for (node, place, _), factor in factors if factor > 0)
+
+
+def _sparse(size: int, coefficients: dict[int, Fraction]) -> tuple[Fraction, ...]:
+    return tuple(coefficients.get(index, Fraction(0)) for index in range(size))
 
 
 def _divide(gates: Sequence[Gate], box: Box, nodes: Sequence[Node]) -> Divide | None:
