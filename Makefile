@@ -25,7 +25,7 @@ TESTS = OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 TRUSTED = gates numerics tensors bundle properties protocols.open_inference protocols.torchserve protocols.wire protocols.map_entries
 
 GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
-PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: help demo native native-for-tests native-required test test-fast fuzz conformance coverage check format generate lock
@@ -133,7 +133,8 @@ lock: $(BIN)/python
 	$(BIN)/pip install --quiet pip-tools==7.6.2
 	$(PIP_COMPILE) --extra compile --extra dev --output-file requirements-dev.lock pyproject.toml
 	sed -i 's/^atheris==[^ ]*/& ; sys_platform == "linux" and platform_machine == "x86_64"/' requirements-dev.lock  # pip-compile drops it
-	$(PIP_COMPILE) --extra compile --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	@mkdir -p .cache && sed 's/^\([A-Za-z0-9_.-]*\)\[[^]]*\]==/\1==/' requirements-dev.lock > .cache/constraints.txt  # which know no extras
+	$(PIP_COMPILE) --extra compile --constraint .cache/constraints.txt --output-file requirements.lock pyproject.toml
 	cd sidecar/native && $(PIP_COMPILE:$(BIN)/%=$(CURDIR)/$(BIN)/%) --output-file requirements.lock requirements.in
 
 clean:

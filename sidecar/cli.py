@@ -117,6 +117,23 @@ def _parser() -> argparse.ArgumentParser:
         help="guard any model of numbers that onnxruntime runs, integer tensors included; every region stays open",
     )
 
+    compile_.add_argument(
+        "--no-certificate",
+        action="store_true",
+        help="do not make the certificate that `sidecar check` needs; for experiments",
+    )
+
+    check = _command(commands, "check", "prove again, by code of its own, all that a bundle says", _check)
+    check.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
+    check.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="the model that it is about")
+    check.add_argument(
+        "--certificate", type=Path, metavar="B.gates.cert", help="the bundle's certificate (default: beside the bundle)"
+    )
+    check.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes (default: as many as there are processors to use)"
+    )
+    check.add_argument("--json", action="store_true", help="for programs")
+
     inspect = _command(commands, "inspect", "what is in a bundle: properties, domains, what is proved", _inspect)
     inspect.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
     inspect.add_argument("--json", action="store_true", help="for programs; numbers exact, in wire units")
@@ -216,6 +233,7 @@ def _command(
 
 def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
+    from sidecar.certificate.codec import certificate_path
     from sidecar.compiler.opaque import read_opaque_model
     from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
     from sidecar.compiler.report import Reporter, summary
@@ -235,22 +253,54 @@ def _compile(arguments: argparse.Namespace) -> int:
         max_regions=arguments.max_regions,
         minimum_volume=arguments.minimum_volume,
         model_versions=tuple(arguments.model_version),
+        certify=not arguments.no_certificate,
+        workers=_processors(),
     )
     with Reporter(sys.stderr) as reporter:
         compiled = compile_bundle(model, files, options, reporter.show)
     write_file_atomically(arguments.output, compiled.content)
+    certificate = certificate_path(arguments.output)
+    if compiled.certificate is None:
+        certificate.unlink(missing_ok=True)  # one that is there is another bundle's
+    else:
+        write_file_atomically(certificate, compiled.certificate)
     print(summary(compiled, arguments.model, arguments.output))
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.files import read_bundle
+    from sidecar.certificate.check import check
+    from sidecar.certificate.codec import certificate_path, read
+    from sidecar.certificate.report import Reporter, document, render
+
+    content, _ = read_bundle(arguments.bundle)
+    certificate = read(arguments.certificate or certificate_path(arguments.bundle))
+    with Reporter(sys.stderr) as reporter:
+        report = check(content, certificate, arguments.model, arguments.workers or _processors(), reporter.show)
+    print(json.dumps(document(report), indent=2) if arguments.json else render(report, arguments.bundle))
+    return 0
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.acceptance import claimed_signature
     from sidecar.bundle.files import read_bundle
     from sidecar.bundle.summary import describe, render
+    from sidecar.certificate.codec import certificate_path
 
     content, bundle = read_bundle(arguments.bundle)
     signed = claimed_signature(content)
-    print(json.dumps(describe(bundle, signed), indent=2) if arguments.json else render(bundle, signed))
+    path = certificate_path(arguments.bundle)
+    certificate = str(path) if path.is_file() else None
+    if arguments.json:
+        print(json.dumps({**describe(bundle, signed), "certificate": certificate}, indent=2))
+    else:
+        print(render(bundle, signed))
+        print(f"certificate: {certificate or 'none beside it, so that `sidecar check` cannot prove any of this again'}")
     return 0
 
 

@@ -71,6 +71,7 @@ class Reason(enum.StrEnum):
     BUNDLE_VECTORS = "bundle_vectors"
     BUNDLE_SOURCES = "bundle_sources"
     BUNDLE_SELF_TEST = "bundle_self_test"
+    BUNDLE_CERTIFICATE = "bundle_certificate"
     BUNDLE_PROBE = "bundle_probe"
     BUNDLE_EXPIRED = "bundle_expired"
     BUNDLE_CONFLICT = "bundle_conflict"

@@ -17,7 +17,7 @@ from sidecar.tensors import ModelSignature, Rows
 FORMAT_VERSION = 1
 
 WITHOUT_PROOF = (("proof", "none"),)
-"""The options of a bundle about whose model nothing was to be proved: all its regions are open."""
+"""Among the options of a bundle about whose model nothing was to be proved: all its regions are open."""
 
 
 class Arithmetic(enum.StrEnum):
@@ -100,7 +100,7 @@ class Manifest:
     @property
     def is_proved(self) -> bool:
         """Whether anything was to be proved about the model."""
-        return self.options != WITHOUT_PROOF
+        return not set(WITHOUT_PROOF) <= set(self.options)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,6 +28,9 @@ from sidecar.tensors import ModelSignature
 MAX_PROGRAMS = 2_000
 """Linear programs solved for one question before it counts as unknown."""
 
+FEW_PROGRAMS = 64
+"""Likewise, where the question may be divided instead."""
+
 MAX_HALVINGS = 6
 """How often a box is halved in search of witnesses where requirements mention inputs."""
 
@@ -129,6 +132,19 @@ class _Question:
         if len(indices) == 1:
             return f"{names} contradicts itself {where}: no answer satisfies it"
         return f"{names} contradict each other {where}: no answer satisfies all of them"
+
+
+def find_answer(parts: Sequence[tuple[Gate, Box]], signature: ModelSignature) -> tuple[Fraction, ...] | None:
+    """One wire output row that satisfies each gate, margin included, for every input of the box beside it, or None.
+
+    None where there is none, or none was found with few programs.
+    """
+    clauses = dict.fromkeys(
+        tuple(Literal(literal.outputs, (), _worst_offset(literal, box), literal.strict) for literal in clause)
+        for gate, box in parts
+        for clause in _with_margin(gate)
+    )
+    return _Search(list(clauses), parts[0][1], signature, FEW_PROGRAMS).find()
 
 
 def _with_margin(gate: Gate) -> list[Clause]:
@@ -245,13 +261,15 @@ class _Search:
     means that every choice was refuted *in real arithmetic*: no answer at all satisfies.
     """
 
-    def __init__(self, clauses: Sequence[Clause], box: Box, signature: ModelSignature) -> None:
+    def __init__(
+        self, clauses: Sequence[Clause], box: Box, signature: ModelSignature, programs: int = MAX_PROGRAMS
+    ) -> None:
         self._box = box
         self._clauses = sorted(clauses, key=len)
         self._datatypes = signature.output_datatypes()
         mentioned = {index for clause in clauses for literal in clause for index, _ in literal.outputs}
         self._outputs = sorted(mentioned)
-        self._programs_left = MAX_PROGRAMS
+        self._programs_left = programs
         self.exhausted = True
 
     def find(self) -> tuple[Fraction, ...] | None:

@@ -1,23 +1,26 @@
 """Journey one: a model and its properties become a gate bundle.
 
-gates -> jointly satisfiable? -> search every region -> replay counterexamples -> vectors, with certified answers ->
-encode -> accept -> self-test. The last two are the sidecar's own: what leaves here has been accepted as it will be
-activated.
+gates -> jointly satisfiable? -> search every region -> hints for the checker -> replay counterexamples -> vectors, with
+certified answers -> encode -> accept -> self-test -> check. The last three are the sidecar's and the auditor's own:
+what leaves here has been accepted as it will be activated, and proved as it will be checked.
 """
 
 import dataclasses
 import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from sidecar.bundle.acceptance import accept
 from sidecar.bundle.codec import encode
+from sidecar.bundle.coverage import CoverageTree
 from sidecar.bundle.naming import naming_in
 from sidecar.bundle.self_test import expected_decisions, self_test
 from sidecar.bundle.values import WITHOUT_PROOF, Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
 from sidecar.compiler.certified_answers import certified_answers, require_within
+from sidecar.compiler.certify import ProofStatus, Provable, certificate_of, nothing_to_prove, provable, widened
 from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
@@ -55,6 +58,8 @@ class CompileOptions:
         max_regions: boxes bounded at most, per search in order (one number serves all); None for no limit.
         minimum_volume: share of a region's box below which an undecided leaf stays open.
         model_versions: of the served model, that are this one; none makes no distinction.
+        certify: make a certificate, and leave open what cannot be proved with it.
+        workers: processes that check it.
     """
 
     name: str | None = None
@@ -64,6 +69,8 @@ class CompileOptions:
     max_regions: tuple[int, ...] | None = None
     minimum_volume: float = 1e-6
     model_versions: tuple[str, ...] = ()
+    certify: bool = True
+    workers: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +90,23 @@ class SearchStatus:
     progress: Progress
 
 
+Status: TypeAlias = SearchStatus | ProofStatus
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class CompiledBundle:
     """What compiling gave.
 
     Args:
         content: the bundle's bytes.
+        certificate: its certificate's bytes, checked; None where none was asked for.
         bundle: what they say.
         counterexamples: per gate, wire inputs on which onnxruntime's answer violates the requirement.
         notes: remarks that a person should read, e.g. overlaps in which every answer will be refused.
     """
 
     content: bytes
+    certificate: bytes | None
     bundle: Bundle
     counterexamples: tuple[Rows, ...]
     notes: tuple[str, ...]
@@ -104,7 +116,7 @@ def compile_bundle(
     model: AnyModel,
     files: Sequence[PropertyFile],
     options: CompileOptions,
-    progress: Callable[[SearchStatus], None],
+    progress: Callable[[Status], None],
 ) -> CompiledBundle:
     """Verify, synthesise and seal.
 
@@ -128,6 +140,10 @@ def compile_bundle(
         notes = (*notes, _NOTHING_PROVED)
     else:
         partitions = _search(model, gates, options, progress)
+    arithmetic = _DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
+    found = _provable(model, arithmetic, gates, partitions, progress) if options.certify else None
+    coverage = _merged(partitions) if found is None else found.coverage
+    notes = (*notes, *(found.notes if found else ()))
     counterexamples = _replayed(model, gates, partitions)
     inputs, outputs = _answered(model, vector_inputs(gates, counterexamples, signature.input_datatypes()))
     if not len(inputs):
@@ -135,8 +151,7 @@ def compile_bundle(
             "the model answers NaN or infinity to every input tried in the properties' domains: expected some finite "
             "answers; see whether the model, and the units of the domains, are the intended ones"
         )
-    arithmetic = _DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
-    lower, upper = _certified(model, arithmetic, inputs, outputs)
+    lower, upper = _certified(model, arithmetic, inputs, outputs, options.certify)
     manifest = Manifest(
         name=served_name(model, files, options.name),
         revision=options.revision,
@@ -145,27 +160,53 @@ def compile_bundle(
         arithmetic=arithmetic,
         properties=tuple(PropertyRecord(stated.trace, stated.mode) for stated in properties),
         compiler_version=importlib.metadata.version("gate-sidecar"),
-        options=WITHOUT_PROOF if isinstance(model, OpaqueModel) else _recorded(options, partitions),
+        options=(
+            *(WITHOUT_PROOF if isinstance(model, OpaqueModel) else _limits(options, partitions)),
+            *_action(options),
+        ),
         versions=tuple(sorted(set(options.model_versions))),
     )
     bundle = Bundle(
         manifest=manifest,
         gates=gates,
-        coverage=tuple(tuple(found.tree for found in of_gate) for of_gate in partitions),
+        coverage=coverage,
         vectors=expected_decisions(gates, signature, inputs, outputs, lower, upper),
         sources=sources,
     )
     content = encode(bundle)
     accepted = accept(content)
     self_test(accepted, prepare(accepted.gates, accepted.manifest.signature))
-    return CompiledBundle(content, accepted, counterexamples, notes)
+    certificate = None if found is None else certificate_of(content, accepted, model, found, options.workers, progress)
+    return CompiledBundle(content, certificate, accepted, counterexamples, notes)
 
 
-def _certified(model: AnyModel, arithmetic: Arithmetic, inputs: Rows, outputs: Rows) -> tuple[Rows, Rows]:
+def _merged(partitions: Sequence[Sequence[Partition]]) -> tuple[tuple[CoverageTree, ...], ...]:
+    return tuple(tuple(found.tree for found in of_gate) for of_gate in partitions)
+
+
+def _provable(
+    model: AnyModel,
+    arithmetic: Arithmetic,
+    gates: Sequence[Gate],
+    partitions: Sequence[Sequence[Partition]],
+    progress: Callable[[Status], None],
+) -> Provable:
+    """Coverage that the checker can prove too."""
+    if isinstance(model, OpaqueModel):
+        return nothing_to_prove(_merged(partitions))
+    unmerged = [[found.unmerged for found in of_gate] for of_gate in partitions]
+    return provable(model.network, arithmetic, gates, unmerged, progress)
+
+
+def _certified(
+    model: AnyModel, arithmetic: Arithmetic, inputs: Rows, outputs: Rows, certify: bool
+) -> tuple[Rows, Rows]:
     """Between which values the answers must lie; infinite where nothing is proved."""
     if isinstance(model, OpaqueModel):
         return np.full_like(outputs, -np.inf), np.full_like(outputs, np.inf)
     lower, upper = certified_answers(model.network, arithmetic, inputs)
+    if certify:
+        lower, upper = widened(model.network, arithmetic, inputs, lower, upper)
     require_within(lower, outputs, upper)
     return lower, upper
 
@@ -276,7 +317,8 @@ def _search(
 def _unsearched(gates: Sequence[Gate], signature: ModelSignature) -> list[list[Partition]]:
     """Every region open."""
     nothing = np.empty((0, signature.input_size))
-    return [[Partition(SplitTree().finished(), 0, nothing, StopReason.OPAQUE) for _ in gate.domain] for gate in gates]
+    whole = SplitTree().finished()
+    return [[Partition(whole, whole, 0, nothing, StopReason.OPAQUE) for _ in gate.domain] for gate in gates]
 
 
 def _in_box(gate: Gate, region: Region) -> Requirement:
@@ -298,7 +340,12 @@ def _regions_by_search(options: CompileOptions, total: int) -> list[int | None]:
     return list(options.max_regions)
 
 
-def _recorded(options: CompileOptions, partitions: Sequence[Sequence[Partition]]) -> tuple[tuple[str, str], ...]:
+def _action(options: CompileOptions) -> tuple[tuple[str, str], ...]:
+    """What stands for the properties' own actions, where something does."""
+    return () if options.action is None else (("action", options.action),)
+
+
+def _limits(options: CompileOptions, partitions: Sequence[Sequence[Partition]]) -> tuple[tuple[str, str], ...]:
     """What determined the result. The time limit is not among it: the region counts that it led to are."""
     regions = [str(found.regions) for of_gate in partitions for found in of_gate]
     return (("max-regions", ",".join(regions)), ("minimum-volume", repr(options.minimum_volume)))

@@ -3,7 +3,6 @@
 import shlex
 import textwrap
 import types
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Self, TextIO
@@ -15,9 +14,10 @@ from sidecar.bundle.coverage import Label
 from sidecar.bundle.naming import Naming, naming_of, physical_interval
 from sidecar.bundle.readable import interval_text, share_text
 from sidecar.bundle.values import Bundle
-from sidecar.compiler.pipeline import CompiledBundle, SearchStatus
+from sidecar.certificate import codec
+from sidecar.compiler.certify import ProofStatus
+from sidecar.compiler.pipeline import CompiledBundle, Status
 from sidecar.properties.vocabulary import Feature
-from sidecar.tensors import Rows
 
 LEGEND: Final = """\
 silent: proved that the model keeps it; violating: proved that it breaks it; open: not known
@@ -50,9 +50,14 @@ class Reporter:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
-    def show(self, status: SearchStatus) -> None:
-        """Take a search's progress."""
+    def show(self, status: Status) -> None:
+        """Take a search's progress, or a certificate's."""
         if not self._live:
+            return
+        if isinstance(status, ProofStatus):
+            total = "" if status.total is None else f" of {status.total:,}"
+            self._stream.write(f"\r\x1b[K{status.what}: {status.done:,}{total} boxes")
+            self._stream.flush()
             return
         state = status.progress
         self._stream.write(
@@ -77,7 +82,9 @@ def summary(compiled: CompiledBundle, model: Path, output: Path) -> str:
         lines += textwrap.wrap(f"note: {note}", WRAPPED_CHARACTERS, subsequent_indent="      ")
     lines.append(f"{output}: guards {bundle.manifest.name!r}, {len(compiled.content):,} bytes")
     lines.append(f"sha256 {digest(compiled.content)}")
-    return "\n".join([*lines, "Try next", *_next_steps(compiled.counterexamples, naming, model, output)])
+    if compiled.certificate is not None:
+        lines.append(f"{output}{codec.SUFFIX}: checked; `sidecar check` does it again without trusting this compiler")
+    return "\n".join([*lines, "Try next", *_next_steps(compiled, naming, model, output)])
 
 
 def _outside_ranges(bundle: Bundle, naming: Naming) -> list[str]:
@@ -101,10 +108,10 @@ def _leaves_range(feature: Feature, low: Fraction, high: Fraction) -> bool:
     return first < feature.range.lower - allowed or last > feature.range.upper + allowed
 
 
-def _next_steps(counterexamples: Sequence[Rows], naming: Naming, model: Path, output: Path) -> list[str]:
+def _next_steps(compiled: CompiledBundle, naming: Naming, model: Path, output: Path) -> list[str]:
     """Commands that a person would type now; the row to try is a counterexample, where one is short enough."""
     steps = [f"sidecar inspect {shlex.quote(str(output))}"]
-    found = next((rows[0] for rows in counterexamples if len(rows)), None)
+    found = next((rows[0] for rows in compiled.counterexamples if len(rows)), None)
     if found is not None and naming.origin is not None and len(found) <= SHOWN_FEATURES:
         values = ", ".join(
             f'"{named.name}": {float(named.wire.to_physical(Fraction(value))):.9g}'
@@ -112,5 +119,7 @@ def _next_steps(counterexamples: Sequence[Rows], naming: Naming, model: Path, ou
         )
         steps.append(f"sidecar try {shlex.quote(str(output))} --model {shlex.quote(str(model))} \\")
         steps.append(f"    --input '{{{values}}}'")
+    if compiled.certificate is not None:
+        steps.append(f"sidecar check {shlex.quote(str(output))} --model {shlex.quote(str(model))}")
     steps.append(f"sidecar serve --bundle {shlex.quote(str(output))} --upstream HOST:PORT")
     return [f"   {step}" for step in steps]

@@ -30,7 +30,7 @@ from sidecar.compiler.flat import FlatStep, flat_problem, flat_step
 from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.literal_rows import nearest
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.split_tree import SplitTree
+from sidecar.compiler.split_tree import SplitTree, merged
 from sidecar.compiler.workers import Workers, cores
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.values import Network
@@ -96,6 +96,7 @@ class Partition:
 
     Args:
         tree: covers the box; see :class:`CoverageTree`.
+        unmerged: the same before leaves were merged: each leaf as it was settled.
         regions: boxes bounded; as ``max_regions`` it repeats the search exactly.
         counterexamples: float64 (point, input): wire-representable inputs inside the box whose float64
             outputs violate the requirement; distinct, at most a few dozen, possibly none.
@@ -103,6 +104,7 @@ class Partition:
     """
 
     tree: CoverageTree
+    unmerged: CoverageTree
     regions: int
     counterexamples: Rows
     stopped_by: StopReason
@@ -136,7 +138,8 @@ def partition(
     attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
     search = _Search(prepared, box, limits, attacked)
     stopped_by = search.run(deadline, progress, ends)
-    return Partition(search.tree.finished(), search.regions, attacked.counterexamples.chosen(), stopped_by)
+    unmerged = search.tree.unmerged()
+    return Partition(merged(unmerged), unmerged, search.regions, attacked.counterexamples.chosen(), stopped_by)
 
 
 class _Search:

@@ -3,6 +3,7 @@
 Nodes are numbered as they come into being, so children stand after their parent. A leaf that nobody settled is open.
 """
 
+import dataclasses
 import math
 from typing import Final, TypeAlias
 
@@ -55,26 +56,41 @@ class SplitTree:
 
     def finished(self) -> CoverageTree:
         """The tree with equally labelled sibling leaves merged, numbered level by level."""
-        nodes = self._nodes[: self._count].copy()
-        _merge(nodes)
-        order, left = _by_level(nodes)
-        kept = nodes[order]
-        leaf = kept["feature"] == LEAF
-        volume = np.bincount(kept["label"][leaf], weights=kept["share"][leaf], minlength=len(Label))
-        return CoverageTree(
-            feature=kept["feature"].copy(),
-            threshold=np.where(leaf, 0.0, kept["threshold"]),
-            left=left,
-            right=np.where(leaf, 0, left + 1).astype(np.int32),
-            label=kept["label"].copy(),
-            volume=volume.astype(np.float64),
-        )
+        return merged(self.unmerged())
+
+    def unmerged(self) -> CoverageTree:
+        """The tree as it was split, numbered level by level."""
+        return _as_tree(self._nodes[: self._count])
 
     def _reserve(self, count: int) -> None:
         if count > len(self._nodes):
             grown = np.zeros(2 ** math.ceil(math.log2(count)), dtype=_NODE)
             grown[: len(self._nodes)] = self._nodes
             self._nodes = grown
+
+
+def merged(tree: CoverageTree) -> CoverageTree:
+    """A finished tree with equally labelled sibling leaves merged, numbered level by level."""
+    nodes = np.zeros(len(tree.feature), dtype=_NODE)
+    for name in ("feature", "threshold", "left", "label"):
+        nodes[name] = getattr(tree, name)
+    _merge(nodes)
+    return dataclasses.replace(_as_tree(nodes), volume=tree.volume)
+
+
+def _as_tree(nodes: npt.NDArray[np.void]) -> CoverageTree:
+    order, left = _by_level(nodes)
+    kept = nodes[order]
+    leaf = kept["feature"] == LEAF
+    volume = np.bincount(kept["label"][leaf], weights=kept["share"][leaf], minlength=len(Label))
+    return CoverageTree(
+        feature=kept["feature"].copy(),
+        threshold=np.where(leaf, 0.0, kept["threshold"]),
+        left=left,
+        right=np.where(leaf, 0, left + 1).astype(np.int32),
+        label=kept["label"].copy(),
+        volume=volume.astype(np.float64),
+    )
 
 
 def _merge(nodes: npt.NDArray[np.void]) -> None:
@@ -88,7 +104,6 @@ def _merge(nodes: npt.NDArray[np.void]) -> None:
             return
         parent, child = inner[merged], left[merged]
         nodes["label"][parent] = nodes["label"][child]
-        nodes["share"][parent] = nodes["share"][child] + nodes["share"][child + 1]
         nodes["feature"][parent] = LEAF
 
 

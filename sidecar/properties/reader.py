@@ -23,6 +23,20 @@ def read_properties(path: Path, signature: ModelSignature) -> PropertyFile:
     raise InputError(f"{path}: a property file's name ends in one of {known}; rename it, or give another file")
 
 
+def properties_in(origin: str, content: bytes, signature: ModelSignature) -> PropertyFile:
+    """What the content of a property file says, as a bundle keeps it; ``origin`` is the file's name.
+
+    Raises:
+        InputError: as :func:`read_properties`.
+    """
+    path = Path(origin)
+    if origin.endswith(vnnlib.SUFFIXES):
+        return vnnlib.properties_in(path, content, signature)
+    if origin.endswith(yaml_reader.SUFFIXES):
+        return yaml_reader.properties_in(path, content, signature)
+    raise InputError(f"{path}: no property file that is understood, by its name; compile the bundle again")
+
+
 def vocabulary_of(origin: str, content: bytes, signature: ModelSignature) -> Vocabulary | None:
     """The names that a property file gives to the values of a row; None for a kind of file that names none.
 

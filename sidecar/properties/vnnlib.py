@@ -53,7 +53,11 @@ def read_vnnlib(path: Path, signature: ModelSignature) -> PropertyFile:
     Raises:
         InputError: unreadable, not understood, or describing no guardable property; says where.
     """
-    content = read_content(path, MAX_FILE_BYTES)
+    return properties_in(path, read_content(path, MAX_FILE_BYTES), signature)
+
+
+def properties_in(path: Path, content: bytes, signature: ModelSignature) -> PropertyFile:
+    """The properties in a file's (decompressed) content; else as :func:`read_vnnlib`."""
     source = decode(path, content)
     stem = path.name.removesuffix(".gz").removesuffix(".vnnlib")
     if not stem:

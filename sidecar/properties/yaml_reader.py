@@ -80,7 +80,11 @@ def read_yaml(path: Path, signature: ModelSignature) -> PropertyFile:
     Raises:
         InputError: unreadable, not understood, or not about this model; says where.
     """
-    content = read_content(path, MAX_FILE_BYTES)
+    return properties_in(path, read_content(path, MAX_FILE_BYTES), signature)
+
+
+def properties_in(path: Path, content: bytes, signature: ModelSignature) -> PropertyFile:
+    """The properties in a file's content; else as :func:`read_yaml`."""
     sections = _sections(path, content)
     name, batch_axis = _model(sections.get("model"))
     vocabulary = read_vocabulary(sections["inputs"], sections["outputs"], signature)

@@ -75,6 +75,45 @@ def test_compile_prints_what_is_proved_and_writes_a_bundle(run: Run, tmp_path: P
     assert target.stat().st_size > 1000
 
 
+def test_check_proves_again_what_compile_proved(run: Run, compiled: Path) -> None:
+    status, out, err = run("check", compiled, "--model", MODEL_PATH)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{compiled}: all of it holds\n")
+    assert "silent and" in out
+    status, out, _ = run("check", compiled, "--model", MODEL_PATH, "--json", "--workers", 1)
+    assert status == 0
+    assert json.loads(out)["holds"] is True
+    assert f"certificate: {compiled}.cert" in run("inspect", compiled)[1]
+    assert json.loads(run("inspect", compiled, "--json")[1])["certificate"] == f"{compiled}.cert"
+
+
+def test_check_says_no_where_something_is_not_so(run: Run, compiled: Path, tmp_path: Path) -> None:
+    other = onnx.load(MODEL_PATH)
+    other.producer_name = "somebody else"
+    onnx.save(other, tmp_path / "other.onnx")
+    _refused(run("check", compiled, "--model", tmp_path / "other.onnx"), 1, "the model file's digest")
+
+
+def test_what_cannot_be_read_cannot_be_checked(run: Run, compiled: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.cert"
+    bad.write_bytes(Path(f"{compiled}.cert").read_bytes()[:-1])
+    check = ("check", compiled, "--model", MODEL_PATH)
+    _refused(run(*check, "--certificate", bad), 2, "bundle_certificate", "it was changed")
+    _refused(run(*check, "--certificate", tmp_path / "none.cert"), 2, "none.cert", "sidecar compile")
+    _refused(run("check", compiled, "--model", tmp_path / "none.onnx"), 2, "none.onnx")
+
+
+def test_a_bundle_without_certificate_says_so(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "b.gates"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--max-regions", 5)
+    assert run("compile", *arguments)[0] == 0
+    assert Path(f"{target}.cert").is_file()
+    assert run("compile", *arguments, "--no-certificate")[0] == 0
+    assert not Path(f"{target}.cert").exists()
+    assert "certificate: none beside it" in run("inspect", target)[1]
+    _refused(run("check", target, "--model", MODEL_PATH), 2, "b.gates.cert")
+
+
 def test_the_row_that_compile_suggests_to_try_is_a_violation(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "b.gates"
     _, out, _ = run(

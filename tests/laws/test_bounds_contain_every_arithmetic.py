@@ -113,7 +113,7 @@ def test_compiled_bounds_are_those_of_the_reference(seed: int, spread: float, wi
     """Up to rounding, in boxes that enclose others, too."""
     datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
     rng = np.random.default_rng(seed)
-    network = _network(rng, datatype, spread)
+    network = random_network(rng, datatype, spread)
     prepared = prepare(network, _requirement(rng, network.signature.input_size), arithmetic)
     boxes = [_box(rng, network.signature.input_size, datatype) for _ in range(7)]
     lower, upper = (np.stack(side) for side in zip(*boxes, strict=True))

@@ -1,0 +1,244 @@
+"""Hints that let the checker prove a coverage tree's leaves; leaves for which there are none become open.
+
+The checker's own bounds decide here too, with more charged for rounding than it charges itself, so that what passes
+here passes on every machine. They are looser than the search's, so a leaf as the search settled it may have to be
+divided into pieces; and the leaves of the bundle's tree, merged from those, always are. Nothing here is trusted.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sidecar.bundle.coverage import LEAF, CoverageTree, Label
+from sidecar.certificate.bounds import Enclosure, Staged, enclose, lower_form
+from sidecar.certificate.leaves import Demand, Pieces, claims, combined, parts, proved_within
+from sidecar.certificate.values import PIECE, LeafProofs
+from sidecar.compiler.split_tree import merged
+from sidecar.gates.values import Box
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Indices: TypeAlias = npt.NDArray[np.intp]
+
+CARE: Final = 3.0
+"""What is charged here for the checker's own rounding, as a multiple of what it charges."""
+
+MOST_HALVINGS: Final = 8
+"""How often a leaf is halved before it becomes open."""
+
+_FACTORS: Final = np.linspace(0.0, 1.0, 17)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Proved:
+    """A tree whose claims are provable, and how.
+
+    Args:
+        tree: merged.
+        proofs: for its claims.
+        opened: number of leaves that became open; opened_volume: their share of the region's box.
+    """
+
+    tree: CoverageTree
+    proofs: LeafProofs
+    opened: int
+    opened_volume: float
+
+
+def prove_leaves(
+    network: Staged, wanted: Demand, unmerged: CoverageTree, box: Box, progress: Callable[[int], None]
+) -> Proved:
+    """Find hints for the leaves of a search's tree, merge them, and arrange the hints as the merged tree needs them.
+
+    Args:
+        network: staged with ``CARE``.
+        wanted: of the region.
+        unmerged: the region's tree, each leaf as it was settled.
+        box: the region's.
+        progress: told how many boxes have been bounded.
+    """
+    divisions = _Divisions(unmerged, len(wanted.literals.offset))
+    lower, upper, leaf = claims(unmerged, box)
+    volume = np.zeros(len(unmerged.feature))
+    volume[leaf] = _shares(lower, upper, box)
+    failed = np.zeros(len(unmerged.feature), dtype=np.bool_)
+    node, bounded = leaf, 0
+    for halving in range(MOST_HALVINGS + 1):
+        again, feature = [], []
+        for start in range(0, len(leaf), network.batch):
+            part = np.arange(start, min(start + network.batch, len(leaf)))
+            silent = unmerged.label[leaf[part]] == Label.SILENT
+            found, proved, sensitivity = _batch(network, wanted, lower[part], upper[part], silent, leaf[part])
+            divisions.hint(node[part], found)
+            again.append(part[~proved])
+            feature.append((sensitivity * (upper[part] - lower[part])).argmax(axis=1)[~proved])
+            progress(bounded := bounded + len(part))
+        left = np.concatenate([np.zeros(0, np.intp), *again])
+        if halving == MOST_HALVINGS:
+            failed[leaf[left]] = True
+            break
+        along = np.concatenate([np.zeros(0, np.intp), *feature]).astype(np.int32)
+        middle = lower[left, along] + (upper[left, along] - lower[left, along]) * 0.5
+        lower, upper, leaf = parts(lower[left], upper[left], leaf[left], along, middle)
+        node = divisions.divide(node[left], along, middle)
+    tree = merged(_opened(unmerged, failed, volume))
+    return Proved(tree, divisions.proofs(tree), int(failed.sum()), float(volume[failed].sum()))
+
+
+def _shares(lower: Floats, upper: Floats, box: Box) -> Floats:
+    width = np.array([float(high - low) for low, high in zip(box.lower, box.upper, strict=True)])
+    return np.asarray(np.where(width > 0.0, (upper - lower) / np.where(width > 0.0, width, 1.0), 1.0).prod(axis=1))
+
+
+def _opened(tree: CoverageTree, failed: Flags, volume: Floats) -> CoverageTree:
+    volumes = tree.volume.copy()
+    for before in (Label.SILENT, Label.VIOLATING):
+        moved = volume[failed & (tree.label == before)].sum()
+        volumes[before] = max(volumes[before] - moved, 0.0)
+        volumes[Label.OPEN] += moved
+    return dataclasses.replace(tree, label=np.where(failed, np.uint8(Label.OPEN), tree.label), volume=volumes)
+
+
+class _Divisions:
+    """The search's tree, its leaves divided further, with the hints of all pieces."""
+
+    def __init__(self, tree: CoverageTree, literals: int) -> None:
+        self._feature, self._threshold = tree.feature.astype(np.int32), tree.threshold
+        self._left, self._right = tree.left.astype(np.intp), tree.right.astype(np.intp)
+        self._weights = np.zeros((len(tree.feature), literals), dtype=np.uint8)
+        self._clause = np.full(len(tree.feature), PIECE, dtype=np.int32)
+
+    def hint(self, node: Indices, found: Pieces) -> None:
+        """Keep what was found for some leaves."""
+        self._weights[node], self._clause[node] = found.weights, found.clause
+
+    def divide(self, node: Indices, feature: npt.NDArray[np.int32], threshold: Floats) -> Indices:
+        """Divide leaves; their lower parts, then their upper parts."""
+        first, count = len(self._feature), len(node)
+        children = first + np.arange(2 * count)
+        self._feature[node], self._threshold = feature, np.concatenate([self._threshold, np.zeros(2 * count)])
+        self._threshold[node] = threshold
+        self._left[node], self._right[node] = children[:count], children[count:]
+        self._feature = np.concatenate([self._feature, np.full(2 * count, LEAF, dtype=np.int32)])
+        self._left, self._right = (
+            np.concatenate([old, np.zeros(2 * count, np.intp)]) for old in (self._left, self._right)
+        )
+        self._weights = np.concatenate([self._weights, np.zeros((2 * count, self._weights.shape[1]), np.uint8)])
+        self._clause = np.concatenate([self._clause, np.full(2 * count, PIECE, dtype=np.int32)])
+        return children
+
+    def proofs(self, tree: CoverageTree) -> LeafProofs:
+        """For the claims of a tree that came from this one by merging."""
+        node = self._counterparts(tree)[(tree.label == Label.SILENT) | (tree.label == Label.VIOLATING)]
+        rounds = []
+        while len(node):
+            rounds.append(node)
+            node = node[self._feature[node] != LEAF]
+            node = np.concatenate([self._left[node], self._right[node]])
+        every = np.concatenate([np.zeros(0, np.intp), *rounds])
+        splits = self._feature[every]
+        piece = every[splits == LEAF]
+        return LeafProofs(
+            splits=np.where(splits == LEAF, np.int32(PIECE), splits),
+            thresholds=self._threshold[every[splits != LEAF]],
+            weights=self._weights[piece],
+            clause=self._clause[piece],
+        )
+
+    def _counterparts(self, tree: CoverageTree) -> Indices:
+        """For each of a merged tree's nodes the one here."""
+        counterpart = np.zeros(len(tree.feature), dtype=np.intp)
+        nodes = np.zeros(1, dtype=np.intp)
+        while len(nodes := nodes[tree.feature[nodes] != LEAF]):
+            counterpart[tree.left[nodes]] = self._left[counterpart[nodes]]
+            counterpart[tree.right[nodes]] = self._right[counterpart[nodes]]
+            nodes = np.concatenate([tree.left[nodes], tree.right[nodes]]).astype(np.intp)
+        return counterpart
+
+
+def _batch(
+    network: Staged, wanted: Demand, lower: Floats, upper: Floats, silent: Flags, leaf: Indices
+) -> tuple[Pieces, Flags, Floats]:
+    """Hints for some boxes, whether they do, and how strongly what is to be proved varies along each input."""
+    known = enclose(network, lower, upper)
+    count = len(wanted.literals.offset)
+    weights, clause = np.zeros((len(leaf), count), dtype=np.uint8), np.full(len(leaf), PIECE, dtype=np.int32)
+    sensitivity = np.ones_like(lower)
+    if count and silent.any():
+        weights[silent], sensitivity[silent] = _weights(known, wanted, np.flatnonzero(silent))
+    if count and not silent.all():
+        clause[~silent], sensitivity[~silent] = _clauses(known, wanted, np.flatnonzero(~silent))
+    pieces = Pieces(lower, upper, silent, weights, clause, leaf)
+    return pieces, proved_within(known, wanted, pieces), np.nan_to_num(sensitivity, nan=1.0)
+
+
+def _forms(known: Enclosure, wanted: Demand, sign: float, box: Indices) -> tuple[Floats, Floats]:
+    """Lower forms of all literals, or of their negations: (box, literal, input) and (box, literal)."""
+    count = len(wanted.literals.offset)
+    rows = combined(wanted, slice(0, count), np.tile(np.eye(count) * sign, (len(box), 1)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        form = lower_form(known, rows, np.repeat(box, count))
+        constant = form.constant - form.charge
+    return form.slope.reshape(len(box), count, -1), constant.reshape(len(box), count)
+
+
+def _weights(known: Enclosure, wanted: Demand, box: Indices) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """For each box weights of all literals, and the sensitivity of what they leave unproved."""
+    forms, constants = _forms(known, wanted, 1.0, box)
+    centre, radius = (known.lower[box] + known.upper[box]) * 0.5, (known.upper[box] - known.lower[box]) * 0.5
+    weights, sensitivity = np.zeros((len(box), forms.shape[1])), np.zeros_like(centre)
+    for clause in wanted.clauses:
+        weights[:, clause], form, least = _best(forms[:, clause], constants[:, clause], centre, radius)
+        sensitivity += np.where(least > 0.0, 0.0, 1.0)[:, None] * np.abs(form)
+    return np.rint(np.nan_to_num(weights) * 255.0).astype(np.uint8), sensitivity
+
+
+def _best(forms: Floats, constants: Floats, centre: Floats, radius: Floats) -> tuple[Floats, Floats, Floats]:
+    """Weights (box, literal) of a combination whose least value over the box is large, the largest one; it; its least.
+
+    The strongest literal, then twice the best share of another one.
+    """
+    each = np.arange(len(forms))
+    least = _least(forms, constants, centre, radius)
+    best = least.argmax(axis=1)
+    weights = np.zeros(constants.shape)
+    weights[each, best] = 1.0
+    form, constant, value = forms[each, best], constants[each, best], least[each, best]
+    for _ in range(min(2, forms.shape[1] - 1)):
+        slopes, offsets = forms - form[:, None], constants - constant[:, None]
+        tried = np.stack(
+            [_least(form[:, None] + f * slopes, constant[:, None] + f * offsets, centre, radius) for f in _FACTORS],
+            axis=2,
+        )
+        chosen = np.nan_to_num(tried, nan=-np.inf).reshape(len(forms), -1).argmax(axis=1)
+        other, factor = np.divmod(chosen, len(_FACTORS))
+        share = _FACTORS[factor]
+        weights *= 1.0 - share[:, None]
+        weights[each, other] += share
+        form, constant = form + share[:, None] * slopes[each, other], constant + share * offsets[each, other]
+        value = tried[each, other, factor]
+    return weights / weights.max(axis=1, keepdims=True), form, value
+
+
+def _least(forms: Floats, constants: Floats, centre: Floats, radius: Floats) -> Floats:
+    """A guide, not a bound: (box, form)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = (forms @ centre[:, :, None] - np.abs(forms) @ radius[:, :, None])[..., 0]
+    return np.asarray(spread + constants)
+
+
+def _clauses(known: Enclosure, wanted: Demand, box: Indices) -> tuple[npt.NDArray[np.int32], Floats]:
+    """For each box the clause that is refuted best, and the sensitivity of its literals."""
+    forms, constants = _forms(known, wanted, -1.0, box)
+    centre, radius = (known.lower[box] + known.upper[box]) * 0.5, (known.upper[box] - known.lower[box]) * 0.5
+    least = _least(forms, constants, centre, radius)
+    worst = np.stack([least[:, clause].min(axis=1) for clause in wanted.clauses], axis=1)
+    best = np.nan_to_num(worst, nan=-np.inf).argmax(axis=1)
+    of_clause = np.zeros((len(wanted.clauses), len(wanted.literals.offset)))
+    for number, clause in enumerate(wanted.clauses):
+        of_clause[number, clause] = 1.0
+    counted = of_clause[best] * np.where(least > 0.0, 0.0, 1.0)
+    return best.astype(np.int32), np.einsum("bl,bli->bi", counted, np.abs(forms))
