@@ -31,7 +31,7 @@ from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.linear_forms import ClauseForms, clause_forms
 from sidecar.compiler.literal_rows import Flags, nearest
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.split_tree import SplitTree, merged
+from sidecar.compiler.split_tree import SplitTree
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.values import Network
 from sidecar.tensors import Rows
@@ -126,8 +126,8 @@ def partition(
     attack(counterexamples, network, _SEED)
     search = _Search(prepare(network, requirement, arithmetic), box, limits.minimum_volume, counterexamples)
     stopped_by = search.run(deadline, limits.max_regions, progress)
-    unmerged = search.tree.unmerged()
-    return Partition(merged(unmerged), unmerged, search.regions, counterexamples.chosen(), stopped_by)
+    tree, unmerged = search.tree.finished(), search.tree.unmerged()
+    return Partition(tree, unmerged, search.regions, counterexamples.chosen(), stopped_by)
 
 
 class _Search:
