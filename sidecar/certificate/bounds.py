@@ -58,7 +58,8 @@ _OWN_UNIT: Final = 2.0**-53
 _MOST_OPERATIONS: Final = 2**20
 _MOST_BOXES: Final = 96
 _BLOCK: Final = 2**18
-"""Multiplications in one matrix product: fast in cache, and below what BLAS shares out among threads."""
+"""Multiplications in one matrix product: fast in cache, and no more than BLAS does on one thread. Shared out among
+threads such small products took ten times as long."""
 
 _DECLARED: Final = {
     Arithmetic.IEEE32: (Datatype.FP32, 2.0**-24, 2.0**-150, 2.0**126),
@@ -97,6 +98,11 @@ class Staged:
         """How many boxes are best enclosed at once, by the memory that it takes."""
         widest: int = max(max(stage.weight.shape) for stage in self.stages)
         return max(1, min(_MOST_BOXES, 2**22 // widest**2))
+
+    def blocks(self, rows: int) -> list[slice]:
+        """Portions in which so many rows, or none, are best taken back to the inputs."""
+        step = max(1, _BLOCK // max(stage.weight.size for stage in self.stages))
+        return [slice(start, start + step) for start in range(0, max(rows, 1), step)]
 
 
 def staged(network: Network, arithmetic: Arithmetic, terms: int, care: float = 1.0) -> Staged:
@@ -277,8 +283,7 @@ def lower_bound(known: Enclosure, rows: Rows, box: Indices) -> Floats:
     ``y`` is the ``z`` of the latest stage that is enclosed. Soundness: the argument above. Infinite or no number where
     nothing is known.
     """
-    step = max(1, _BLOCK // known.network.stages[-1].weight.size)
-    blocks = [slice(start, start + step) for start in range(0, max(len(box), 1), step)]
+    blocks = known.network.blocks(len(box))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         least = [_least(known, lower_form(known, rows.at(block), box[block]), box[block]) for block in blocks]
     return np.concatenate(least)

@@ -179,10 +179,12 @@ def _forms(known: Enclosure, wanted: Demand, sign: float, box: Indices) -> tuple
     """Lower forms of all literals, or of their negations: (box, literal, input) and (box, literal)."""
     count = len(wanted.literals.offset)
     rows = combined(wanted, slice(0, count), np.tile(np.eye(count) * sign, (len(box), 1)))
+    of_row = np.repeat(box, count)
     with np.errstate(over="ignore", invalid="ignore"):
-        form = lower_form(known, rows, np.repeat(box, count))
-        constant = form.constant - form.charge
-    return form.slope.reshape(len(box), count, -1), constant.reshape(len(box), count)
+        forms = [lower_form(known, rows.at(part), of_row[part]) for part in known.network.blocks(len(of_row))]
+        constant = np.concatenate([form.constant - form.charge for form in forms])
+    slope = np.concatenate([form.slope for form in forms])
+    return slope.reshape(len(box), count, -1), constant.reshape(len(box), count)
 
 
 def _weights(known: Enclosure, wanted: Demand, box: Indices) -> tuple[npt.NDArray[np.uint8], Floats]:

@@ -194,7 +194,9 @@ def _provable(
     """Coverage that the checker can prove too."""
     if isinstance(model, OpaqueModel):
         return nothing_to_prove(_merged(partitions))
-    unmerged = [[found.unmerged for found in of_gate] for of_gate in partitions]
+    unmerged = [
+        [dataclasses.replace(found.unmerged, volume=found.tree.volume) for found in of_gate] for of_gate in partitions
+    ]
     return provable(model.network, arithmetic, gates, unmerged, progress)
 
 

@@ -30,7 +30,7 @@ from sidecar.compiler.flat import FlatStep, flat_problem, flat_step
 from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.literal_rows import nearest
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.split_tree import SplitTree, merged
+from sidecar.compiler.split_tree import SplitTree
 from sidecar.compiler.workers import Workers, cores
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.values import Network
@@ -138,8 +138,8 @@ def partition(
     attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
     search = _Search(prepared, box, limits, attacked)
     stopped_by = search.run(deadline, progress, ends)
-    unmerged = search.tree.unmerged()
-    return Partition(merged(unmerged), unmerged, search.regions, attacked.counterexamples.chosen(), stopped_by)
+    tree, unmerged = search.tree.finished(), search.tree.unmerged()
+    return Partition(tree, unmerged, search.regions, attacked.counterexamples.chosen(), stopped_by)
 
 
 class _Search:

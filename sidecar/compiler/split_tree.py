@@ -56,7 +56,9 @@ class SplitTree:
 
     def finished(self) -> CoverageTree:
         """The tree with equally labelled sibling leaves merged, numbered level by level."""
-        return merged(self.unmerged())
+        nodes = self._nodes[: self._count].copy()
+        _merge(nodes)
+        return _as_tree(nodes)
 
     def unmerged(self) -> CoverageTree:
         """The tree as it was split, numbered level by level."""
@@ -104,6 +106,7 @@ def _merge(nodes: npt.NDArray[np.void]) -> None:
             return
         parent, child = inner[merged], left[merged]
         nodes["label"][parent] = nodes["label"][child]
+        nodes["share"][parent] = nodes["share"][child] + nodes["share"][child + 1]
         nodes["feature"][parent] = LEAF
 
 
