@@ -11,7 +11,7 @@ Buckets: TypeAlias = tuple[list[int], float]
 """Counts by bucket, one more than there are bounds, not cumulative; and the sum in seconds."""
 
 Outcome: TypeAlias = tuple[bytes, Pairs, Pairs] | tuple[int, str, bool, Pairs, Pairs]
-"""What the upstream said: a message; or code, details and whether these are its own. Then its metadata, initial, trailing.
+"""What the upstream said: a message; or code, details and whether these are its own. Then its metadata.
 Code 0 without a message: it said that all went well, and sent none."""
 
 VERSION: str
