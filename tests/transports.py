@@ -1,4 +1,7 @@
-"""Both transports, for tests that hold for each: modules ask for them with ``pytestmark = BOTH_TRANSPORTS``."""
+"""Both transports, for tests that hold for each: modules ask for them with ``pytestmark = BOTH_TRANSPORTS``.
+
+A fixture that starts a sidecar for a whole module names ``transport`` itself, or the second one would get the first's.
+"""
 
 import importlib.util
 

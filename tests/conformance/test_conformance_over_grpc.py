@@ -36,7 +36,7 @@ def upstream():
 
 
 @pytest.fixture(scope="module")
-def running(loop, upstream, tmp_path_factory):
+def running(loop, upstream, tmp_path_factory, transport):  # noqa: ARG001 (a sidecar for each)
     folder = tmp_path_factory.mktemp("bundles")
     stated = settings(folder, 1, limit_rows=8)
     contents = [*more_bundles(), *typed_bundles()]

@@ -21,7 +21,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from sidecar.config import BundleSource, Outside
+from sidecar.config import BundleSource, Outside, TransportChoice
 from sidecar.errors import InputError, OperationError
 from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as pb
@@ -50,7 +50,6 @@ from tests.integration.proxy_harness import (
     settings,
     sidecar,
 )
-from tests.integration.served_upstream import sidecar_before
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
@@ -571,7 +570,8 @@ class TestFailingClosed:
             raise ZeroDivisionError("a secret of ours")
 
         method = SERVICE + "ServerLive"
-        with sidecar_before(loop, settings(tmp_path, 1), MemoryUpstream({method: defect})) as running:
+        made = settings(tmp_path, 1, transport=TransportChoice.PORTABLE)  # the upstream's own defect is in our process
+        with sidecar(loop, made, MemoryUpstream({method: defect})) as running:
             reply = call(running.listen_port, method, b"")
             assert (reply.body, reply.code) == (None, grpc.StatusCode.INTERNAL)
             assert "secret" not in reply.details

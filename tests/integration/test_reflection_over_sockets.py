@@ -25,7 +25,7 @@ def loop():
 
 
 @pytest.fixture(scope="module")
-def running(loop, tmp_path_factory):
+def running(loop, tmp_path_factory, transport):  # noqa: ARG001 (a sidecar for each)
     upstream = SocketUpstream()
     port = loop.run(upstream.start())
     with sidecar(loop, settings(tmp_path_factory.mktemp("reflection"), port)) as running:

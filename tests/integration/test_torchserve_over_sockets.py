@@ -7,7 +7,7 @@ import json
 import grpc
 import pytest
 
-from sidecar.config import ModelSettings, PredictionFormat, TorchServeSettings
+from sidecar.config import ModelSettings, PredictionFormat, TorchServeSettings, TransportChoice
 from sidecar.errors import BundleError, Reason
 from sidecar.gates.values import Mode
 from sidecar.protocols.generated import open_inference_pb2 as infer_pb
@@ -62,7 +62,7 @@ def upstream():
 
 
 @pytest.fixture(scope="module")
-def running(loop, upstream, tmp_path_factory):
+def running(loop, upstream, tmp_path_factory, transport):  # noqa: ARG001 (a sidecar for each)
     folder = tmp_path_factory.mktemp("bundles")
     with sidecar_before(loop, settings(folder, 1, limit_rows=8, models=(SETTINGS,)), upstream) as running:
         yield running
@@ -244,9 +244,9 @@ def stream_upstream():
 
 
 @pytest.fixture(scope="module")
-def streaming(loop, stream_upstream, tmp_path_factory):
+def streaming(loop, stream_upstream, tmp_path_factory, transport):  # noqa: ARG001 (a sidecar for each)
     folder = tmp_path_factory.mktemp("bundles")
-    with sidecar(loop, settings(folder, 1, models=(STREAMED,)), stream_upstream) as running:
+    with sidecar_before(loop, settings(folder, 1, models=(STREAMED,)), stream_upstream) as running:
         yield running
 
 
@@ -274,7 +274,8 @@ def test_each_prediction_of_a_stream_is_judged(streaming, stream_upstream):
 def test_a_stream_has_a_deadline_upstream_where_the_client_sets_none(streaming, stream_upstream):
     stream_upstream.stream_answers[STREAM_PREDICTIONS] = lambda _: []
     assert _stream(streaming.listen_port, ASKED, timeout=None)[1] is grpc.StatusCode.OK
-    assert [each.timeout_seconds for each in stream_upstream.asked if each.method == STREAM_PREDICTIONS][-1] == 30
+    left = [each.timeout_seconds for each in stream_upstream.asked if each.method == STREAM_PREDICTIONS][-1]
+    assert left == pytest.approx(30, abs=1)
 
 
 BROKEN_OFF = _said(grpc.StatusCode.UNAVAILABLE, "Prediction failed", Reason.UPSTREAM_UNAVAILABLE)
@@ -326,12 +327,15 @@ def test_streams_are_denied_unless_the_model_allows_them(loop, tmp_path, mode):
         assert (got, ended, trailers["gate-reason"]) == ([], grpc.StatusCode.PERMISSION_DENIED, "method_denied")
 
 
-def test_a_defect_of_ours_ends_a_stream_closed(streaming, stream_upstream):
+def test_a_defect_of_ours_ends_a_stream_closed(loop, tmp_path, stream_upstream):
     def fail(_):
         raise ZeroDivisionError("a defect")
 
     stream_upstream.stream_answers[STREAM_PREDICTIONS] = fail
-    got, ended, details, _ = _stream(streaming.listen_port, ASKED)
+    # The upstream's own defect is in our process.
+    made = settings(tmp_path, 1, models=(STREAMED,), transport=TransportChoice.PORTABLE)
+    with sidecar(loop, made, stream_upstream) as running:
+        got, ended, details, _ = _stream(running.listen_port, ASKED)
     assert (got, ended) == ([], grpc.StatusCode.INTERNAL)
     assert "defect" not in details
 
@@ -339,7 +343,7 @@ def test_a_defect_of_ours_ends_a_stream_closed(streaming, stream_upstream):
 def test_streams_count_against_the_limits_and_are_given_back(loop, tmp_path, stream_upstream):
     stream_upstream.stream_answers[STREAM_PREDICTIONS] = lambda _: [answer_bytes(FINE)]
     limits = {"limit_bytes": 1000, "limit_held_bytes": 1000}
-    with sidecar(loop, settings(tmp_path, 1, models=(STREAMED,), **limits), stream_upstream) as running:
+    with sidecar_before(loop, settings(tmp_path, 1, models=(STREAMED,), **limits), stream_upstream) as running:
         for _ in range(30):
             assert _stream(running.listen_port, ASKED)[1] is grpc.StatusCode.OK
         asked = request_bytes({"data": b'{"instances": [[0.5, 0]]}', "meta": bytes(900)})
@@ -367,10 +371,10 @@ def infer_upstream():
 
 
 @pytest.fixture(scope="module")
-def infer_running(loop, infer_upstream, tmp_path_factory):
+def infer_running(loop, infer_upstream, tmp_path_factory, transport):  # noqa: ARG001 (a sidecar for each)
     infer_upstream.answers[TORCHSERVE_MODEL_INFER] = _typed_answer
     folder = tmp_path_factory.mktemp("bundles")
-    with sidecar(loop, settings(folder, 1, models=(OPEN_INFERENCE,)), infer_upstream) as running:
+    with sidecar_before(loop, settings(folder, 1, models=(OPEN_INFERENCE,)), infer_upstream) as running:
         yield running
 
 

@@ -6,6 +6,9 @@ import pytest
 
 from tests.native import raw_http2 as http2
 from tests.native.raw_http2 import EchoUpstream, frame
+
+pytest.importorskip("gate_sidecar_native", reason="NOT RUN: the native transport is not built (make native)")
+
 from tests.native.test_attacks import Neighbour, answer, message, running
 
 pytest.importorskip("gate_sidecar_native", reason="NOT RUN: the native transport is not built (make native)")
