@@ -1,4 +1,4 @@
-"""All metrics of the proxy, in a registry of their own. The only module that knows the metrics library.
+"""All metrics of the proxy, in a registry of their own. Only modules named after metrics know the metrics library.
 
 Names start with `gate_`; units are seconds and counts. Every label takes its values from a closed list or
 from the active bundles, and all children exist from activation on, so that a rate over a counter that never
@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sidecar.config import FailureMode, Probing
+from sidecar.config import FailureMode
 from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
@@ -28,7 +28,7 @@ from sidecar.proxy.events import REGIONS, Events, RequestOutcome, RowOutcome
 from sidecar.proxy.failure_table import FAILURES
 from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
-from sidecar.proxy.probing import ProbeResult
+from sidecar.proxy.probe_metrics import ProbeMetrics
 
 _Metric = TypeVar("_Metric", Counter, Histogram)
 
@@ -73,6 +73,7 @@ class Metrics:
         # They would double the series, and nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: Final = CollectorRegistry()
+        self.probe: Final = ProbeMetrics(self.registry)
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self._requests = self._counter(
             "gate_requests",
@@ -155,25 +156,6 @@ class Metrics:
         self._failing = Gauge(
             "gate_bundle_failing_places",
             "Places whose latest bundle is not active; what was active before still is.",
-            registry=self.registry,
-        )
-        self._probes = self._counter(
-            "gate_probe",
-            "Probes of the upstream with a bundle's vectors by what they showed: match, mismatch, or unasked for want "
-            "of answers.",
-            "result",
-        )
-        self._probe_mismatch = Gauge(
-            "gate_probe_mismatch",
-            "1 where the last probe that got answers had one that the verified model cannot give: the upstream serves "
-            "another model, or computes in another arithmetic than was declared.",
-            ["model"],
-            registry=self.registry,
-        )
-        self._probe_matched_at = Gauge(
-            "gate_probe_last_match_timestamp_seconds",
-            "When a probe last matched the active bundle, in Unix time; 0 for never.",
-            ["model"],
             registry=self.registry,
         )
         self._looked_at = Gauge(
@@ -270,10 +252,7 @@ class Metrics:
         self._revision.labels(model).set(bundle.revision)
         self._call_seconds.labels(model)
         self._gate_seconds.labels(model)
-        for result in ProbeResult:
-            self._probes.labels(model, result)
-        self._probe_mismatch.labels(model).set(0)
-        self._probe_matched_at.labels(model).set(0)
+        self.probe.activated(bundle)
         for request_outcome in RequestOutcome:
             self._requests.labels(model, request_outcome)
         for row_outcome in RowOutcome:
@@ -296,13 +275,10 @@ class Metrics:
         self._failed_at.set_to_current_time()
 
     def bundle_in_force(self, bundle: ActiveBundle, replaced: ActiveBundle | None = None) -> None:
-        """Show the modes of a bundle and the end of its signature, in place of another one's; and no mismatch that
-        nobody looks for any more.
-        """
+        """Show the modes of a bundle and the end of its signature, in place of another one's."""
         if replaced is not None:
             self._forget_terms(replaced, {*bundle.property_ids})
-        if bundle.policy.probe is Probing.OFF:
-            self._probe_mismatch.labels(bundle.model_name).set(0)
+        self.probe.in_force(bundle)
         for property_id, in_force in zip(bundle.property_ids, bundle.modes, strict=True):
             for mode in Mode:
                 self._modes.labels(bundle.model_name, property_id, mode).set(mode is in_force)
@@ -397,16 +373,6 @@ class Metrics:
     def model_ready(self, model: str, ready: bool) -> None:
         """Note what the upstream says of a model."""
         self._model_ready.labels(model).set(ready)
-
-    def probed(self, bundle: ActiveBundle, result: ProbeResult) -> None:
-        """Count a probe."""
-        self._probes.labels(bundle.model_name, result).inc()
-
-    def upstream_matches(self, bundle: ActiveBundle, matches: bool) -> None:
-        """Note whether the upstream answers as the verified model does."""
-        self._probe_mismatch.labels(bundle.model_name).set(not matches)
-        if matches:
-            self._probe_matched_at.labels(bundle.model_name).set_to_current_time()
 
     def certificate_expires(self, side: str, at: datetime.datetime) -> None:
         """Note when a certificate of ours ends."""
