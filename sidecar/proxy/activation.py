@@ -52,12 +52,14 @@ class ActivationState:
         failures: what is not active, since when.
         last_good_error: why the last good bundles could not be kept; None where they could.
         looked_at: when the sources were last looked at.
+        unused_models: that settings name, and no active bundle guards.
     """
 
     guards: Mapping[str, Guard]
     failures: Mapping[Failure, datetime.datetime]
     last_good_error: str | None
     looked_at: datetime.datetime | None
+    unused_models: tuple[str, ...] = ()
 
 
 class Activation:
@@ -112,7 +114,10 @@ class Activation:
         self._settings = self._offers.settings = settings
         guards, _ = self._settled(self.state.guards)
         self._publish(guards, may_guard_more(self.state.failures, guards))
-        before, self.state = self.state, dataclasses.replace(self.state, guards=MappingProxyType(guards))
+        before = self.state
+        self.state = dataclasses.replace(
+            before, guards=MappingProxyType(guards), unused_models=_unused_models(settings, guards)
+        )
         self._report(before, self.state)
 
     def look(self, again: bool = False, probe: Prober = not_probed) -> bool:
@@ -143,7 +148,8 @@ class Activation:
         self._publish(after.guards, may_guard_more(failures, after.guards))
         error = None if self._last_good is None else self._last_good.keep_active(self._offers, after.guards.values())
         before, since = self.state, {failure: self.state.failures.get(failure, now) for failure in failures}
-        self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now)
+        unused = _unused_models(self._settings, after.guards)
+        self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now, unused)
         self._report(before, self.state)
         self._metrics.bundles_looked_at(len({failure.place for failure in failures}))
 
@@ -209,6 +215,10 @@ class Activation:
 
 def _is_file(source: Source) -> bool:
     return isinstance(source, BundleSource) and not is_folder(source)
+
+
+def _unused_models(settings: ServeSettings, guards: Mapping[str, Guard]) -> tuple[str, ...]:
+    return tuple(model.name for model in settings.models if model.name not in guards)
 
 
 def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[Failure]) -> list[Failure]:

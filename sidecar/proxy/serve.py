@@ -8,14 +8,14 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
 
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
-from sidecar.proxy.activation import Activation, Prober
+from sidecar.proxy.activation import Activation, ActivationState, Prober
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.first_seen import FirstSeen
@@ -33,7 +33,6 @@ from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler, bind_server
 from sidecar.proxy.status import describe
 from sidecar.proxy.stream_infer import ModelStreamInfer
-from sidecar.proxy.succession import Failure
 from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, server_credentials, upstream_paths
 from sidecar.proxy.unix_sockets import SCHEME
 from sidecar.proxy.upstream import GrpcUpstream, Upstream
@@ -71,18 +70,18 @@ class RunningSidecar:
     stop: Callable[[], Awaitable[None]]
 
 
-def check_bundles(settings: ServeSettings) -> Collection[Failure]:
+def check_bundles(settings: ServeSettings) -> ActivationState:
     """Look at the bundles as a start would, without serving anything and without keeping or using last good ones.
 
     Returns:
-        What would not be active, and would not keep the sidecar from starting.
+        What would be active; what would not, and would not keep the sidecar from starting.
 
     Raises:
         InputError: see :class:`Activation` and :meth:`Activation.start`.
     """
     activation = Activation(dataclasses.replace(settings, state_folder=None), Registry(active_models([])), Metrics())
     activation.start()
-    return activation.state.failures.keys()
+    return activation.state
 
 
 class _Watch:
