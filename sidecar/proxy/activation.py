@@ -9,38 +9,21 @@ import datetime
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 from sidecar.bundle.keys import read_trust
-from sidecar.config import BundleSource, ModelPolicy, Probing, ServeSettings, Source
+from sidecar.config import BundleSource, ModelPolicy, ServeSettings, Source
 from sidecar.errors import BundleError, InputError, Reason
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models, under
 from sidecar.proxy.audit import record_mode
 from sidecar.proxy.bundle_places import is_folder
 from sidecar.proxy.last_good import LastGood
+from sidecar.proxy.matching import Prober, not_probed, require_matches
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.offers import Offers
-from sidecar.proxy.probing import ProbeResult, Verdict
-from sidecar.proxy.succession import Failure, Guard, Offer, Succession, may_guard_more, succeed
+from sidecar.proxy.succession import Failure, Guard, Offer, may_guard_more, succeed
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
-
-Prober: TypeAlias = Callable[[ActiveBundle], Verdict]
-"""Probes the upstream for a bundle that is to become active; takes a while."""
-
-
-_NOT_MATCHED: Final = {
-    ProbeResult.MISMATCH: "the upstream does not answer its vectors as its verified model does; the bundle before "
-    "stays active until it does: serve that model, or take the bundle away (the log has the answer)",
-    ProbeResult.UNASKED: "the upstream could not be tried on its vectors, as probe: required asks; the one before "
-    "stays active until they match (the log says what happened)",
-}
-"""The same words at each look, so that it is the same failure."""
-
-
-def not_probed(_: ActiveBundle) -> Verdict:
-    """A prober for when there is no upstream to ask yet."""
-    return Verdict(ProbeResult.UNASKED, "the upstream has not been probed yet")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,25 +219,6 @@ def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[F
         for guard in guards
         if guard.place not in failed and guard.bundle.model_name not in offered
     ]
-
-
-def require_matches(guards: Mapping[str, Guard], after: Succession, probe: Prober) -> Succession:
-    """The succession without those new bundles that have to match the upstream first, and do not.
-
-    What is active stays so. A model's first bundle becomes active all the same: it guards, and is withheld until then.
-    """
-    kept, failures = dict(after.guards), list(after.failures)
-    for model, guard in after.guards.items():
-        active = guards.get(model)
-        if active is None or active.bundle.digest == guard.bundle.digest:
-            continue
-        if guard.bundle.policy.probe is not Probing.REQUIRED:
-            continue
-        verdict = probe(guard.bundle)
-        if verdict.result is not ProbeResult.MATCH:
-            kept[model] = active
-            failures.append(Failure(guard.place, Reason.BUNDLE_PROBE, _NOT_MATCHED[verdict.result], model))
-    return Succession(kept, tuple(failures))
 
 
 def _standing(guard: Guard) -> tuple[object, ...]:

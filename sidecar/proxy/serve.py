@@ -15,7 +15,7 @@ import grpc
 
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
-from sidecar.proxy.activation import Activation, ActivationState, Prober
+from sidecar.proxy.activation import Activation, ActivationState
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.first_seen import FirstSeen
@@ -23,6 +23,7 @@ from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.live_settings import LiveSettings, SettingsFile
 from sidecar.proxy.load import CountedUpstream, Load
+from sidecar.proxy.matching import Prober
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.prediction_stream import PredictionStream
 from sidecar.proxy.probe import Probe
