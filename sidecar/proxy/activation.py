@@ -134,7 +134,7 @@ class Activation:
         unused = _unused_models(self._settings, after.guards)
         self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now, unused)
         self._report(before, self.state)
-        self._metrics.bundles_looked_at(len({failure.place for failure in failures}))
+        self._metrics.in_force.bundles_looked_at(len({failure.place for failure in failures}))
 
     def _settled(self, guards: Mapping[str, Guard]) -> tuple[dict[str, Guard], dict[str, Failure]]:
         """What guards already, as the settings of this moment want it, whether or not its source still gives it; and
@@ -186,7 +186,7 @@ class Activation:
             if known is not None:
                 _report_modes(known.bundle, guard.bundle)
         for failure in after.failures.keys() - before.failures.keys():
-            self._metrics.bundle_failed(failure.reason)
+            self._metrics.in_force.bundle_failed(failure.reason)
             _LOGGER.warning("bundle at %s is not active: %s: %s", failure.place, failure.reason, failure.message)
         places = {failure.place for failure in after.failures}
         for place in {failure.place for failure in before.failures} - places:
