@@ -434,8 +434,15 @@ def _config_check(arguments: argparse.Namespace) -> int:
 
     settings = _resolve(arguments).settings
     logging.getLogger("sidecar").addHandler(logging.NullHandler())  # what it would log is told below
-    for failure in () if arguments.text_only else check_bundles(settings):
-        print(f"sidecar: note: {failure.place}: {failure.reason}: {failure.message}", file=sys.stderr)
+    if not arguments.text_only:
+        found = check_bundles(settings)
+        notes = [f"{failure.place}: {failure.reason}: {failure.message}" for failure in found.failures]
+        notes += [
+            f"models: {name!r} would not be guarded by any bundle; guarded: {', '.join(found.guards) or 'none'}"
+            for name in found.unused_models
+        ]
+        for note in notes:
+            print(f"sidecar: note: {note}", file=sys.stderr)
     print(f"{arguments.config}: fine")
     return 0
 

@@ -113,7 +113,9 @@ def _step(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: 
             return
         _improve(problem, work, forms, batch, box, falsify)
     _clause_forms(problem, work, forms, batch, box)
-    if _prove(forms, lower, upper, work.box_magnitude, problem.slack[0]) or _all_proved(problem, batch.bound_lower[box]):
+    if _prove(forms, lower, upper, work.box_magnitude, problem.slack[0]) or _all_proved(
+        problem, batch.bound_lower[box]
+    ):
         batch.label[box] = _SILENT
     elif not batch.large[box]:
         batch.label[box] = _OPEN

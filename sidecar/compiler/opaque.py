@@ -6,34 +6,16 @@ such a model are open; the promise that no violating answer passes does not depe
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from sidecar.compiler.replay import open_session
 from sidecar.errors import InputError
 from sidecar.network.onnx_reader import model_content, model_name
+from sidecar.network.onnxruntime_names import ONNXRUNTIME_DATATYPES
 from sidecar.network.values import OpaqueModel
-from sidecar.tensors import Datatype, ModelSignature, TensorSpec
-
-_DATATYPES: Final[Mapping[str, Datatype]] = MappingProxyType(
-    {
-        "tensor(bool)": Datatype.BOOL,
-        "tensor(uint8)": Datatype.UINT8,
-        "tensor(uint16)": Datatype.UINT16,
-        "tensor(uint32)": Datatype.UINT32,
-        "tensor(uint64)": Datatype.UINT64,
-        "tensor(int8)": Datatype.INT8,
-        "tensor(int16)": Datatype.INT16,
-        "tensor(int32)": Datatype.INT32,
-        "tensor(int64)": Datatype.INT64,
-        "tensor(float16)": Datatype.FP16,
-        "tensor(float)": Datatype.FP32,
-        "tensor(double)": Datatype.FP64,
-    }
-)
-"""By onnxruntime's names."""
+from sidecar.tensors import ModelSignature, TensorSpec
 
 _STRINGS: Final = "tensor(string)"
 
@@ -82,13 +64,13 @@ def _is_batched(path: Path, tensors: Sequence[Any]) -> bool:
 
 
 def _spec(path: Path, tensor: Any, batched: bool) -> TensorSpec:
-    datatype = _DATATYPES.get(tensor.type)
+    datatype = ONNXRUNTIME_DATATYPES.get(tensor.type)
     if datatype is None:
         advice = (
             "strings have no numeric meaning, so no domain can be stated: serve what turns them into numbers as a model"
             " of its own, and guard the one behind it"
             if tensor.type == _STRINGS
-            else f"gates judge {', '.join(_DATATYPES)}: export the model with one of these"
+            else f"gates judge {', '.join(ONNXRUNTIME_DATATYPES)}: export the model with one of these"
         )
         raise InputError(f"{path}: {tensor.name!r} is of type {tensor.type}; {advice}")
     sizes = tensor.shape[1:] if batched else tensor.shape

@@ -42,22 +42,6 @@ WIRE_FORMS: dict[Datatype, WireForm] = {
     Datatype.FP64: WireForm(np.dtype("<f8"), "fp64_contents"),
 }
 
-ONNX_DATATYPES: dict[str, Datatype] = {
-    "tensor(bool)": Datatype.BOOL,
-    "tensor(uint8)": Datatype.UINT8,
-    "tensor(uint16)": Datatype.UINT16,
-    "tensor(uint32)": Datatype.UINT32,
-    "tensor(uint64)": Datatype.UINT64,
-    "tensor(int8)": Datatype.INT8,
-    "tensor(int16)": Datatype.INT16,
-    "tensor(int32)": Datatype.INT32,
-    "tensor(int64)": Datatype.INT64,
-    "tensor(float16)": Datatype.FP16,
-    "tensor(float)": Datatype.FP32,
-    "tensor(double)": Datatype.FP64,
-}
-"""onnxruntime's names of the served datatypes."""
-
 
 def decode_tensor(tensor: InputTensor, datatype: Datatype, raw: bytes | None) -> Array:
     """The tensor's values in its stated shape, from raw contents or, where ``raw`` is None, typed ones.

@@ -14,7 +14,8 @@ from typing import Any, Final
 import onnxruntime
 
 from sidecar.errors import CallerError, InputError, InternalError, Reason
-from sidecar.model_server.contents import ONNX_DATATYPES, Array, InputTensor, append_output, decode_tensor
+from sidecar.model_server.contents import Array, InputTensor, append_output, decode_tensor
+from sidecar.network.onnxruntime_names import ONNXRUNTIME_DATATYPES
 from sidecar.protocols.generated import open_inference_pb2 as messages
 from sidecar.tensors import Datatype
 
@@ -98,11 +99,11 @@ def _unfolded(path: pathlib.Path) -> bytes:
 
 
 def _describe(tensor: Any, path: pathlib.Path) -> TensorInfo:
-    if tensor.type not in ONNX_DATATYPES:
-        served = ", ".join(ONNX_DATATYPES)
+    if tensor.type not in ONNXRUNTIME_DATATYPES:
+        served = ", ".join(ONNXRUNTIME_DATATYPES)
         raise InputError(f"{path}: tensor {tensor.name!r} is {tensor.type}; this server carries {served}")
     shape = tuple(size if isinstance(size, int) else ANY_SIZE for size in tensor.shape)
-    return TensorInfo(tensor.name, ONNX_DATATYPES[tensor.type], shape)
+    return TensorInfo(tensor.name, ONNXRUNTIME_DATATYPES[tensor.type], shape)
 
 
 def metadata(model: ServedModel) -> messages.ModelMetadataResponse:

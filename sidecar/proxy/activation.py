@@ -9,38 +9,21 @@ import datetime
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 from sidecar.bundle.keys import read_trust
-from sidecar.config import BundleSource, ModelPolicy, Probing, ServeSettings, Source
+from sidecar.config import BundleSource, ModelPolicy, ServeSettings, Source
 from sidecar.errors import BundleError, InputError, Reason
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models, under
 from sidecar.proxy.audit import record_mode
 from sidecar.proxy.bundle_places import is_folder
 from sidecar.proxy.last_good import LastGood
+from sidecar.proxy.matching import Prober, not_probed, require_matches
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.offers import Offers
-from sidecar.proxy.probing import ProbeResult, Verdict
-from sidecar.proxy.succession import Failure, Guard, Offer, Succession, may_guard_more, succeed
+from sidecar.proxy.succession import Failure, Guard, Offer, may_guard_more, succeed
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
-
-Prober: TypeAlias = Callable[[ActiveBundle], Verdict]
-"""Probes the upstream for a bundle that is to become active; takes a while."""
-
-
-_NOT_MATCHED: Final = {
-    ProbeResult.MISMATCH: "the upstream does not answer its vectors as its verified model does; the bundle before "
-    "stays active until it does: serve that model, or take the bundle away (the log has the answer)",
-    ProbeResult.UNASKED: "the upstream could not be tried on its vectors, as probe: required asks; the one before "
-    "stays active until they match (the log says what happened)",
-}
-"""The same words at each look, so that it is the same failure."""
-
-
-def not_probed(_: ActiveBundle) -> Verdict:
-    """A prober for when there is no upstream to ask yet."""
-    return Verdict(ProbeResult.UNASKED, "the upstream has not been probed yet")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,12 +35,14 @@ class ActivationState:
         failures: what is not active, since when.
         last_good_error: why the last good bundles could not be kept; None where they could.
         looked_at: when the sources were last looked at.
+        unused_models: that settings name, and no active bundle guards.
     """
 
     guards: Mapping[str, Guard]
     failures: Mapping[Failure, datetime.datetime]
     last_good_error: str | None
     looked_at: datetime.datetime | None
+    unused_models: tuple[str, ...] = ()
 
 
 class Activation:
@@ -112,7 +97,10 @@ class Activation:
         self._settings = self._offers.settings = settings
         guards, _ = self._settled(self.state.guards)
         self._publish(guards, may_guard_more(self.state.failures, guards))
-        before, self.state = self.state, dataclasses.replace(self.state, guards=MappingProxyType(guards))
+        before = self.state
+        self.state = dataclasses.replace(
+            before, guards=MappingProxyType(guards), unused_models=_unused_models(settings, guards)
+        )
         self._report(before, self.state)
 
     def look(self, again: bool = False, probe: Prober = not_probed) -> bool:
@@ -143,9 +131,10 @@ class Activation:
         self._publish(after.guards, may_guard_more(failures, after.guards))
         error = None if self._last_good is None else self._last_good.keep_active(self._offers, after.guards.values())
         before, since = self.state, {failure: self.state.failures.get(failure, now) for failure in failures}
-        self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now)
+        unused = _unused_models(self._settings, after.guards)
+        self.state = ActivationState(MappingProxyType(dict(after.guards)), MappingProxyType(since), error, now, unused)
         self._report(before, self.state)
-        self._metrics.bundles_looked_at(len({failure.place for failure in failures}))
+        self._metrics.in_force.bundles_looked_at(len({failure.place for failure in failures}))
 
     def _settled(self, guards: Mapping[str, Guard]) -> tuple[dict[str, Guard], dict[str, Failure]]:
         """What guards already, as the settings of this moment want it, whether or not its source still gives it; and
@@ -197,7 +186,7 @@ class Activation:
             if known is not None:
                 _report_modes(known.bundle, guard.bundle)
         for failure in after.failures.keys() - before.failures.keys():
-            self._metrics.bundle_failed(failure.reason)
+            self._metrics.in_force.bundle_failed(failure.reason)
             _LOGGER.warning("bundle at %s is not active: %s: %s", failure.place, failure.reason, failure.message)
         places = {failure.place for failure in after.failures}
         for place in {failure.place for failure in before.failures} - places:
@@ -209,6 +198,10 @@ class Activation:
 
 def _is_file(source: Source) -> bool:
     return isinstance(source, BundleSource) and not is_folder(source)
+
+
+def _unused_models(settings: ServeSettings, guards: Mapping[str, Guard]) -> tuple[str, ...]:
+    return tuple(model.name for model in settings.models if model.name not in guards)
 
 
 def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[Failure]) -> list[Failure]:
@@ -226,25 +219,6 @@ def _gone(guards: Iterable[Guard], offers: Iterable[Offer], failures: Iterable[F
         for guard in guards
         if guard.place not in failed and guard.bundle.model_name not in offered
     ]
-
-
-def require_matches(guards: Mapping[str, Guard], after: Succession, probe: Prober) -> Succession:
-    """The succession without those new bundles that have to match the upstream first, and do not.
-
-    What is active stays so. A model's first bundle becomes active all the same: it guards, and is withheld until then.
-    """
-    kept, failures = dict(after.guards), list(after.failures)
-    for model, guard in after.guards.items():
-        active = guards.get(model)
-        if active is None or active.bundle.digest == guard.bundle.digest:
-            continue
-        if guard.bundle.policy.probe is not Probing.REQUIRED:
-            continue
-        verdict = probe(guard.bundle)
-        if verdict.result is not ProbeResult.MATCH:
-            kept[model] = active
-            failures.append(Failure(guard.place, Reason.BUNDLE_PROBE, _NOT_MATCHED[verdict.result], model))
-    return Succession(kept, tuple(failures))
 
 
 def _standing(guard: Guard) -> tuple[object, ...]:

@@ -67,6 +67,10 @@ REGIONS: Final = (*(label.name.lower() for label in (Label.SILENT, Label.VIOLATI
 """What may be proved where a row lies; a metric label."""
 
 
+def _region(label: Label, is_proved: bool) -> str:
+    return label.name.lower() if is_proved else UNPROVED
+
+
 @dataclasses.dataclass(frozen=True)
 class Violation:
     """A gate fired on a row, enforced or in shadow; ``is_proved``: the label speaks of the version that answered."""
@@ -79,7 +83,7 @@ class Violation:
     @property
     def region(self) -> str:
         """What is proved there, one of ``REGIONS``."""
-        return self.label.name.lower() if self.is_proved else UNPROVED
+        return _region(self.label, self.is_proved)
 
     @property
     def is_breach(self) -> bool:
@@ -120,7 +124,7 @@ class DomainRows:
     @property
     def region(self) -> str:
         """What is proved there, one of ``REGIONS``."""
-        return self.label.name.lower() if self.is_proved else UNPROVED
+        return _region(self.label, self.is_proved)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,18 +103,18 @@ class LiveSettings:
             return None
         self._in_force = found.settings
         self.state = dataclasses.replace(self.state, changed_at=datetime.datetime.now(datetime.UTC))
-        self._metrics.settings_changed()
+        self._metrics.in_force.settings_changed()
         _LOGGER.info("settings %s: in force from now on: %s", self._file.path, ", ".join(found.changed))
         return found.settings
 
     def _fail(self, reason: Reason, message: str) -> None:
         if (reason, message) != (self.state.reason, self.state.message):
-            self._metrics.settings_failed(reason)
+            self._metrics.in_force.settings_failed(reason)
             _LOGGER.warning("settings %s: %s: %s", self._file.path, reason, message)
         self._set(reason, message)
 
     def _set(self, reason: Reason | None, message: str) -> None:
         if reason is None and self.state.reason is not None:
             _LOGGER.info("settings %s: what was reported is over", self._file.path)
-        self._metrics.settings_failing(reason is not None)
+        self._metrics.in_force.settings_failing(reason is not None)
         self.state = dataclasses.replace(self.state, reason=reason, message=message)

@@ -1,4 +1,4 @@
-"""All metrics of the proxy, in a registry of their own. The only module that knows the metrics library.
+"""All metrics of the proxy, in a registry of their own. Only modules named after metrics know the metrics library.
 
 Names start with `gate_`; units are seconds and counts. Every label takes its values from a closed list or
 from the active bundles, and all children exist from activation on, so that a rate over a counter that never
@@ -19,16 +19,17 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sidecar.config import FailureMode, Probing
+from sidecar.config import FailureMode
 from sidecar.errors import Reason
 from sidecar.gates.values import Action, Mode
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import REGIONS, Events, RequestOutcome, RowOutcome
 from sidecar.proxy.failure_table import FAILURES
 from sidecar.proxy.histograms import ModelHistogram
+from sidecar.proxy.in_force_metrics import InForceMetrics
 from sidecar.proxy.load import Load
 from sidecar.proxy.methods import DENIED, UNSUPPORTED, Rule
-from sidecar.proxy.probing import ProbeResult
+from sidecar.proxy.probe_metrics import ProbeMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -48,8 +49,6 @@ _WITHOUT_BUNDLE: Final = (
 _BYPASS_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.passes_open)
 _FALLBACK_REASONS: Final = tuple(row.reason for row in FAILURES.values() if row.falls_back)
 _REQUEST_REASONS: Final = tuple(reason for reason in Reason if not reason.startswith(("bundle_", "settings_")))
-_ACTIVATION_REASONS: Final = (*(reason for reason in Reason if reason.startswith("bundle_")), Reason.INTERNAL)
-_SETTINGS_REASONS: Final = (*(reason for reason in Reason if reason.startswith("settings_")), Reason.INTERNAL)
 
 
 class _Lost(Collector):
@@ -75,6 +74,8 @@ class Metrics:
         # They would double the series, and nothing reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: Final = CollectorRegistry()
+        self.in_force: Final = InForceMetrics(self.registry)
+        self.probe: Final = ProbeMetrics(self.registry)
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self._requests = self._counter(
             "gate_requests",
@@ -127,85 +128,6 @@ class Metrics:
             "The sidecar's own computing for one request.",
             GATE_BUCKETS,
             self.registry,
-        )
-        self._info = Gauge(
-            "gate_bundle_info", "Active bundles.", ["model", "revision", "digest"], registry=self.registry
-        )
-        self._revision = Gauge(
-            "gate_bundle_revision", "Revision of the active bundle.", ["model"], registry=self.registry
-        )
-        self._activations = self._counter("gate_bundle_activations", "Bundles that became active.")
-        self._activated_at = Gauge(
-            "gate_bundle_last_activation_timestamp_seconds",
-            "When the active bundle became active, in Unix time.",
-            ["model"],
-            registry=self.registry,
-        )
-        self._activation_failures = Counter(
-            "gate_bundle_activation_failures",
-            "Bundles that were not activated, each counted once until it changes.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self._failed_at = Gauge(
-            "gate_bundle_last_failure_timestamp_seconds",
-            "When a bundle was last not activated, in Unix time; 0 for never.",
-            registry=self.registry,
-        )
-        self._failing = Gauge(
-            "gate_bundle_failing_places",
-            "Places whose latest bundle is not active; what was active before still is.",
-            registry=self.registry,
-        )
-        self._probes = self._counter(
-            "gate_probe",
-            "Probes of the upstream with a bundle's vectors by what they showed: match, mismatch, or unasked for want "
-            "of answers.",
-            "result",
-        )
-        self._probe_mismatch = Gauge(
-            "gate_probe_mismatch",
-            "1 where the last probe that got answers had one that the verified model cannot give: the upstream serves "
-            "another model, or computes in another arithmetic than was declared.",
-            ["model"],
-            registry=self.registry,
-        )
-        self._probe_matched_at = Gauge(
-            "gate_probe_last_match_timestamp_seconds",
-            "When a probe last matched the active bundle, in Unix time; 0 for never.",
-            ["model"],
-            registry=self.registry,
-        )
-        self._looked_at = Gauge(
-            "gate_bundle_last_look_timestamp_seconds",
-            "When the bundles' places were last looked at, in Unix time.",
-            registry=self.registry,
-        )
-        self._signature_end = Gauge(
-            "gate_bundle_signature_expiry_timestamp_seconds",
-            "When the signature of the active bundle ends, in Unix time; absent where it does not.",
-            ["model"],
-            registry=self.registry,
-        )
-        self._modes = Gauge(
-            "gate_property_mode",
-            "1 for the mode that a property of an active bundle is in, 0 for the others.",
-            ["model", "property", "mode"],
-            registry=self.registry,
-        )
-        self._settings_changes = Counter(
-            "gate_settings_changes", "Changes of the settings file that took effect.", registry=self.registry
-        )
-        self._settings_failures = Counter(
-            "gate_settings_failures",
-            "Changes of the settings file that did not take effect, or not all of them.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self._settings_failing = Gauge(
-            "gate_settings_failing",
-            "1 where the settings file is not what is in force: it cannot be used, or a restart is needed.",
-            registry=self.registry,
         )
         self._last_good_failing = Gauge(
             "gate_bundle_last_good_failing",
@@ -271,28 +193,16 @@ class Metrics:
             self._requests.labels(NO_MODEL, outcome)
         for reason in _REQUEST_REASONS:
             self._refusals.labels(NO_MODEL, reason)
-        for reason in _ACTIVATION_REASONS:
-            self._activation_failures.labels(reason)
-        for reason in _SETTINGS_REASONS:
-            self._settings_failures.labels(reason)
 
     def bundle_activated(self, bundle: ActiveBundle, replaced: ActiveBundle | None = None) -> None:
         """Announce a bundle in place of another one, and make all its series exist."""
         model = bundle.model_name
-        if replaced is not None:
-            self._info.remove(model, str(replaced.revision), replaced.digest)
-        else:
+        self.in_force.bundle_activated(bundle, replaced)
+        if replaced is None:
             self._model_ready.labels(model).set(0)
-        self._activations.labels(model).inc()
-        self._activated_at.labels(model).set_to_current_time()
-        self._info.labels(model, bundle.revision, bundle.digest).set(1)
-        self._revision.labels(model).set(bundle.revision)
         self.call_seconds.open(model)
         self.gate_seconds.open(model)
-        for result in ProbeResult:
-            self._probes.labels(model, result)
-        self._probe_mismatch.labels(model).set(0)
-        self._probe_matched_at.labels(model).set(0)
+        self.probe.activated(bundle)
         for request_outcome in RequestOutcome:
             self._requests.labels(model, request_outcome)
         for row_outcome in RowOutcome:
@@ -309,48 +219,10 @@ class Metrics:
         for property_id in bundle.property_ids:
             self._initialise_property(model, property_id)
 
-    def bundle_failed(self, reason: Reason) -> None:
-        """Count a bundle that was not activated."""
-        self._activation_failures.labels(reason).inc()
-        self._failed_at.set_to_current_time()
-
     def bundle_in_force(self, bundle: ActiveBundle, replaced: ActiveBundle | None = None) -> None:
-        """Show the modes of a bundle and the end of its signature, in place of another one's; and no mismatch that
-        nobody looks for any more.
-        """
-        if replaced is not None:
-            self._forget_terms(replaced, {*bundle.property_ids})
-        if bundle.policy.probe is Probing.OFF:
-            self._probe_mismatch.labels(bundle.model_name).set(0)
-        for property_id, in_force in zip(bundle.property_ids, bundle.modes, strict=True):
-            for mode in Mode:
-                self._modes.labels(bundle.model_name, property_id, mode).set(mode is in_force)
-        if bundle.signed is not None and bundle.signed.end is not None:
-            self._signature_end.labels(bundle.model_name).set(bundle.signed.end.timestamp())
-
-    def _forget_terms(self, replaced: ActiveBundle, kept: set[str]) -> None:
-        for property_id in {*replaced.property_ids} - kept:
-            for mode in Mode:
-                self._modes.remove(replaced.model_name, property_id, mode)
-        if replaced.signed is not None and replaced.signed.end is not None:
-            self._signature_end.remove(replaced.model_name)
-
-    def bundles_looked_at(self, failing_places: int) -> None:
-        """Note a look at the places, and at how many of them the latest bundle is not active."""
-        self._failing.set(failing_places)
-        self._looked_at.set_to_current_time()
-
-    def settings_changed(self) -> None:
-        """Count a change of the settings file that took effect."""
-        self._settings_changes.inc()
-
-    def settings_failed(self, reason: Reason) -> None:
-        """Count one that did not."""
-        self._settings_failures.labels(reason).inc()
-
-    def settings_failing(self, failing: bool) -> None:
-        """Note whether the settings file is not what is in force."""
-        self._settings_failing.set(failing)
+        """Show under which terms a bundle is in force, in place of another one's."""
+        self.in_force.bundle_in_force(bundle, replaced)
+        self.probe.in_force(bundle)
 
     def _initialise_property(self, model: str, property_id: str) -> None:
         self._breaches.labels(model, property_id)
@@ -416,16 +288,6 @@ class Metrics:
     def model_ready(self, model: str, ready: bool) -> None:
         """Note what the upstream says of a model."""
         self._model_ready.labels(model).set(ready)
-
-    def probed(self, bundle: ActiveBundle, result: ProbeResult) -> None:
-        """Count a probe."""
-        self._probes.labels(bundle.model_name, result).inc()
-
-    def upstream_matches(self, bundle: ActiveBundle, matches: bool) -> None:
-        """Note whether the upstream answers as the verified model does."""
-        self._probe_mismatch.labels(bundle.model_name).set(not matches)
-        if matches:
-            self._probe_matched_at.labels(bundle.model_name).set_to_current_time()
 
     def certificate_expires(self, side: str, at: datetime.datetime) -> None:
         """Note when a certificate of ours ends."""

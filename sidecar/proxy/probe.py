@@ -148,7 +148,7 @@ class Probe:
         async with self._asking:
             before, self._turn = self._mark(bundle), self._turn + 1
             verdict = await self._verdict(bundle)
-            self._metrics.probed(bundle, verdict.result)
+            self._metrics.probe.probed(bundle, verdict.result)
             if self._is_active(bundle) or (is_to_be_active and verdict.result is ProbeResult.MATCH):
                 self._note(bundle, verdict, before)
             else:
@@ -192,13 +192,13 @@ class Probe:
         seconds = min(self._interval_seconds, RETRY_SECONDS)
         match verdict.result:
             case ProbeResult.MATCH:
-                self._metrics.upstream_matches(bundle, True)
+                self._metrics.probe.matches(bundle, True)
                 # An upstream that was away meanwhile may be another one by now; then the next probe says.
                 if self._readiness.served(bundle.model_name) and self._mark(bundle) == before:
                     self._registry.matched(bundle)
                     seconds = self._interval_seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (no secret)
             case ProbeResult.MISMATCH:
-                self._metrics.upstream_matches(bundle, False)
+                self._metrics.probe.matches(bundle, False)
                 self._registry.unmatched(bundle)
             case ProbeResult.UNASKED:
                 # What was known before still holds, or has been forgotten with the upstream's absence.

@@ -8,12 +8,12 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sidecar.config import ServeSettings
 from sidecar.errors import OperationError
-from sidecar.proxy.activation import Activation, Prober
+from sidecar.proxy.activation import Activation, ActivationState
 from sidecar.proxy.active_bundle import ActiveBundle, Registry, active_models
 from sidecar.proxy.admin import AdminServer, admin_pages
 from sidecar.proxy.first_seen import FirstSeen
@@ -21,6 +21,7 @@ from sidecar.proxy.health import HealthHandler
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.live_settings import LiveSettings, SettingsFile
 from sidecar.proxy.load import CountedUpstream, Load
+from sidecar.proxy.matching import Prober
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.native_module import load
 from sidecar.proxy.native_tls import NativeCredentials
@@ -35,7 +36,6 @@ from sidecar.proxy.reflection import ReflectionHandler
 from sidecar.proxy.server import ProxyHandler
 from sidecar.proxy.status import describe
 from sidecar.proxy.stream_infer import ModelStreamInfer
-from sidecar.proxy.succession import Failure
 from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, upstream_paths
 from sidecar.proxy.transport import Handlers, Transport, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME
@@ -76,18 +76,18 @@ class RunningSidecar:
     stop: Callable[[], Awaitable[None]]
 
 
-def check_bundles(settings: ServeSettings) -> Collection[Failure]:
+def check_bundles(settings: ServeSettings) -> ActivationState:
     """Look at the bundles as a start would, without serving anything and without keeping or using last good ones.
 
     Returns:
-        What would not be active, and would not keep the sidecar from starting.
+        What would be active; what would not, and would not keep the sidecar from starting.
 
     Raises:
         InputError: see :class:`Activation` and :meth:`Activation.start`.
     """
     activation = Activation(dataclasses.replace(settings, state_folder=None), Registry(active_models([])), Metrics())
     activation.start()
-    return activation.state.failures.keys()
+    return activation.state
 
 
 class _Watch:

@@ -49,6 +49,7 @@ def describe(
             }
             for name, guard in sorted(state.guards.items())
         ],
+        "models_settings_without_bundle": list(state.unused_models),
         "unguarded_models": list(first_seen.unguarded_models),
         "not_active": [
             {"place": failure.place, "reason": failure.reason, "message": failure.message, "since": _time(since)}

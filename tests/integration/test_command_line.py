@@ -539,6 +539,14 @@ def test_config_check_notes_what_would_not_be_active_and_keeps_nothing(
     assert not list((tmp_path / "state").iterdir())
 
 
+def test_config_check_notes_settings_of_models_without_a_bundle(run: Run, tmp_path: Path, compiled: Path) -> None:
+    path = _settings(
+        tmp_path, f"upstream: h:1\nbundles: [guarded={compiled}]\nmodels: [{{name: guarded}}, {{name: gaurded}}]\n"
+    )
+    note = "sidecar: note: models: 'gaurded' would not be guarded by any bundle; guarded: guarded\n"
+    assert run("config", "check", path) == (0, f"{path}: fine\n", note)
+
+
 def test_config_check_names_what_is_missing(run: Run, tmp_path: Path) -> None:
     path = _settings(tmp_path, "bundles: [none.gates]\n")
     _refused(run("config", "check", path), 2, "upstream is not given", "GATE_UPSTREAM")

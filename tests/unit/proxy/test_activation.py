@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.bundle.keys import create_key_files, read_private_key_file
 from sidecar.bundle.signature import sign
-from sidecar.config import BundleSource, HttpSource, Outside, ServeSettings
+from sidecar.config import BundleSource, HttpSource, ModelSettings, Outside, ServeSettings
 from sidecar.errors import InputError, Reason
 from sidecar.gates.values import Mode
 from sidecar.proxy import last_good
@@ -79,6 +79,18 @@ def folder(tmp_path: Path) -> Path:
 def _damaged(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def test_settings_of_a_model_without_a_bundle_are_shown(path: Path, tmp_path: Path) -> None:
+    watched = Fixture(BundleSource(path), models=(ModelSettings("guarded"), ModelSettings("gaurded"))).start()
+    assert watched.status["models_settings_without_bundle"] == ["gaurded"]
+    watched.adopt(models=(ModelSettings("guarded"), ModelSettings("other")))
+    assert watched.status["models_settings_without_bundle"] == ["other"]
+    other = tmp_path / "other.gates"
+    other.write_bytes(variant(2))
+    watched.adopt(BundleSource(path), BundleSource(other, model_name="other"))
+    watched.activation.look()
+    assert watched.status["models_settings_without_bundle"] == []
 
 
 class TestFile:

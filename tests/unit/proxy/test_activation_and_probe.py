@@ -46,6 +46,8 @@ class Fixture:
 
     def prober(self, bundle: ActiveBundle) -> Verdict:
         self.probed.append(bundle.revision)
+        if self.result is ProbeResult.MATCH:
+            self.metrics.probe.matches(bundle, True)
         return Verdict(self.result, "told so")
 
     @property
@@ -154,11 +156,34 @@ class TestOtherSettingsWhileItRuns:
 
     def test_a_mismatch_is_not_shown_where_nobody_looks_any_more(self, path: Path) -> None:
         fixture = Fixture(path).start()
-        fixture.metrics.upstream_matches(fixture.registry.current.bundles[MODEL], False)
+        fixture.metrics.probe.matches(fixture.registry.current.bundles[MODEL], False)
         fixture.adopt(probe=Probing.REPORT)
         assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 1
         fixture.adopt(probe=Probing.OFF)
         assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 0
+
+    def test_nor_by_a_probe_that_was_under_way_when_it_was_switched_off(self, path: Path) -> None:
+        fixture = Fixture(path).start()
+        probed = fixture.registry.current.bundles[MODEL]
+        fixture.adopt(probe=Probing.OFF)
+        fixture.metrics.probe.matches(probed, False)
+        assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 0
+        fixture.adopt(probe=Probing.REPORT)
+        fixture.metrics.probe.matches(probed, False)
+        assert fixture.metrics.value("gate_probe_mismatch", model=MODEL) == 1
+
+    def test_a_match_that_let_a_bundle_take_over_is_its_last_match(self, path: Path) -> None:
+        fixture = Fixture(path).start()
+        fixture.result = ProbeResult.MATCH
+        fixture.give(2)
+        assert fixture.revision == 2
+        assert fixture.metrics.value("gate_probe_last_match_timestamp_seconds", model=MODEL) > 1e9
+
+    def test_a_match_of_the_bundle_before_is_none_of_the_next(self, path: Path) -> None:
+        fixture = Fixture(path, Probing.REPORT).start()
+        fixture.metrics.probe.matches(fixture.registry.current.bundles[MODEL], True)
+        fixture.give(2)
+        assert fixture.metrics.value("gate_probe_last_match_timestamp_seconds", model=MODEL) == 0
 
     def test_the_policy_holds_also_where_the_modes_cannot_be_followed_or_the_source_is_gone(
         self, path: Path, tmp_path: Path
