@@ -113,7 +113,28 @@ def bound(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> B
     ``phases`` (box, hidden neuron) is what was proved for boxes that enclose these; zeros where nothing is known.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _bound(prepared, lower, upper, phases)
+        return _bound(prepared, lower, upper, phases)[0]
+
+
+def bound_again(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> Bounds:
+    """As ``bound``, with a second form of each literal where that is better.
+
+    Its lower relaxations are exact at the corner to which the strongest literal's first form points: there the first
+    bound is worst, and any slopes in [0, 1] are sound.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        first, trace, error, known = _bound(prepared, lower, upper, phases)
+        strongest = first.lower.argmax(axis=1)[:, None, None]
+        slope = np.take_along_axis(first.slope, strongest, axis=1)[:, 0]
+        exact = trace.exact_at(np.where(slope > 0.0, lower, upper))
+        second = _literals(prepared, exact, error, known, first.phases)
+    better = second.lower > first.lower
+    return dataclasses.replace(
+        first,
+        lower=np.where(better, second.lower, first.lower),
+        slope=np.where(better[:, :, None], second.slope, first.slope),
+        constant=np.where(better, second.constant, first.constant),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,6 +152,17 @@ class _Trace:
     stages: list[Stage]
     errors: list[Floats]
     relaxations: list[Relaxation]
+
+    def exact_at(self, points: Floats) -> "_Trace":
+        """The same with lower relaxations that are exact at a point (box, input) of each box."""
+        hidden, relaxations = points, []
+        for stage, relaxation in zip(self.stages, self.relaxations, strict=True):
+            values = product(hidden, stage.weight.T) + stage.bias
+            active = (values > 0.0) | (relaxation.upper_shift == 0.0) & (relaxation.lower_slope > 0.0)
+            dead = (relaxation.upper_shift == 0.0) & (relaxation.lower_slope == 0.0)
+            relaxations.append(dataclasses.replace(relaxation, lower_slope=(active & ~dead).astype(np.float64)))
+            hidden = np.maximum(values, 0.0)
+        return dataclasses.replace(self, relaxations=relaxations)
 
     def backward(self, form: Floats, constant: Floats, box: Indices) -> tuple[Floats, Floats]:
         """A linear form in the last ReLU's results (row, neuron) as a lower form in the inputs (row, input)."""
@@ -150,7 +182,7 @@ class _Trace:
         return form, constant
 
 
-def _bound(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> Bounds:
+def _bound(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> tuple[Bounds, _Trace, Floats, Flags]:
     trace = _Trace(lower, upper, prepared.staged.slack, [], [], [])
     known = np.ones(len(lower), dtype=np.bool_)
     found = np.zeros_like(phases)
@@ -169,7 +201,8 @@ def _bound(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) -> 
         trace.relaxations.append(relax(z_lower, z_upper))
         inner_lower, inner_upper = np.maximum(z_lower, 0.0), np.maximum(z_upper, 0.0)
     error = prepared.staged.stages[-1].error(_magnitude(inner_lower, inner_upper))
-    return _literals(prepared, trace, error, known & np.isfinite(error).all(axis=1), found)
+    known &= np.isfinite(error).all(axis=1)
+    return _literals(prepared, trace, error, known, found), trace, error, known
 
 
 def _magnitude(lower: Floats, upper: Floats) -> Floats:

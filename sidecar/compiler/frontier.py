@@ -18,7 +18,10 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 MOST_WAITING: Final = 400_000
-"""Boxes; a few hundred bytes each."""
+"""Boxes, of a few hundred bytes each where networks are small; else fewer."""
+
+_MOST_BYTES: Final = 2**28
+"""What waits may take; a byte for each hidden neuron of each box is most of it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ class Frontier:
 
     def __init__(self, boxes: Boxes, *, smallest_first: bool = False) -> None:
         self._smallest_first = smallest_first
+        self._most = min(MOST_WAITING, _MOST_BYTES // (boxes.phases.shape[1] + 16 * boxes.lower.shape[1] + 16))
         self._stacks: dict[int, list[Boxes]] = defaultdict(list)
         self._count = 0
         self.push(boxes)
@@ -82,7 +86,7 @@ class Frontier:
         """Remove and return up to ``count`` boxes, at least one: the latest of the order that comes first."""
         taken: list[Boxes] = []
         while count > 0 and self._count > 0:
-            level = (max if self._smallest_first or self._count > MOST_WAITING else min)(self._stacks)
+            level = (max if self._smallest_first or self._count > self._most else min)(self._stacks)
             part = self._stacks[level].pop()
             if len(part) > count:
                 self._stacks[level].append(part.at(slice(len(part) - count)))

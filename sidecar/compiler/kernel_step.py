@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.bundle.coverage import Label
-from sidecar.compiler.flat import FlatProblem, FlatStep
+from sidecar.compiler.flat import LANES, FlatProblem, FlatStep
 from sidecar.compiler.jit import in_any_order, strict
 from sidecar.compiler.kernels import Work, add_nonlinearity, literal_forms, lowest, pass_hidden_stages
 from sidecar.compiler.lanes import borrowed
@@ -45,20 +45,25 @@ class Forms(NamedTuple):
     """Room for the clauses' forms over one box.
 
     Args:
-        slope: (form, input). constant: (form,). First the literals' own, then for each clause its combinations.
+        slope: (form, input). constant: (form,). First the literals' own, then their second ones, then for each clause
+            its combinations.
+        best: int64 (literal,); the better one of each literal's two forms.
         clause_form, start: int64; clause ``c`` has the forms ``clause_form[start[c]:start[c + 1]]``.
         proved: bool (clause,).
         hidden, passed: (neuron,); an evaluation of the network at a point.
+        point: (input,); a point to try.
         score, variation: (input,); what halving each dimension promises, how strongly the literals vary along it.
     """
 
     slope: Floats
     constant: Floats
+    best: Integers
     clause_form: Integers
     start: Integers
     proved: npt.NDArray[np.bool_]
     hidden: Floats
     passed: Floats
+    point: Floats
     score: Floats
     variation: Floats
 
@@ -68,19 +73,21 @@ def new_forms(problem: FlatProblem) -> Forms:
     inputs, widest = int(problem.sizes[0]), problem.weight.shape[1]
     clauses = np.split(problem.clause_literal, problem.clause_start[1:-1])
     members: list[int] = []
-    start, count = [0], len(problem.strict)
+    start, count = [0], 2 * len(problem.strict)
     for clause in clauses if len(problem.clause_start) > 1 else []:
-        members += [*clause, *range(count, count + len(clause) - 1)]
+        members += [*clause, *(clause + len(problem.strict)), *range(count, count + len(clause) - 1)]
         count += len(clause) - 1
         start.append(len(members))
     return Forms(
         slope=np.zeros((count, inputs)),
         constant=np.zeros(count),
+        best=np.arange(len(problem.strict)),
         clause_form=np.array(members, dtype=np.int64),
         start=np.array(start),
         proved=np.zeros(len(start) - 1, dtype=np.bool_),
         hidden=np.zeros(widest),
         passed=np.zeros(widest),
+        point=np.zeros(inputs),
         score=np.zeros(inputs),
         variation=np.zeros(inputs),
     )
@@ -97,15 +104,19 @@ def step(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, start:
 def _step(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, falsify: bool) -> None:
     lower, upper = batch.lower[box], batch.upper[box]
     known = pass_hidden_stages(problem, work, lower, upper, batch.phases[box])
-    known = _bound(problem, work, batch, box, known)
+    known = _bound(problem, work, forms, batch, box, known)
     if _all_proved(problem, batch.bound_lower[box]):
         batch.label[box] = _SILENT
         return
-    if known and _seems_to_violate(problem, work, forms, batch, box, falsify) and _violates(problem, work, batch, box):
-        batch.label[box] = _VIOLATING
-        return
+    if known:
+        if _centre_violates(problem, work, forms, batch, box) and _violates(problem, work, batch, box):
+            batch.label[box] = _VIOLATING
+            return
+        _improve(problem, work, forms, batch, box, falsify)
     _clause_forms(problem, work, forms, batch, box)
-    if _prove(forms, lower, upper, work.box_magnitude, problem.slack[0]):
+    if _prove(forms, lower, upper, work.box_magnitude, problem.slack[0]) or _all_proved(
+        problem, batch.bound_lower[box]
+    ):
         batch.label[box] = _SILENT
     elif not batch.large[box]:
         batch.label[box] = _OPEN
@@ -115,24 +126,38 @@ def _step(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: 
 
 
 @strict
-def _bound(problem: FlatProblem, work: Work, batch: FlatStep, box: int, known: bool) -> bool:
+def _bound(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, known: bool) -> bool:
     """The literals' lower bounds and forms; the upper bounds are left for ``_violates``."""
     literals = len(problem.strict)
     batch.bound_lower[box], batch.bound_upper[box] = -np.inf, np.inf
     batch.slope[box], batch.constant[box] = 0.0, -np.inf
-    if not known:
-        return False
-    known, forms = literal_forms(problem, work, batch.lower[box], batch.upper[box], 0, literals)
+    for literal in range(literals):
+        forms.best[literal] = literal
+    forms.slope[: 2 * literals], forms.constant[: 2 * literals] = 0.0, -np.inf
+    return known and _bound_again(problem, work, forms, batch, box, 0, work.rise)
+
+
+@strict
+def _bound_again(
+    problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, into: int, slopes: Floats
+) -> bool:
+    """The literals' forms with some lower slopes, from ``forms`` ``into`` on; the better bound of each is kept."""
+    literals, lower, upper = len(problem.strict), batch.lower[box], batch.upper[box]
+    known, found = literal_forms(problem, work, lower, upper, 0, literals, slopes)
     if not known:
         return False
     for literal in range(literals):
-        form, constant = forms[literal], work.constant[literal]
-        least = lowest(form, constant, batch.lower[box], batch.upper[box], work.box_magnitude, problem.slack[0])
+        form, constant = found[literal], work.constant[literal]
+        least = lowest(form, constant, lower, upper, work.box_magnitude, problem.slack[0])
         if np.isfinite(least):
-            batch.bound_lower[box, literal] = least
-            batch.constant[box, literal] = constant
+            forms.constant[into + literal] = constant
             for index in range(problem.sizes[0]):
-                batch.slope[box, literal, index] = form[index]
+                forms.slope[into + literal, index] = form[index]
+            if least > batch.bound_lower[box, literal]:
+                batch.bound_lower[box, literal], batch.constant[box, literal] = least, constant
+                forms.best[literal] = into + literal
+                for index in range(problem.sizes[0]):
+                    batch.slope[box, literal, index] = form[index]
     return True
 
 
@@ -150,24 +175,35 @@ def _all_proved(problem: FlatProblem, least: Floats) -> bool:
 
 
 @strict
-def _seems_to_violate(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, falsify: bool) -> bool:
-    """Try the box's centre, then the corner to which the strongest literal's form points."""
+def _centre_violates(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int) -> bool:
     lower, upper, point = batch.lower[box], batch.upper[box], batch.point[box]
     for index in range(len(lower)):
         point[index] = (lower[index] + upper[index]) * 0.5
     batch.suspect[box] = _violated_at(problem, work, forms, point)
-    if falsify and not batch.suspect[box]:
-        slope = batch.slope[box, batch.bound_lower[box].argmax()]
-        for index in range(len(lower)):
-            point[index] = lower[index] if slope[index] > 0.0 else upper[index]
-        batch.suspect[box] = _violated_at(problem, work, forms, point)
-        return False
     return bool(batch.suspect[box])
+
+
+@strict
+def _improve(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int, falsify: bool) -> None:
+    """Bound again with relaxations that are exact at the corner to which the strongest literal's form points.
+
+    There the bound is worst. The corner is also where a violation is likely: ``falsify`` lets it count as a suspect.
+    """
+    literals, lower, upper, corner = len(problem.strict), batch.lower[box], batch.upper[box], forms.point
+    slope = batch.slope[box, batch.bound_lower[box].argmax()]
+    for index in range(len(lower)):
+        corner[index] = lower[index] if slope[index] > 0.0 else upper[index]
+    if _violated_at(problem, work, forms, corner) and falsify and not batch.suspect[box]:
+        batch.suspect[box], batch.point[box] = True, corner
+    _bound_again(problem, work, forms, batch, box, literals, work.tight)
 
 
 @in_any_order
 def _violated_at(problem: FlatProblem, work: Work, forms: Forms, point: Floats) -> bool:
-    """Does a clause seem to be violated at a point of the box at hand? Plain float64, no bound."""
+    """Does a clause seem to be violated at a point of the box at hand? Plain float64, no bound.
+
+    Leaves in ``work.tight`` the lower slopes that are exact there.
+    """
     inputs, hidden, passed = problem.sizes[0], forms.hidden, forms.passed
     before = inputs
     for index in range(inputs):
@@ -179,9 +215,12 @@ def _violated_at(problem: FlatProblem, work: Work, forms: Forms, point: Floats) 
             for index in range(before):
                 value += link[index] * hidden[index]
             passed[neuron] = max(value, 0.0)
+            work.tight[stage, neuron] = 1.0 if value > 0.0 or work.lift[stage, neuron] == 0.0 else 0.0
         before = work.live[stage]
         for neuron in range(before):
             hidden[neuron] = passed[neuron]
+        for neuron in range(before, (before // LANES + 1) * LANES):
+            work.tight[stage, neuron] = 0.0
     last = problem.weight.shape[0] - 1
     for clause in range(len(problem.clause_start) - 1):
         violated = True
@@ -203,7 +242,7 @@ def _violated_at(problem: FlatProblem, work: Work, forms: Forms, point: Floats) 
 def _violates(problem: FlatProblem, work: Work, batch: FlatStep, box: int) -> bool:
     """Is there a clause none of whose literals can hold? Computes the literals' upper bounds."""
     literals, lower, upper = len(problem.strict), batch.lower[box], batch.upper[box]
-    known, forms = literal_forms(problem, work, lower, upper, literals, literals)
+    known, forms = literal_forms(problem, work, lower, upper, literals, literals, work.rise)
     if not known:
         return False
     for literal in range(literals):
@@ -224,10 +263,8 @@ def _violates(problem: FlatProblem, work: Work, batch: FlatStep, box: int) -> bo
 
 @strict
 def _clause_forms(problem: FlatProblem, work: Work, forms: Forms, batch: FlatStep, box: int) -> None:
-    """The literals' own forms, and for each clause its strongest one combined with each other."""
-    literals = len(problem.strict)
-    forms.slope[:literals], forms.constant[:literals] = batch.slope[box], batch.constant[box]
-    added, least = literals, batch.bound_lower[box]
+    """For each clause its strongest literal's better form combined with each other literal's."""
+    added, least = 2 * len(problem.strict), batch.bound_lower[box]
     for clause in range(len(problem.clause_start) - 1):
         first, end = problem.clause_start[clause], problem.clause_start[clause + 1]
         strongest = problem.clause_literal[first]
@@ -237,7 +274,8 @@ def _clause_forms(problem: FlatProblem, work: Work, forms: Forms, batch: FlatSte
         for member in range(first, end):
             other = problem.clause_literal[member]
             if other != strongest:
-                _combine(work, forms, strongest, other, added, batch.lower[box], batch.upper[box], problem.slack[0])
+                one, two = forms.best[strongest], forms.best[other]
+                _combine(work, forms, one, two, added, batch.lower[box], batch.upper[box], problem.slack[0])
                 added += 1
 
 

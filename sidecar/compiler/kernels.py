@@ -37,6 +37,7 @@ class Work(NamedTuple):
         inner: (3, live neuron); middle, radius and magnitude of the stage's inputs.
         rise, chord, lift, error: (stage, live neuron); the lower and the upper relaxation's slope, the upper one's
             shift, ``E``.
+        tight: (stage, live neuron); lower slopes that make the relaxations exact at one point.
         link: (stage, live neuron, live neuron before); the stage's bias stands after the last column.
         form, passed: (row, neuron); rows on their way back. constant: (row,).
         layer: (3, neuron); middle, radius without ``E``, and ``E`` of the stage at hand.
@@ -55,6 +56,7 @@ class Work(NamedTuple):
     chord: Floats
     lift: Floats
     error: Floats
+    tight: Floats
     link: Floats
     form: Floats
     passed: Floats
@@ -83,6 +85,7 @@ def new_work(problem: FlatProblem) -> Work:
         chord=np.zeros((stages, widest)),
         lift=np.zeros((stages, widest)),
         error=np.zeros((stages, widest)),
+        tight=np.zeros((stages, widest)),
         link=np.zeros((stages, widest, widest)),
         form=np.zeros((rows, widest)),
         passed=np.zeros((rows, widest)),
@@ -107,17 +110,18 @@ def _end(alive: Integers, count: int) -> None:
 
 
 @strict
-def backward(problem: FlatProblem, work: Work, stage: int, rows: int) -> Floats:
+def backward(problem: FlatProblem, work: Work, stage: int, rows: int, slopes: Floats) -> Floats:
     """Lower forms in the results of the ReLUs before ``stage`` become lower forms in the inputs.
 
-    Takes ``work.form`` (row, live neuron), padded with zeros, and ``work.constant`` (row,), which is updated. Returns
-    the forms (row, input).
+    Takes ``work.form`` (row, live neuron), padded with zeros, ``work.constant`` (row,), which is updated, and the lower
+    relaxations' slopes: ``work.rise``, or any others in [0, 1] that are 1 where a neuron is active. Returns the forms
+    (row, input).
     """
     form, passed = work.form, work.passed
     for before in range(stage - 1, -1, -1):
         count = work.live[before]
         columns = work.live[before - 1] if before > 0 else problem.sizes[0]
-        rise, chord, lift, error = work.rise[before], work.chord[before], work.lift[before], work.error[before]
+        rise, chord, lift, error = slopes[before], work.chord[before], work.lift[before], work.error[before]
         for row in range(rows):
             work.constant[row] -= pass_relus(form, row, rise, chord, lift, error, count)
         product(form, rows, work.link[before], count, columns + 1, passed)
@@ -182,7 +186,7 @@ def _tighten(problem: FlatProblem, work: Work, stage: int, box_lower: Floats, bo
             for index in range((before // LANES + 1) * LANES):
                 negated[index] = -row[index]
             work.constant[2 * pair], work.constant[2 * pair + 1] = bias - charge, -bias - charge
-        form = backward(problem, work, stage, 2 * pairs)
+        form = backward(problem, work, stage, 2 * pairs, work.rise)
         for pair in range(pairs):
             neuron = work.unstable[start + pair]
             low = lowest(form[2 * pair], work.constant[2 * pair], box_lower, box_upper, work.box_magnitude, slack)
@@ -286,7 +290,7 @@ def _spread(work: Work, at: int, low: float, high: float) -> None:
 
 @strict
 def literal_forms(
-    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, first: int, rows: int
+    problem: FlatProblem, work: Work, box_lower: Floats, box_upper: Floats, first: int, rows: int, slopes: Floats
 ) -> tuple[bool, Floats]:
     """Lower forms in the inputs of some signed literals, from ``first`` on; their constants in ``work.constant``.
 
@@ -311,7 +315,7 @@ def literal_forms(
         for output in range(problem.sizes[-1]):
             loss += problem.literal_magnitude[signed, output] * work.layer[2, output]
         work.constant[row] = problem.literal_bias[signed] - loss
-    form = backward(problem, work, last, rows)
+    form = backward(problem, work, last, rows, slopes)
     for row in range(rows):
         signed, own = first + row, abs(problem.literal_offset[first + row])
         for index in range(problem.sizes[0]):

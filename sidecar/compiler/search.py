@@ -1,15 +1,15 @@
 """Branch and bound over a gate's box: which parts are proved silent, which violating, which stay open.
 
-Waiting boxes are bounded in batches (:mod:`sidecar.compiler.bounds`). A box is settled when its bounds prove it
-silent or violating, or when it is too small to go on; else slabs that cannot violate are carved off its sides
-(:mod:`sidecar.compiler.contraction`) and the rest is halved. A carved slab is a split like any other, so the result
-is a plain split tree. Beside it, points that could violate are tried (:mod:`sidecar.compiler.attack`); they decide
-nothing.
+Waiting boxes are looked at in batches, on all cores (:mod:`sidecar.compiler.workers`); a step over one box is
+:mod:`sidecar.compiler.kernel_step`'s. A box is settled when its bounds prove it silent or violating, or when it is too
+small to go on; else slabs that cannot violate are carved off its sides and the rest is halved. A carved slab is a
+split like any other, so the result is a plain split tree. Beside it, points that could violate are tried
+(:mod:`sidecar.compiler.attack`); they decide nothing.
 
-The same network, box, requirement and region count give the same tree. The clock is looked at between batches only,
-and a batch's composition depends on what came before and on ``max_regions`` alone: a search that the clock stopped
-after ``n`` boxes is repeated exactly by ``max_regions=n``. This holds on processors of one kind: on another, BLAS may
-round the last bit of a product differently.
+The same network, box, requirement, order and region count give the same tree, whatever the number of threads. The clock
+is looked at between batches only, and a batch's composition depends on what came before and on ``max_regions`` alone: a
+search that the clock stopped after ``n`` boxes is repeated exactly by ``max_regions=n``. This holds on processors of
+one kind: on another, compiled code may round the last bit of a sum differently.
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.bounds import Bounds, Phases, Prepared, bound, prepare
+from sidecar.compiler.bounds import Bounds, Phases, Prepared, bound, bound_again, prepare
 from sidecar.compiler.flat import flat_problem, flat_step
 from sidecar.compiler.linear_forms import clause_forms
 from sidecar.compiler.search import SearchLimits, outward, partition
@@ -71,7 +71,7 @@ def _compiled(prepared: Prepared, lower: Floats, upper: Floats, phases: Phases) 
     return Bounds(batch.bound_lower, batch.bound_upper, batch.slope, batch.constant, batch.phases)
 
 
-@pytest.mark.parametrize("bounded", [bound, _compiled])
+@pytest.mark.parametrize("bounded", [bound, bound_again, _compiled])
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 1.0, 3.0, 8.0, 14.0, 25.0]), wide=st.booleans())
 def test_bounds_contain_exact_and_float32_values(
@@ -110,7 +110,7 @@ def test_bounds_contain_exact_and_float32_values(
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 0.5, 1.0]), wide=st.booleans())
 def test_compiled_bounds_are_those_of_the_reference(seed: int, spread: float, wide: bool) -> None:
-    """Up to rounding, in boxes that enclose others, too."""
+    """Up to rounding, in parts of boxes too; a second look is only taken where the first decides nothing."""
     datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
     rng = np.random.default_rng(seed)
     network = random_network(rng, datatype, spread)
@@ -119,16 +119,27 @@ def test_compiled_bounds_are_those_of_the_reference(seed: int, spread: float, wi
     lower, upper = (np.stack(side) for side in zip(*boxes, strict=True))
     phases = np.zeros((len(boxes), prepared.hidden), dtype=np.int8)
     for _ in range(2):
-        reference, compiled = bound(prepared, lower, upper, phases), _compiled(prepared, lower, upper, phases)
-        assert np.isfinite(reference.lower).all()
+        first, again = (look(prepared, lower, upper, phases) for look in (bound, bound_again))
+        compiled = _compiled(prepared, lower, upper, phases)
+        assert np.isfinite(first.lower).all()
+        rows = prepared.rows
+        undecided = ~(rows.all_have(first.lower > 0.0) | rows.one_lacks(compiled.upper < 0.0))
+        reference = Bounds(
+            np.where(undecided[:, None], again.lower, first.lower),
+            first.upper,
+            np.where(undecided[:, None, None], again.slope, first.slope),
+            np.where(undecided[:, None], again.constant, first.constant),
+            first.phases,
+        )
         scale = 1.0 + np.abs(reference.slope).sum(axis=2) + np.abs(reference.constant)
         assert (np.abs(compiled.lower - reference.lower) <= 1e-9 * scale).all()
-        assert (np.abs(compiled.constant - reference.constant) <= 1e-9 * scale).all()
-        assert (np.abs(compiled.slope - reference.slope) <= 1e-9 * scale[:, :, None]).all()
+        kept = np.abs(again.lower - first.lower) > 1e-9 * scale  # of two forms with one bound either may be kept
+        assert (np.abs(compiled.constant - reference.constant)[kept] <= 1e-9 * scale[kept]).all()
+        assert (np.abs(compiled.slope - reference.slope).max(axis=2)[kept] <= 1e-9 * scale[kept]).all()
         looked_for = np.isfinite(compiled.upper)
         assert (np.abs(compiled.upper - reference.upper)[looked_for] <= 1e-9 * scale[looked_for]).all()
         assert (compiled.phases == reference.phases).all()
-        phases, quarter = reference.phases, (upper - lower) * 0.25
+        phases, quarter = first.phases, (upper - lower) * 0.25
         lower, upper = lower + quarter, upper - quarter
 
 
