@@ -18,6 +18,7 @@ from sidecar.errors import InputError
 from sidecar.proxy import native_transport
 from sidecar.proxy import upstream as upstream_module
 from sidecar.proxy.methods import MODEL_INFER
+from sidecar.proxy.native_transport import LOOK_SECONDS
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response
 from tests.integration.certificates import Authority, Files
@@ -87,6 +88,10 @@ def _often(monkeypatch):
     monkeypatch.setattr(native_transport, "LOOK_SECONDS", 0.02)
 
 
+def _failures(running):
+    return running.metrics.value("gate_certificate_reload_failures_total", side="listen")
+
+
 class TestTowardsClients:
     @pytest.fixture
     def running(self, loop, upstream, files, tmp_path):
@@ -139,12 +144,12 @@ class TestTowardsClients:
             time.sleep(0.1)
             assert _served_certificate(running.listen_port) == first
         assert _infer(running.listen_port, authority) == FINE
-        assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1
+        _wait_until(lambda: _failures(running) == 1)
         files.key.write_bytes(content)
+        time.sleep(2 * LOOK_SECONDS)  # one transport looks with each handshake, the other now and then
         assert _infer(running.listen_port, authority) == FINE
         files.key.unlink()
-        assert _infer(running.listen_port, authority) == FINE
-        assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 2
+        _wait_until(lambda: _infer(running.listen_port, authority) == FINE and _failures(running) == 2)
 
 
 class TestMutualTowardsClients:
