@@ -60,13 +60,18 @@ def plain_literals(table: LiteralTable) -> list[PlainLiteral]:
 
 def in_box(box: PlainBox, row: Sequence[float]) -> bool:
     """Whether a row of wire values lies in a box; exact. A row with a NaN lies in none."""
-    return all(lower <= value <= upper for (lower, upper), value in zip(box, row, strict=True))
+    # A loop takes half the time of a generator here.
+    for (lower, upper), value in zip(box, row, strict=True):  # noqa: SIM110
+        if not lower <= value <= upper:
+            return False
+    return True
 
 
 def known_of_gate(gate: PlainGate, extended: Sequence[float]) -> bool | None:
     """Whether an extended row satisfies a gate's requirement; None where the filter cannot decide."""
-    if not all(math.isfinite(extended[column]) for column in gate.required):
-        return False
+    for column in gate.required:
+        if not math.isfinite(extended[column]):
+            return False
     certain = True
     for clause in gate.clauses:
         known = _known_of_clause(clause, extended)

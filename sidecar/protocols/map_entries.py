@@ -16,8 +16,10 @@ def refuse_hidden_entries(message: Message, map_field: str) -> None:
     Raises:
         CallerError: MALFORMED_REQUEST.
     """
-    number = message.DESCRIPTOR.fields_by_name[map_field].number
     unknown = UnknownFieldSet(message)
+    if not len(unknown):
+        return
+    number = message.DESCRIPTOR.fields_by_name[map_field].number
     if any(unknown[index].field_number == number for index in range(len(unknown))):
         raise CallerError(
             Reason.MALFORMED_REQUEST,

@@ -102,7 +102,7 @@ def parse_request(content: bytes) -> InferRequest:
 def asked_of(request: InferRequest) -> Asked:
     """What an answer to a request has to repeat, or to have."""
     message = request.message
-    names = tuple(output.name for output in message.outputs)
+    names = tuple([output.name for output in message.outputs])
     return Asked(message.model_name, message.model_version, message.id, names)
 
 
