@@ -94,9 +94,9 @@ def test_an_output_in_shared_memory_leaves_an_empty_slot_and_is_refused(ports: P
     memory = SharedMemory(create=True, size=64)
     try:
         with triton.InferenceServerClient(f"127.0.0.1:{ports.direct}") as client:
+            # Never unregistered: Triton refuses that for a moment after it has answered, and ends with these tests.
             client.register_system_shared_memory("ours", f"/{memory.name}", 64)
             direct, through = _asked(ports.direct, message), _asked(ports.through, message)
-            client.unregister_system_shared_memory()
     finally:
         memory.close()
         memory.unlink()
