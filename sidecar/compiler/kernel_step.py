@@ -1,8 +1,14 @@
 """One step of the search over each box of a batch, compiled: bound it, settle it, or carve it and say where to halve.
 
-The mathematics of :mod:`sidecar.compiler.linear_forms` and :mod:`sidecar.compiler.contraction`, whose NumPy form is
-the reference, on the bounds of :mod:`sidecar.compiler.kernels`. What a step finds out of a box depends on that box
-alone, so a batch may be shared out among threads in any way.
+A clause is violated only where each of its literals is at most zero, so only where each literal's lower form is, and
+each combination of them with nonnegative factors. Combinations of two are tried here, since two forms that are each
+negative somewhere in a box often have no common place where they are: for each clause the strongest literal's form
+with every other one's. Where such a form is proved positive no answer violates the clause: that settles a box, or
+carves a silent slab off one of its sides. Where a cut should lie is a guess without rounding control; the slab is
+carved off only after every clause has been proved all over it.
+
+Bounds are those of :mod:`sidecar.compiler.kernels`. What a step finds out of a box depends on that box alone, so a
+batch may be shared out among threads in any way.
 """
 
 import math

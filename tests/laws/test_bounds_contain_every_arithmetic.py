@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.bounds import Bounds, Phases, Prepared, bound, bound_again, prepare
+from sidecar.compiler.compiled import compiled_step
 from sidecar.compiler.flat import flat_problem, flat_step
-from sidecar.compiler.linear_forms import clause_forms
+from sidecar.compiler.kernel_step import new_forms
+from sidecar.compiler.kernels import new_work
 from sidecar.compiler.search import SearchLimits, outward, partition
 from sidecar.compiler.workers import Workers
 from sidecar.gates.exact import requirement_holds
@@ -43,6 +45,24 @@ def _value(literal: Literal, point: Floats, outputs: list[Fraction]) -> Fraction
     return sum((c * outputs[index] for index, c in literal.outputs), literal.offset) + sum(
         (c * Fraction(point[index]) for index, c in literal.inputs), Fraction(0)
     )
+
+
+def _holds(requirement: Requirement, point: Floats, outputs: list[Fraction]) -> bool:
+    return all(
+        any(
+            _value(literal, point, outputs) > 0 or (not literal.strict and _value(literal, point, outputs) == 0)
+            for literal in clause
+        )
+        for clause in requirement.clauses
+    )
+
+
+def _form(slope: Floats, constant: float, point: Floats) -> Fraction | float:
+    """A linear form's value, exactly; minus infinity where it says nothing."""
+    if not (np.isfinite(constant) and np.isfinite(slope).all()):
+        return -np.inf
+    terms = (Fraction(a) * Fraction(x) for a, x in zip(slope, point, strict=True))
+    return sum(terms, Fraction(constant))
 
 
 def _box(rng: np.random.Generator, size: int, datatype: Datatype) -> tuple[Floats, Floats]:
@@ -91,8 +111,6 @@ def test_bounds_contain_exact_and_float32_values(
     for bounds, low, high in ((outer, lower, upper), (inner, part_lower, part_upper)):
         points = _points(rng, low, high, datatype, 3)
         served = [served32(network, points, rng) for _ in range(3)] if not wide else [forward(network, points)]
-        forms = clause_forms(prepared.rows, bounds, low[None], high[None], prepared.staged.slack)
-        positive = forms.positive(low[None], high[None])[0]
         for index, point in enumerate(points):
             answers = [exact_answer(network, point)]
             answers += [[Fraction(y) for y in each[index]] for each in served if np.isfinite(each[index]).all()]
@@ -102,8 +120,7 @@ def test_bounds_contain_exact_and_float32_values(
                     least, most = bounds.lower[0, position], bounds.upper[0, position]
                     assert least == -np.inf or Fraction(least) <= value
                     assert most == np.inf or value <= Fraction(most)
-                for clause, proved in zip(prepared.rows.clauses, positive, strict=True):
-                    assert not proved or any(values[position] > 0 for position in clause)
+                    assert _form(bounds.slope[0, position], bounds.constant[0, position], point) <= value
         assert np.isneginf(bounds.lower).all() or all(np.isfinite(each).all() for each in served)
 
 
@@ -143,6 +160,39 @@ def test_compiled_bounds_are_those_of_the_reference(seed: int, spread: float, wi
         lower, upper = lower + quarter, upper - quarter
 
 
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), spread=st.sampled_from([0.0, 0.5, 3.0, 14.0]), wide=st.booleans())
+def test_what_a_step_settles_or_carves_off_is_so(seed: int, spread: float, wide: bool) -> None:
+    """And each form of a clause is below the best of its literals, all over the box."""
+    datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, datatype, spread)
+    inputs = network.signature.input_size
+    requirement = _requirement(rng, inputs)
+    lower, upper = _box(rng, inputs, datatype)
+    prepared = prepare(network, requirement, arithmetic)
+    problem = flat_problem(prepared, upper > lower, upper - lower)
+    forms, phases = new_forms(problem), np.zeros((1, prepared.hidden), np.int8)
+    batch = flat_step(problem, lower[None], upper[None], phases, np.ones(1, dtype=np.bool_))
+    compiled_step()(problem, new_work(problem), forms, batch, 0, 1, True)
+    is_split = batch.feature[0] >= 0
+    points = _points(rng, lower, upper, datatype, 8)
+    served = served32(network, points, rng) if not wide else forward(network, points)
+    for point, finite in zip(points, served, strict=True):
+        left = (batch.lower[0] <= point).all() and (point <= batch.upper[0]).all()
+        answers = [exact_answer(network, point)]
+        answers += [[Fraction(y) for y in finite]] if np.isfinite(finite).all() else []
+        for outputs in answers:
+            best = [max(_value(literal, point, outputs) for literal in clause) for clause in requirement.clauses]
+            holds = _holds(requirement, point, outputs)
+            assert holds or batch.label[0] != Label.SILENT
+            assert not holds or batch.label[0] != Label.VIOLATING
+            assert left or min(best) > 0
+            for clause, most in enumerate(best if is_split else []):
+                for form in forms.clause_form[forms.start[clause] : forms.start[clause + 1]]:
+                    assert _form(forms.slope[form], forms.constant[form], point) <= most
+
+
 def _label(tree: CoverageTree, point: Floats) -> tuple[int, int]:
     node = 0
     while tree.feature[node] != LEAF:
@@ -173,13 +223,7 @@ def test_leaves_tell_the_truth_about_every_point(seed: int, spread: float) -> No
     for point, answer in zip(points, served, strict=True):
         label, _ = _label(found.tree, point)
         for outputs in (exact_answer(network, point), [Fraction(value) for value in answer]):
-            holds = all(
-                any(
-                    _value(literal, point, outputs) > 0 or (not literal.strict and _value(literal, point, outputs) == 0)
-                    for literal in clause
-                )
-                for clause in requirement.clauses
-            )
+            holds = _holds(requirement, point, outputs)
             assert label in (Label.SILENT, Label.VIOLATING, Label.OPEN)
             assert label != Label.SILENT or holds
             assert label != Label.VIOLATING or not holds
