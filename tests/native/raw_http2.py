@@ -28,8 +28,8 @@ def header(name: str, value: str) -> bytes:
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
-def framed(message: bytes) -> bytes:
-    return b"\0" + struct.pack(">I", len(message)) + message
+def framed(message: bytes, *, flag: int = 0) -> bytes:
+    return bytes([flag]) + struct.pack(">I", len(message)) + message
 
 
 HEAD: Final = b"".join(
@@ -103,9 +103,10 @@ class Connection:
 
 @dataclass
 class EchoUpstream:
-    """Answers every call with the same message; knows how many there were."""
+    """Answers every call with the same message, marked as compressed or not; knows how many there were."""
 
     answer: bytes
+    flag: int = 0
     asked: int = 0
     port: int = 0
     _listener: socket.socket = field(default_factory=socket.socket)
@@ -144,7 +145,7 @@ class EchoUpstream:
             return b""
         self.asked += 1
         head = frame(HEADERS, END_HEADERS, stream, b"\x88" + header("content-type", "application/grpc"))
-        body = framed(self.answer)
+        body = framed(self.answer, flag=self.flag)
         pieces = (body[at : at + 16384] for at in range(0, len(body), 16384))
         data = b"".join(frame(DATA, 0, stream, piece) for piece in pieces)
         return head + data + frame(HEADERS, END_HEADERS | END_STREAM, stream, header("grpc-status", "0"))

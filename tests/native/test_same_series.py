@@ -9,6 +9,7 @@ from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from tests.conformance.cases import CASES
 from tests.integration.proxy_harness import READY, Loop, call, settings
 from tests.integration.served_upstream import sidecar_before
+from tests.integration.swapping import wait_until
 from tests.transports import NATIVE_IS_BUILT, NOT_BUILT
 
 pytestmark = pytest.mark.skipif(not NATIVE_IS_BUILT, reason=NOT_BUILT)
@@ -34,6 +35,8 @@ def _counted(loop: Loop, folder, transport: TransportChoice) -> dict:
         for case in CASES[::7]:
             upstream.answers[MODEL_INFER] = case.answer
             call(running.listen_port, MODEL_INFER, case.request)
+        # A client has its answer a moment before the call is over.
+        wait_until(lambda: "gate_calls_in_flight 0.0" in running.metrics.exposition().decode())
         families = text_string_to_metric_families(running.metrics.exposition().decode())
         samples = [sample for family in families for sample in family.samples if sample.name in SERIES]
         return {(sample.name, *sorted(sample.labels.items())): sample.value for sample in samples}

@@ -1,6 +1,7 @@
 """What the transport does when the upstream's connection, not the call, is what fails."""
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,6 @@ from tests.native.raw_http2 import EchoUpstream, frame
 pytest.importorskip("gate_sidecar_native", reason="NOT RUN: the native transport is not built (make native)")
 
 from tests.native.test_attacks import Neighbour, answer, message, running
-
-pytest.importorskip("gate_sidecar_native", reason="NOT RUN: the native transport is not built (make native)")
 
 
 class LeavingUpstream(EchoUpstream):
@@ -36,6 +35,14 @@ class BreakingUpstream(EchoUpstream):
         return super()._reply(kind, flags, stream, payload)
 
 
+def handed_over(transport: Any, count: int) -> list[Any]:
+    """The first calls that the transport hands to Python."""
+    handed: list[Any] = []
+    while len(handed) < count:
+        handed += [event[1] for event in transport.take() if event[0] == "started"]
+    return handed
+
+
 def test_a_request_that_a_goaway_says_was_not_taken_goes_over_a_new_connection() -> None:
     with LeavingUpstream(answer()) as upstream, running(upstream) as transport:
         assert Neighbour(transport.port).ask() == http2.framed(answer())
@@ -48,10 +55,7 @@ def test_a_request_that_may_have_been_processed_is_never_sent_again() -> None:
         connection.send(http2.request(1, b"\n\x07guarded"))  # not admitted here: Python's, and never forwarded
         neighbour = http2.Connection(transport.port)
         neighbour.send(http2.request(1, message()))
-        handed: list[tuple[object, ...]] = []
-        while len(handed) < 2:
-            handed += [event for event in transport.take() if event[0] == "started"]
-        outcomes = [event[1].outcome for event in handed]  # type: ignore[attr-defined]
+        outcomes = [call.outcome for call in handed_over(transport, 2)]
         failures = [outcome for outcome in outcomes if outcome is not None]
         assert [failure[:1] + failure[2:3] for failure in failures] == [(14, False)]
         assert (upstream.asked, transport.endings()["retried"]) == (1, 0)
@@ -62,9 +66,15 @@ def test_connecting_again_waits_after_connections_over_which_nothing_was_answere
         connection = http2.Connection(transport.port)
         for at in range(50):
             connection.send(http2.request(2 * at + 1, message()))
-            taken = 0
-            while taken == 0:
-                taken = sum(event[0] == "started" for event in transport.take())
+            handed_over(transport, 1)
             if transport.handed()[1] >= 15:
                 break
         assert upstream.asked <= 4
+
+
+def test_an_answer_in_an_encoding_that_was_not_accepted_is_none() -> None:
+    with EchoUpstream(answer(), flag=1) as upstream, running(upstream) as transport:
+        connection = http2.Connection(transport.port)
+        connection.send(http2.request(1, message()))
+        (call,) = handed_over(transport, 1)
+        assert call.outcome[:3] == (13, "the upstream's answer is compressed", False)

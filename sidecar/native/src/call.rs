@@ -188,9 +188,6 @@ impl Call {
 
     fn judge(&self, model: &ActiveModel, plan: &mut Plan, answer: &Frame) -> Result<gate::Seen, Unusual> {
         stage(&self.headers, "judge");
-        if answer.is_compressed() {
-            return Err(Unusual::Encoding);
-        }
         gate::judge(&model.model, plan, answer.message())
     }
 

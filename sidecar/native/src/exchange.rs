@@ -151,6 +151,8 @@ async fn answered(call: &Call, response: h2::client::ResponseFuture, sender: &Se
     }
     let mut messages = Messages::new(body, call.worker.shared.limit_bytes, None);
     let answer = match messages.next(&call.lease).await {
+        // No encoding was accepted: we send none of `grpc-accept-encoding`.
+        Ok(frame) if frame.is_compressed() => return said(Code::Internal, "the upstream's answer is compressed"),
         Ok(frame) => Some(frame),
         Err(NoMessage::Ended { within: false }) => None,
         Err(NoMessage::Ended { within: true } | NoMessage::TooSlow) => {
