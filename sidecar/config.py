@@ -99,6 +99,13 @@ class OnUpstreamFailure(enum.StrEnum):
     FALLBACK = "fallback"
 
 
+class UpstreamWords(enum.StrEnum):
+    """Which of the upstream's own error texts clients get. Those of TorchServe they never do."""
+
+    CALLERS = "callers"
+    ALL = "all"
+
+
 class PredictionFormat(enum.StrEnum):
     """What a model's messages carry where TorchServe serves it."""
 
@@ -344,6 +351,7 @@ class ServeSettings:
         probe: see :class:`Probing`.
         unguarded_models: see :class:`Unguarded`.
         on_upstream_failure: see :class:`OnUpstreamFailure`.
+        upstream_words: see :class:`UpstreamWords`.
         fallback_reserve_seconds: how much earlier than the client's deadline the upstream's time ends where a fallback
             would stand in; never more than half of it.
         models: what differs for single models; each is named once.
@@ -362,6 +370,7 @@ class ServeSettings:
         allow_rollback: whether a bundle may displace one of a higher revision.
         state_folder: where the last good bundles are kept for a start without their source; None: nowhere.
         listen_tls, upstream_tls: None for plaintext.
+        upstream_token: a file with the token that our own questions to the upstream carry; None for none.
         upstream_connections: over which calls are spread.
         keepalive_seconds: after that long without a word, clients and the upstream are asked whether they are there.
         stream_idle_seconds: a stream without a message and without a request in flight ends after that long.
@@ -378,6 +387,7 @@ class ServeSettings:
     probe: Probing = Probing.REPORT
     unguarded_models: Unguarded = Unguarded.DENY
     on_upstream_failure: OnUpstreamFailure = OnUpstreamFailure.ERROR
+    upstream_words: UpstreamWords = UpstreamWords.CALLERS
     fallback_reserve_seconds: float = DEFAULT_FALLBACK_RESERVE_SECONDS
     models: tuple[ModelSettings, ...] = ()
     limit_bytes: int = DEFAULT_LIMIT_BYTES
@@ -398,6 +408,7 @@ class ServeSettings:
     state_folder: Path | None = None
     listen_tls: ListenTls | None = None
     upstream_tls: UpstreamTls | None = None
+    upstream_token: Path | None = None
     upstream_connections: int = 1
     keepalive_seconds: float = DEFAULT_KEEPALIVE_SECONDS
     stream_idle_seconds: float = DEFAULT_STREAM_IDLE_SECONDS

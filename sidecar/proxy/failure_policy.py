@@ -9,12 +9,16 @@ from typing import Final
 
 import grpc
 
+from sidecar.config import UpstreamWords
 from sidecar.errors import Reason
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_table import CALLERS_CODES, FAILURES, Fault
 from sidecar.proxy.upstream import UpstreamFailure
 
 REASON_KEY: Final = "gate-reason"
+
+SERVER_FAILED: Final = "the model server could not answer"
+"""Instead of its own words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +38,28 @@ def status_of_refusal(refusal: Refusal) -> Status:
     return Status(row.code or grpc.StatusCode.INTERNAL, f"{refusal.reason}: {text}", refusal.reason)
 
 
+def as_told(failure: UpstreamFailure, words: UpstreamWords) -> UpstreamFailure:
+    """What of an upstream's failure goes to a client; what does not is in the record.
+
+    Its metadata may hold the same words again (``grpc-status-details-bin``), so they go or stay together.
+    """
+    if shows_words(failure.code, words) or not _is_its_own(failure):
+        return failure
+    return UpstreamFailure(failure.reason, failure.code, SERVER_FAILED, answered=True)
+
+
+def shows_words(code: grpc.StatusCode | None, words: UpstreamWords) -> bool:
+    """Whether a client gets the upstream's text with a status; None for an error that has none."""
+    return words is UpstreamWords.ALL or code in (*CALLERS_CODES, grpc.StatusCode.UNIMPLEMENTED)
+
+
+def _is_its_own(failure: UpstreamFailure) -> bool:
+    return failure.answered or failure.reason is Reason.UPSTREAM_ERROR
+
+
 def status_of_failure(failure: UpstreamFailure) -> Status:
     """The status for a failed call to the upstream: its own error as it is, where it spoke at all."""
-    if failure.answered or failure.reason is Reason.UPSTREAM_ERROR:
+    if _is_its_own(failure):
         return Status(failure.code, failure.details, failure.reason)
     return status_of_refusal(Refusal(failure.reason, failure.details))
 

@@ -33,8 +33,10 @@ both settings apply, the fallback comes first.
 """
 
 _NOTES: Final = """\
-An error of the upstream's own goes to the client as it is. With one of the statuses {codes} it tells the caller of a
-mistake, and no fallback stands in for it. An error within a stream has no status: in doubt it is a failure.
+An error of the upstream's own keeps its status. With one of {codes} it tells the caller of a
+mistake: the client gets the upstream's text and metadata too, and no fallback stands in for it. Other texts may show
+paths and traces: the client gets a fixed one, and the log and the audit record have the upstream's (`upstream_words:
+all` gives clients everything, except of TorchServe). An error within a stream has no status: in doubt it is a failure.
 
 A request for a model without a bundle is denied, or passed where `unguarded_models` is `pass`: `gate-outcome:
 unguarded`, counted in `gate_requests_total{{outcome="unguarded"}}` without the model's name (clients choose it), logged

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Any, Final
 
-from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS
+from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS, UpstreamWords
 from sidecar.errors import Reason
 from sidecar.gates.steps import Steps
 from sidecar.proxy.active_bundle import Registry
@@ -24,6 +24,7 @@ from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import (
     REASON_KEY,
     Status,
+    as_told,
     calls_for_fallback,
     is_failure,
     status_of_failure,
@@ -64,7 +65,8 @@ class ModelInfer:
     """Answers ModelInfer calls by the bundles that are active when a call starts.
 
     ``is_served``, where given, asks whether the upstream has a guarded model at the moment; ``reserve_seconds`` of the
-    time for a request are kept for an answer without the upstream, where there may be one.
+    time for a request are kept for an answer without the upstream, where there may be one; ``words`` says which of the
+    upstream's error texts go to clients.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ModelInfer:
         *,
         reserve_seconds: float = DEFAULT_FALLBACK_RESERVE_SECONDS,
         first_seen: FirstSeen | None = None,
+        words: UpstreamWords = UpstreamWords.CALLERS,
     ) -> None:
         self._registry = registry
         self._upstream = upstream
@@ -84,6 +87,7 @@ class ModelInfer:
         self._books = Bookkeeping(metrics, first_seen)
         self._is_served = is_served
         self._reserve_seconds = reserve_seconds
+        self._words = words
 
     async def answer(
         self,
@@ -150,7 +154,7 @@ class ModelInfer:
             return failure, retold(failure, request_bytes)
         names = () if exchange.bundle is None else (exchange.bundle.model_name,)
         failure = await understood(failure, names, self._is_served)
-        return failure, failure
+        return failure, as_told(failure, self._words)
 
     async def _without_answer(
         self, exchange: _Exchange, plan: Plan | Passage, failure: UpstreamFailure, told: UpstreamFailure

@@ -24,7 +24,7 @@ from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.probing import NOTHING_CERTIFIED, ProbeResult, Verdict, another_model, mismatch, probed_rows
 from sidecar.proxy.readiness import Readiness
 from sidecar.proxy.trial import trial
-from sidecar.proxy.upstream import Upstream, UpstreamFailure
+from sidecar.proxy.upstream import UnaryUpstream, UpstreamFailure
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
@@ -89,7 +89,7 @@ class Probe:
     def __init__(
         self,
         registry: Registry,
-        upstream: Upstream,
+        upstream: UnaryUpstream,
         metrics: Metrics,
         readiness: Readiness,
         interval_seconds: float,

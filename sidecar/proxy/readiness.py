@@ -17,7 +17,7 @@ from sidecar.proxy.active_bundle import ActiveBundle, Registry
 from sidecar.proxy.methods import MODEL_METADATA, MODEL_READY
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.trial import trial
-from sidecar.proxy.upstream import Upstream
+from sidecar.proxy.upstream import UnaryUpstream
 from sidecar.proxy.upstream_model import Cause, Obstacle, obstacle, obstacle_in_trial
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
@@ -39,7 +39,7 @@ _UNMATCHED: Final = Obstacle(
 class Readiness:
     """Keeps asking the upstream."""
 
-    def __init__(self, registry: Registry, upstream: Upstream, metrics: Metrics, interval_seconds: float) -> None:
+    def __init__(self, registry: Registry, upstream: UnaryUpstream, metrics: Metrics, interval_seconds: float) -> None:
         self._registry = registry
         self._upstream = upstream
         self._metrics = metrics

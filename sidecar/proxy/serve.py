@@ -39,7 +39,8 @@ from sidecar.proxy.stream_infer import ModelStreamInfer
 from sidecar.proxy.tls import CredentialPaths, Credentials, listen_paths, upstream_paths
 from sidecar.proxy.transport import Handlers, Transport, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME
-from sidecar.proxy.upstream import GrpcUpstream, Upstream
+from sidecar.proxy.upstream import GrpcUpstream, UnaryUpstream, Upstream
+from sidecar.proxy.upstream_token import TokenFile, UpstreamWithToken
 from sidecar.proxy.workers import Workers
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
@@ -183,9 +184,15 @@ async def start_sidecar(
         load = Load(settings.limit_calls, settings.limit_held_bytes, transport.room)
         metrics.watch(load)
         receipts = Receipts(settings.limit_held_bytes // settings.limit_bytes)
-        readiness = Readiness(registry, upstream, metrics, settings.readiness_interval_seconds)
+        asked = _asked_by_us(settings, upstream)
+        readiness = Readiness(registry, asked, metrics, settings.readiness_interval_seconds)
         probe = Probe(
-            registry, upstream, metrics, readiness, settings.probe_interval_seconds, settings.upstream_timeout_seconds
+            registry,
+            asked,
+            metrics,
+            readiness,
+            settings.probe_interval_seconds,
+            settings.upstream_timeout_seconds,
         )
         live = None if file is None else LiveSettings(file, settings, metrics)
 
@@ -206,7 +213,14 @@ async def start_sidecar(
 
         def judging(models: Registry, asked: Upstream) -> ModelInfer:
             return ModelInfer(
-                models, asked, metrics, workers, is_served, reserve_seconds=reserve_seconds, first_seen=first_seen
+                models,
+                asked,
+                metrics,
+                workers,
+                is_served,
+                reserve_seconds=reserve_seconds,
+                first_seen=first_seen,
+                words=settings.upstream_words,
             )
 
         infer = judging(registry, counted)
@@ -221,10 +235,20 @@ async def start_sidecar(
             reserve_seconds=reserve_seconds,
             idle_seconds=settings.stream_idle_seconds,
             first_seen=first_seen,
+            words=settings.upstream_words,
         )
         predictions = PredictionStream(registry, counted, metrics, workers, load)
         handler = ProxyHandler(
-            infer, stream_infer, predictions, counted, readiness, metrics, load, receipts, timeout_seconds
+            infer,
+            stream_infer,
+            predictions,
+            counted,
+            readiness,
+            metrics,
+            load,
+            receipts,
+            timeout_seconds,
+            settings.upstream_words,
         )
         health = HealthHandler(readiness, metrics, receipts)
         handlers = (health, ReflectionHandler(metrics, receipts), handler)
@@ -283,6 +307,11 @@ def _upstream(settings: ServeSettings, credentials: Credentials | None) -> GrpcU
         connections=settings.upstream_connections,
         keepalive_seconds=settings.keepalive_seconds,
     )
+
+
+def _asked_by_us(settings: ServeSettings, upstream: UnaryUpstream) -> UnaryUpstream:
+    path = settings.upstream_token
+    return upstream if path is None else UpstreamWithToken(upstream, TokenFile(path))
 
 
 def _listen_credentials(settings: ServeSettings, metrics: Metrics) -> Credentials | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import grpc.aio
 
+from sidecar.config import UpstreamWords
 from sidecar.errors import OperationError, Reason
 from sidecar.protocols.open_inference.readiness import encode_server_ready
 from sidecar.protocols.torchserve.messages import encode_ping_response
@@ -21,7 +22,7 @@ from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import CALL_ID_KEY, DECISION_KEY, decision_id, new_call_id
 from sidecar.proxy.dialects import DIALECTS
 from sidecar.proxy.events import Refusal, RequestOutcome
-from sidecar.proxy.failure_policy import REASON_KEY, Status, status_of_failure, status_of_refusal
+from sidecar.proxy.failure_policy import REASON_KEY, Status, as_told, status_of_failure, status_of_refusal
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
@@ -65,7 +66,9 @@ _LOGGER: Final = logging.getLogger("sidecar.proxy")
 
 
 class ProxyHandler(grpc.GenericRpcHandler):
-    """Gives every call to the rule of its method; ``upstream_timeout_seconds`` is for calls without a deadline."""
+    """Gives every call to the rule of its method; ``upstream_timeout_seconds`` is for calls without a deadline,
+    ``words`` says which of the upstream's error texts go to clients.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         load: Load,
         receipts: Receipts,
         upstream_timeout_seconds: float,
+        words: UpstreamWords = UpstreamWords.CALLERS,
     ) -> None:
         self._model_infer = model_infer
         self._model_stream_infer = model_stream_infer
@@ -88,6 +92,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self._load = load
         self._receipts = receipts
         self._upstream_timeout_seconds = upstream_timeout_seconds
+        self._words = words
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for a method; there is one for every name."""
@@ -187,7 +192,7 @@ class ProxyHandler(grpc.GenericRpcHandler):
     async def _pass(self, method: str, request: bytes, context: _Context) -> Answer:
         outcome = await self._upstream.call(method, request, travelling(_metadata(context)), self._timeout(context))
         if isinstance(outcome, UpstreamFailure):
-            outcome = retold(outcome, len(request)) if is_torchserves(method) else outcome
+            outcome = retold(outcome, len(request)) if is_torchserves(method) else as_told(outcome, self._words)
             status = status_of_failure(outcome)
             self._metrics.refused(None, status.reason)
             return Answer(status, outcome.initial, (*outcome.trailing, (REASON_KEY, status.reason)))

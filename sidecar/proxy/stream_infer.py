@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import grpc
 
-from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS, DEFAULT_STREAM_IDLE_SECONDS
+from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS, DEFAULT_STREAM_IDLE_SECONDS, UpstreamWords
 from sidecar.errors import Reason
 from sidecar.gates.steps import Steps
 from sidecar.protocols.open_inference.stream import StreamedResponse, with_own_id
@@ -29,6 +29,7 @@ from sidecar.proxy.exchange import Bookkeeping, Exchange
 from sidecar.proxy.failure_policy import (
     REASON_KEY,
     Status,
+    as_told,
     calls_for_fallback,
     status_of_failure,
     status_of_refusal,
@@ -95,6 +96,7 @@ class ModelStreamInfer:
         reserve_seconds: float = DEFAULT_FALLBACK_RESERVE_SECONDS,
         idle_seconds: float = DEFAULT_STREAM_IDLE_SECONDS,
         first_seen: FirstSeen | None = None,
+        words: UpstreamWords = UpstreamWords.CALLERS,
     ) -> None:
         self._registry = registry
         self._upstream = upstream
@@ -103,6 +105,7 @@ class ModelStreamInfer:
         self._load = load
         self._limits = StreamLimits(silence_seconds, reserve_seconds, idle_seconds)
         self._is_served = is_served
+        self._words = words
         self._calls: set[_Call] = set()
 
     def drain(self) -> None:
@@ -133,6 +136,7 @@ class ModelStreamInfer:
             timeout_seconds=timeout_seconds,
             limits=self._limits,
             is_served=self._is_served,
+            words=self._words,
             registry=self._registry,
             upstream=self._upstream,
             books=self._books,
@@ -161,6 +165,7 @@ class _Call:
         timeout_seconds: float | None,
         limits: StreamLimits,
         is_served: IsServed | None,
+        words: UpstreamWords,
         registry: Registry,
         upstream: Upstream,
         books: Bookkeeping,
@@ -171,6 +176,7 @@ class _Call:
         self._call_id = call_id
         self._client = client
         self._client_name = client_name
+        self._words = words
         self._metadata = metadata
         self._timeout_seconds = timeout_seconds
         self._limits = limits
@@ -478,7 +484,7 @@ class _Call:
     ) -> Steps[StreamedAnswer]:
         """Judge, and write down what was seen: also where the client gives up meanwhile."""
         try:
-            steps = judge_streamed(request.plan, request.side, response, going_away=going_away)
+            steps = judge_streamed(request.plan, request.side, response, self._words, going_away=going_away)
             answer = yield from request.timed_steps(steps)
         except Exception as error:
             _LOGGER.exception("decision %s failed", decision)
@@ -504,7 +510,8 @@ class _Call:
     def _conclude(self, end: UpstreamEnd) -> StreamEnd:
         if isinstance(end, UpstreamFailure):
             refusal = Refusal(end.reason, f"{end.code.name}: {end.details}")
-            return self._fail(refusal, status_of_failure(end), end.initial, end.trailing)
+            failure = as_told(end, self._words)
+            return self._fail(refusal, status_of_failure(failure), failure.initial, failure.trailing)
         if not self._half_closed or self._requests.in_flight:
             text = f"the upstream ended the stream early, with {self._requests.in_flight} requests in flight"
             return self._fail(Refusal(Reason.UPSTREAM_UNAVAILABLE, text))

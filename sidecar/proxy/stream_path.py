@@ -7,6 +7,7 @@ that leaves them is a defect of ours, and the caller fails closed.
 
 import dataclasses
 
+from sidecar.config import UpstreamWords
 from sidecar.errors import CallerError, Reason, UpstreamError
 from sidecar.gates.steps import Steps
 from sidecar.protocols.open_inference.request import parse_request
@@ -22,7 +23,7 @@ from sidecar.protocols.open_inference.stream import (
 )
 from sidecar.proxy.active_bundle import ActiveModels
 from sidecar.proxy.events import Events, Refusal, RequestOutcome
-from sidecar.proxy.failure_policy import is_failure, status_of_refusal
+from sidecar.proxy.failure_policy import SERVER_FAILED, is_failure, shows_words, status_of_refusal
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.request_path import Admission, Plan, admit_parsed, bundle_of, fall_back, judge_in_steps
 from sidecar.proxy.unguarded import Passage
@@ -86,14 +87,24 @@ def read_streamed(response: bytes) -> StreamedResponse | Refusal:
 
 
 def judge_streamed(
-    plan: Plan | Passage, side: ClientSide, response: StreamedResponse, *, going_away: bool = False
+    plan: Plan | Passage,
+    side: ClientSide,
+    response: StreamedResponse,
+    words: UpstreamWords = UpstreamWords.CALLERS,
+    *,
+    going_away: bool = False,
 ) -> Steps[StreamedAnswer]:
     """Judge one response to an admitted request before it is answered, in the steps of :func:`judge_in_steps`.
 
-    ``going_away``: the response is an error that means that the upstream is stopping.
+    Args:
+        plan: what was admitted.
+        side: what the client said of the request.
+        response: what the upstream said to it.
+        words: which of the upstream's error texts go to clients.
+        going_away: the response is an error that means that the upstream is stopping.
     """
     if response.error:
-        return _judge_error(plan, side, response, going_away)
+        return _judge_error(plan, side, response, words, going_away)
     if response.is_final and not response.has_tensors:
         return StreamedAnswer(with_body(response, response.body, side.id) if side.wants_final else None)
     judgement = yield from judge_in_steps(plan, response.body)
@@ -108,7 +119,7 @@ def judge_streamed(
 
 
 def _judge_error(
-    plan: Plan | Passage, side: ClientSide, response: StreamedResponse, going_away: bool
+    plan: Plan | Passage, side: ClientSide, response: StreamedResponse, words: UpstreamWords, going_away: bool
 ) -> StreamedAnswer:
     """Nothing in an error within a stream tells whose fault it is: in doubt it is a failure of the upstream's."""
     reason = Reason.UPSTREAM_UNAVAILABLE if going_away else Reason.UPSTREAM_ERROR
@@ -117,6 +128,9 @@ def _judge_error(
         return answer
     if going_away:
         return refused(why, side, response.is_final)
+    if not shows_words(None, words):
+        without = refused(Refusal(reason, SERVER_FAILED), side, response.is_final)
+        return dataclasses.replace(without, refusal=why)
     return StreamedAnswer(cleaned_error(response, side.id), RequestOutcome.FAILED, refusal=why)
 
 

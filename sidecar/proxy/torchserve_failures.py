@@ -12,6 +12,7 @@ from typing import Final
 import grpc
 
 from sidecar.errors import Reason
+from sidecar.proxy.failure_policy import SERVER_FAILED
 from sidecar.proxy.methods import TORCHSERVE, TORCHSERVE_OPEN_INFERENCE
 from sidecar.proxy.upstream import UpstreamFailure
 
@@ -61,4 +62,4 @@ def retold(failure: UpstreamFailure, request_bytes: int) -> UpstreamFailure:
     for code, words, told, text in _TOLD:
         if failure.code is code and failure.details.startswith(words):
             return UpstreamFailure(failure.reason, told, text, answered=True)
-    return UpstreamFailure(failure.reason, failure.code, "the model server could not answer", answered=True)
+    return UpstreamFailure(failure.reason, failure.code, SERVER_FAILED, answered=True)

@@ -106,18 +106,22 @@ class UpstreamStream(Protocol):
         """End the stream, where it is not over. Always to be called in the end: it gives back what the stream took."""
 
 
-class Upstream(Protocol):
-    """A model server. Implemented over gRPC, and in memory."""
+class UnaryUpstream(Protocol):
+    """A model server, as far as it is asked one question at a time."""
 
     async def call(self, method: str, request: bytes, metadata: Metadata, timeout_seconds: float) -> UpstreamOutcome:
         """Call one unary method. Cancelling the task cancels the call."""
 
-    def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
-        """Open a two-way stream; it ends after the timeout, where there is one."""
-
     @property
     def losses(self) -> int:
         """How often a connection was lost. After each, it may be another server that answers."""
+
+
+class Upstream(UnaryUpstream, Protocol):
+    """A model server. Implemented over gRPC, and in memory."""
+
+    def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
+        """Open a two-way stream; it ends after the timeout, where there is one."""
 
     async def close(self) -> None:
         """End all calls."""

@@ -47,6 +47,10 @@ class Obstacle:
     why: str
 
 
+_TOKEN_WANTED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+_GIVE_TOKEN = "give a token that it takes with --upstream-token: for TorchServe its key_file.json"  # noqa: S105 (none)
+
 _RENAME = "serve it under this name, or name the served one with --bundle NAME=FILE"
 
 
@@ -84,6 +88,8 @@ def obstacle_in_trial(model_name: str, outcome: UpstreamOutcome, read: Callable[
         said = f"{outcome.code.name}: {outcome.details}"
         if not outcome.answered:
             return Obstacle(Cause.UNREACHABLE, f"the upstream does not answer ({said}); start it, or see its log")
+        if outcome.code in _TOKEN_WANTED:
+            return Obstacle(Cause.NOT_READY, f"TorchServe refuses a request of ours ({said}); {_GIVE_TOKEN}")
         return Obstacle(
             Cause.NOT_READY,
             f"TorchServe answers a request of ours with {said}; either it does not serve {model_name!r} under this "
@@ -111,6 +117,8 @@ def _of_failure(model_name: str, failure: UpstreamFailure) -> Obstacle:
         return _unknown(model_name, failure)
     if failure.code is grpc.StatusCode.UNAVAILABLE:
         return Obstacle(Cause.NOT_READY, f"the upstream is starting or stopping ({said}); wait, or see its log")
+    if failure.code in _TOKEN_WANTED:
+        return Obstacle(Cause.NOT_READY, f"the upstream refuses ModelReady ({said}); {_GIVE_TOKEN}")
     return Obstacle(
         Cause.NO_SUCH_SERVICE,
         f"the upstream answers ModelReady with {said}; "

@@ -25,6 +25,7 @@ from sidecar.config import (
     TransportChoice,
     Unguarded,
     UpstreamTls,
+    UpstreamWords,
 )
 from sidecar.gates.values import Mode
 from sidecar.properties.source import Complaint, shown, suggestion
@@ -277,6 +278,7 @@ PROBING: Final = _choices(Probing)
 UNGUARDED: Final = _choices(Unguarded)
 FAILURE_MODE: Final = _choices(FailureMode)
 ON_UPSTREAM_FAILURE: Final = _choices(OnUpstreamFailure)
+UPSTREAM_WORDS: Final = _choices(UpstreamWords)
 PREDICTION_FORMAT: Final = _choices(PredictionFormat)
 DATATYPE: Final = _choices(Datatype, FLOATING_DATATYPES)
 JSON_PLACES: Final = Kind("place such as `/rows/*/speed`, or one for each value", "", json_places, _TEXT, ", ".join)

@@ -263,6 +263,14 @@ SETTINGS: Final = (
         hot=True,
     ),
     _setting(
+        "upstream_words",
+        "upstream_words",
+        kinds.UPSTREAM_WORDS,
+        "Which of the model server's own error texts clients get. callers: those with a status that tells the caller "
+        "of a mistake (INVALID_ARGUMENT, NOT_FOUND and the like); of others, which may show paths and traces, and of "
+        "errors within streams, which have no status, they get a fixed text, and the log has the server's.",
+    ),
+    _setting(
         "fallback_reserve",
         "fallback_reserve_seconds",
         kinds.DURATION_OR_NONE,
@@ -400,6 +408,14 @@ SETTINGS: Final = (
         unset="plaintext",
         parts=UPSTREAM_TLS_SETTINGS,
         make=UpstreamTls,
+    ),
+    _setting(
+        "upstream_token",
+        "upstream_token",
+        kinds.PATH,
+        "A file with the bearer token that our own questions to the upstream carry (readiness, probes): the token "
+        "alone, or TorchServe's key_file.json. Read again when it changes; clients send their own.",
+        unset="none",
     ),
     _setting(
         "upstream_connections", "upstream_connections", kinds.COUNT, "Over how many connections calls are spread."

@@ -5,6 +5,7 @@ that hangs. See SERVERS in the cases' README.
 import dataclasses
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -34,6 +35,7 @@ class Running:
     through: int
     script: ScriptFolder
     token: str
+    key_file: Path
 
     def ask(self, port: int, method: str = METHOD, message: bytes = ASKED) -> Reply:
         """One call that brings the token."""
@@ -55,7 +57,7 @@ def running(torchserve_install: TorchServeInstall, server_logs, tmp_path_factory
         port = int(server.grpc_address.rpartition(":")[2])
         stated = settings(folder, port, models=(model,), probe=Probing.OFF, readiness_interval_seconds=3600.0)
         with sidecar(loop, stated) as sidecar_:
-            yield Running(port, sidecar_.listen_port, script, tokens(home)["inference"])
+            yield Running(port, sidecar_.listen_port, script, tokens(home)["inference"], home / "key_file.json")
     loop.close()
 
 
@@ -71,6 +73,20 @@ def test_without_a_token_the_client_is_told_so_without_the_servers_words(running
     assert "Token Authorization failed" in direct.details
     assert "Token" not in through.details
     assert through.trailing["gate-reason"] == Reason.UPSTREAM_ERROR
+
+
+def test_with_the_servers_key_file_the_sidecar_is_ready(running: Running, tmp_path):
+    loop = Loop()
+    for token_file, is_ready in ((None, False), (running.key_file, True)):
+        stated = settings(tmp_path, running.direct, models=(SETTINGS,), probe=Probing.OFF, upstream_token=token_file)
+        with sidecar(loop, stated) as ours:
+            assert ours.readiness.ready is is_ready, ours.readiness.why
+            assert is_ready or "--upstream-token" in ours.readiness.why[0]
+            assert call(ours.listen_port, METHOD, ASKED).code is grpc.StatusCode.PERMISSION_DENIED, (
+                "clients need theirs"
+            )
+            assert running.ask(ours.listen_port).trailing["gate-outcome"] == "corrected"
+    loop.close()
 
 
 def test_a_handler_that_hangs_is_given_up_in_time_while_ping_says_healthy(running: Running):

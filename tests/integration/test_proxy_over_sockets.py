@@ -364,7 +364,8 @@ class TestBadUpstream:
 
         upstream.behaviour = behave
         reply = _infer(running)
-        assert (reply.code, reply.details) == (grpc.StatusCode.UNAVAILABLE, "draining")
+        assert reply.code is grpc.StatusCode.UNAVAILABLE
+        assert "draining" not in reply.details
 
     def test_whose_error_in_another_method_passes_and_is_counted(self, running):
         reply = call(running.listen_port, SERVICE + "ModelStatistics", b"")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from sidecar.config import Outside
+from sidecar.config import Outside, UpstreamWords
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.correlation import MAX_REQUESTS_IN_FLIGHT
 from sidecar.proxy.methods import MODEL_STREAM_INFER
@@ -72,9 +72,18 @@ def upstream(loop):
 
 
 @pytest.fixture
-def running(loop, upstream, tmp_path):
-    with sidecar(loop, settings(tmp_path, upstream.port)) as running:
+def words():
+    """Which of the upstream's error texts clients get; tests say otherwise by parameter."""
+    return UpstreamWords.CALLERS
+
+
+@pytest.fixture
+def running(loop, upstream, tmp_path, words):
+    with sidecar(loop, settings(tmp_path, upstream.port, upstream_words=words)) as running:
         yield running
+
+
+ALL_WORDS = pytest.mark.parametrize("words", [UpstreamWords.ALL])
 
 
 @pytest.fixture
@@ -227,6 +236,7 @@ class TestDecoupledModels:
 
 
 class TestErrorsWithinTheStream:
+    @ALL_WORDS
     def test_of_the_upstream_pass_without_tensors_under_the_clients_id(self, client, upstream, running):
         upstream.answer([lambda own_id: streamed(NAN, own_id=own_id, final=True, error="no such thing")], [fine])
         client.send(asking("7"), asking("8"))
@@ -300,6 +310,17 @@ class TestErrorsWithinTheStream:
         assert _counted(running, "gate_requests", outcome="failed") == 1
         assert running.metrics.value("gate_calls_in_flight") == 0
 
+    def test_of_the_upstream_say_nothing_of_it_and_the_record_says_all(self, client, upstream, caplog):
+        upstream.answer([lambda own_id: streamed(NAN, own_id=own_id, final=True, error="no such path")], [fine])
+        with caplog.at_level(logging.INFO, "sidecar.audit"):
+            client.send(asking("7"), asking("8"))
+            got = client.rest()
+        assert got[0].error_message == "upstream_error: the model server could not answer"
+        assert (got[0].infer_response.id, len(got[0].infer_response.outputs)) == ("7", 0)
+        assert got[1].infer_response.id == "8"
+        assert "no such path" in caplog.text
+
+    @ALL_WORDS
     @pytest.mark.parametrize("ready", [True, False])
     def test_an_error_about_a_model_that_is_gone_is_unavailable(self, client, upstream, running, ready):
         """As Triton while it stops. Of a model that is there it is the upstream's to say."""
@@ -361,7 +382,8 @@ class TestTheEnd:
         client.half_close()
         assert client.error().code() is grpc.StatusCode.UNAVAILABLE
 
-    def test_in_an_error_of_the_upstreams_is_passed_on_with_its_metadata(self, client, upstream):
+    @pytest.mark.parametrize("words", UpstreamWords)
+    def test_in_an_error_of_the_upstreams_is_told_with_its_words_and_metadata_or_neither(self, client, upstream, words):
         async def behave(context) -> None:
             async for each in upstream.requests(context):
                 await context.write(fine(each.id))
@@ -372,9 +394,11 @@ class TestTheEnd:
         client.send(asking("1"))
         assert client.next().infer_response.id == "1"
         ended = client.error()
-        assert (ended.code(), ended.details()) == (grpc.StatusCode.ABORTED, "busy")
+        is_told = words is UpstreamWords.ALL
+        assert ended.code() is grpc.StatusCode.ABORTED
+        assert ended.details() == ("busy" if is_told else "the model server could not answer")
         trailing = dict(ended.trailing_metadata())
-        assert (trailing["x-late"], trailing["gate-reason"]) == ("1", "upstream_error")
+        assert (trailing.get("x-late"), trailing["gate-reason"]) == ("1" if is_told else None, "upstream_error")
         assert "gate-outcome" not in trailing
 
     def test_without_an_upstream_is_unavailable_and_shows_no_address(self, loop, upstream, client):

@@ -8,6 +8,7 @@ import threading
 import grpc
 import pytest
 
+from sidecar.config import UpstreamWords
 from sidecar.errors import Reason
 from sidecar.gates.values import Mode
 from sidecar.proxy.active_bundle import Registry, activate, active_models
@@ -26,13 +27,13 @@ MODELS = active_models([activate(bundle_bytes())])
 
 
 class Fixture:
-    def __init__(self, answer, delay_seconds: float = 0.0) -> None:
+    def __init__(self, answer, delay_seconds: float = 0.0, **more) -> None:
         self.upstream = MemoryUpstream({MODEL_INFER: answer}, delay_seconds)
         self.metrics = Metrics()
         for bundle in MODELS.bundles.values():
             self.metrics.bundle_activated(bundle)
         self.workers = Workers()
-        self.infer = ModelInfer(Registry(MODELS), self.upstream, self.metrics, self.workers)
+        self.infer = ModelInfer(Registry(MODELS), self.upstream, self.metrics, self.workers, **more)
 
     def ask(self, content: bytes = INSIDE, timeout_seconds: float = 1.0):
         return asyncio.run(self.infer.answer("ab" * 16, content, (("k", "v"),), timeout_seconds))
@@ -63,14 +64,16 @@ def test_nothing_of_the_answer_goes_with_a_refusal():
     assert fixture.requests("refused") == fixture.refusals(Reason.OUTPUT_NOT_FINITE) == 1
 
 
-def test_an_upstreams_error_passes_with_its_metadata():
-    failure = UpstreamFailure(
-        Reason.UPSTREAM_ERROR, grpc.StatusCode.ABORTED, "busy", answered=True, trailing=(("t", "2"),)
-    )
-    fixture = Fixture(failure)
+@pytest.mark.parametrize("words", UpstreamWords)
+@pytest.mark.parametrize(("code", "is_callers"), [(grpc.StatusCode.ABORTED, False), (grpc.StatusCode.NOT_FOUND, True)])
+def test_an_upstreams_error_is_told_with_its_words_and_metadata_or_neither(words, code, is_callers):
+    failure = UpstreamFailure(Reason.UPSTREAM_ERROR, code, "at /srv/x.py", answered=True, trailing=(("t", "2"),))
+    fixture = Fixture(failure, words=words)
     answer = fixture.ask()
-    assert answer.result == Status(grpc.StatusCode.ABORTED, "busy", Reason.UPSTREAM_ERROR)
-    assert answer.trailing[0] == ("t", "2")
+    is_told = is_callers or words is UpstreamWords.ALL
+    text = "at /srv/x.py" if is_told else "the model server could not answer"
+    assert answer.result == Status(code, text, Reason.UPSTREAM_ERROR)
+    assert (("t", "2") in answer.trailing) is is_told
     assert fixture.requests("failed") == fixture.refusals(Reason.UPSTREAM_ERROR) == 1
 
 

@@ -20,6 +20,7 @@ from sidecar.config import (
     TransportChoice,
     Unguarded,
     UpstreamTls,
+    UpstreamWords,
 )
 from sidecar.errors import InputError
 from sidecar.gates.values import Mode
@@ -63,6 +64,7 @@ call_limit: 40
 drain_delay: 0s
 listen_tls: {certificate: c.pem, key: c.key, client_ca: ca.pem}
 upstream_tls: {ca: /etc/ca.pem, server_name: triton.internal}
+upstream_token: key_file.json
 upstream_connections: 3
 keepalive: 10s
 probe: required
@@ -70,6 +72,7 @@ probe_interval: 1h
 stream_idle: 5m
 unguarded_models: pass
 on_upstream_failure: fallback
+upstream_words: all
 fallback_reserve: 5ms
 models:
   - {name: planner, outside: pass, failure_mode: open, on_upstream_failure: error, upstream_timeout: 80ms}
@@ -118,6 +121,7 @@ def _complete(folder: Path) -> ServeSettings:
         drain_delay_seconds=0.0,
         listen_tls=ListenTls(folder / "c.pem", folder / "c.key", folder / "ca.pem"),
         upstream_tls=UpstreamTls(ca=Path("/etc/ca.pem"), server_name="triton.internal"),
+        upstream_token=folder / "key_file.json",
         upstream_connections=3,
         keepalive_seconds=10.0,
         probe=Probing.REQUIRED,
@@ -125,6 +129,7 @@ def _complete(folder: Path) -> ServeSettings:
         stream_idle_seconds=300.0,
         unguarded_models=Unguarded.PASS,
         on_upstream_failure=OnUpstreamFailure.FALLBACK,
+        upstream_words=UpstreamWords.ALL,
         fallback_reserve_seconds=0.005,
         models=(
             ModelSettings(
@@ -175,11 +180,13 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         "GATE_DRAIN_DELAY": "6s",
         "GATE_LISTEN_TLS": "certificate=c.pem,key=c.key",
         "GATE_UPSTREAM_TLS": "ca=ca.pem,certificate=u.pem,key=u.key,server_name=triton",
+        "GATE_UPSTREAM_TOKEN": "token",
         "GATE_UPSTREAM_CONNECTIONS": "9",
         "GATE_KEEPALIVE": "7s",
         "GATE_STREAM_IDLE": "60s",
         "GATE_UNGUARDED_MODELS": "pass",
         "GATE_ON_UPSTREAM_FAILURE": "fallback",
+        "GATE_UPSTREAM_WORDS": "all",
         "GATE_FALLBACK_RESERVE": "0s",
         "GATE_TRANSPORT": "native",
         "GATE_WORKERS": "3",
@@ -210,6 +217,7 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         state_folder=Path("state"),
         listen_tls=ListenTls(Path("c.pem"), Path("c.key")),
         upstream_tls=UpstreamTls(Path("ca.pem"), Path("u.pem"), Path("u.key"), "triton"),
+        upstream_token=Path("token"),
         upstream_connections=9,
         keepalive_seconds=7.0,
         probe=Probing.OFF,
@@ -217,6 +225,7 @@ def test_the_environment_can_give_every_setting_that_is_no_mapping() -> None:
         stream_idle_seconds=60.0,
         unguarded_models=Unguarded.PASS,
         on_upstream_failure=OnUpstreamFailure.FALLBACK,
+        upstream_words=UpstreamWords.ALL,
         fallback_reserve_seconds=0.0,
         transport=TransportChoice.NATIVE,
         workers=3,
