@@ -19,7 +19,8 @@ only where its column says so.
 it: `gate-outcome: bypassed`, counted in `gate_bypassed_total{model,reason}`, with a line in the audit log;
 `gate_failure_mode_open{model}` is 1 for as long as it is set, so that it can be alerted on. A violation that can be
 seen never passes: where a guarded output is missing, the properties are still judged as far as the others tell. What a
-client can bring about is not open to it, nor is what a gate decided, an answer that two readers may read differently,
+client can bring about is not open to it (such as an answer without the guarded outputs, of a version of its choice that
+the bundle does not name), nor is what a gate decided, an answer that two readers may read differently,
 or a defect of the sidecar's.
 
 **`on_upstream_failure: fallback`** (for all models, or for single ones) answers with the properties' fallbacks:

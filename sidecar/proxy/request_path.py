@@ -255,10 +255,18 @@ def _may_bypass(plan: Plan, response: bytes, why: Refusal, enforced: npt.NDArray
     bundle = plan.bundle
     if bundle.policy.failure_mode is not FailureMode.OPEN or not FAILURES[why.reason].passes_open:
         return False
-    if plan.dialect.read_what_can_be is None:
+    if plan.dialect.read_what_can_be is None or _chose_version(plan):
         return False
     outputs, readable = plan.dialect.read_what_can_be(response, bundle, len(plan.inputs))
     return not surely_violated(bundle.gates, plan.inputs, outputs, readable, enforced).any()
+
+
+def _chose_version(plan: Plan) -> bool:
+    """Whether the client asked for a version that the bundle does not name: one may be served without guarded outputs,
+    and then it would be the client who brings the bypass about.
+    """
+    version = plan.asked.model_version
+    return bool(version) and version not in plan.bundle.bundle.manifest.versions
 
 
 def _outcome(decisions: Decisions) -> RequestOutcome:

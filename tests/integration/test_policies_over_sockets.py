@@ -408,13 +408,35 @@ class Stopping(StreamUpstream):
 
 class TestVersions:
     @pytest.fixture
-    def versioned(self, loop, upstream, tmp_path):
+    def failure_mode(self):
+        return FailureMode.CLOSED
+
+    @pytest.fixture
+    def versioned(self, loop, upstream, tmp_path, failure_mode):
         made = bundle()
         content = encode(dataclasses.replace(made, manifest=dataclasses.replace(made.manifest, versions=("1", "2"))))
-        with_versions = settings(tmp_path, upstream.port)
+        models = (ModelSettings("guarded", failure_mode=failure_mode),)
+        with_versions = settings(tmp_path, upstream.port, models=models)
         (tmp_path / "guarded.gates").write_bytes(content)
         with sidecar(loop, with_versions) as running:
             yield running
+
+    @pytest.mark.parametrize("failure_mode", [FailureMode.OPEN])
+    @pytest.mark.parametrize(
+        ("asked", "answered", "bypassed"), [("", "9", True), ("1", "9", True), ("9", "9", False), ("9", "1", False)]
+    )
+    def test_that_a_client_chose_and_the_bundle_does_not_name_are_never_open(
+        self, versioned, upstream, asked, answered, bypassed
+    ):
+        """Such a version may be one without the guarded outputs."""
+        other = response([[0.5, 0, 0]])
+        other.model_version = answered
+        del other.outputs[0], other.raw_output_contents[0]
+        upstream.answer(other.SerializeToString())
+        reply = call(versioned.listen_port, MODEL_INFER, request([0.25, 0], model_version=asked).SerializeToString())
+        assert reply.trailing["gate-outcome"] == ("bypassed" if bypassed else "failed")
+        assert reply.trailing["gate-reason"] == "upstream_output_missing"
+        assert reply.code is (grpc.StatusCode.OK if bypassed else grpc.StatusCode.INTERNAL)
 
     @pytest.mark.parametrize(
         ("asked", "answered", "unproved"),
