@@ -10,8 +10,10 @@
 #   make bench-proxy  what the sidecar costs beside nginx, haproxy and Envoy, in one interleaved run; BENCH_PROXY="--rounds 9"
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
 #   make bench-compile  how long compiling takes and how much it proves
-#   make drill        faults against a real Triton under load: no violating answer, no crash, nothing uncounted
-#   make soak         half an hour at the machine's limit: memory, descriptors and p99 stay as they were (SOAK_MINUTES)
+#   make drill        faults against a real Triton under load, on both transports: no violating answer, no crash, nothing
+#                     uncounted; DRILL="--transport native --only 'kill -9' slow"
+#   make soak         half an hour at the machine's limit on each transport: memory, descriptors and p99 stay as they were;
+#                     SOAK_MINUTES=10 SOAK="--transport native"
 #   make bench-swap   bundles swapped by the thousand under load: no failed or mixed answer, and what it costs
 
 PYTHON ?= python3.11
@@ -98,14 +100,14 @@ bench-swap: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/swap_under_load.py
 
 # The clients' own gRPC would write a line for each connection that a fault breaks.
-DRILL = GRPC_VERBOSITY=NONE OPENBLAS_NUM_THREADS=1 $(BIN)/python -m
+UNDER_LOAD = GRPC_VERBOSITY=NONE OPENBLAS_NUM_THREADS=1 $(BIN)/python -m
 SOAK_MINUTES ?= 30
 
-drill: $(VENV)/dev.stamp
-	$(DRILL) tests.drill
+drill: $(VENV)/dev.stamp native-for-tests
+	$(UNDER_LOAD) tests.drill $(DRILL)
 
-soak: $(VENV)/dev.stamp
-	$(DRILL) tests.drill.soak --minutes $(SOAK_MINUTES)
+soak: $(VENV)/dev.stamp native-for-tests
+	$(UNDER_LOAD) tests.drill.soak --minutes $(SOAK_MINUTES) $(SOAK)
 
 # -- for developers ----------------------------------------------------------------------------------------
 

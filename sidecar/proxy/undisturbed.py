@@ -17,7 +17,15 @@ _Result = TypeVar("_Result")
 
 async def undisturbed(operation: Coroutine[Any, Any, _Result]) -> _Result:
     """The operation's result. Where the waiting is cancelled, the operation goes on until its call ends."""
-    return await asyncio.shield(operation)
+    going_on = asyncio.ensure_future(operation)
+    going_on.add_done_callback(_note)
+    return await asyncio.shield(going_on)
+
+
+def _note(operation: "asyncio.Future[Any]") -> None:
+    """See how it ended; asyncio would log an error that nobody has seen, for nobody is there to see it any more."""
+    if not operation.cancelled():
+        operation.exception()
 
 
 def end(call: "grpc.aio.Call") -> None:

@@ -9,7 +9,8 @@ import grpc
 
 from tests.drill.answer_fault import running_passthrough
 from tests.drill.certificates import ShortLived, server_credentials_from
-from tests.drill.harness import Ground, Report, Rig
+from tests.drill.ground import Ground
+from tests.drill.harness import Report, Rig
 from tests.drill.rigs import (
     guarded_triton,
     guarding_sidecar,

@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.drill.harness import NotRun, status_of
+from tests.drill.ground import NotRun
+from tests.drill.harness import status_of
 from tests.e2e.guarding import RunningSidecar
 
 SOURCE = Path(__file__).with_name("clock_shift.c")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sidecar.bundle.files import write_file_atomically
-from tests.drill.harness import NotRun
+from tests.drill.ground import NotRun
 
 DISK_BYTES = 64 * 1024 * 1024
 """Room for both bundles twice, and for the log."""

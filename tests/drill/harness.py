@@ -8,16 +8,16 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from sidecar.proxy.transport import TransportKind
+from tests.drill.ground import Ground, NotRun
 from tests.drill.ledger import Balance, Counters, balance, read_counters
 from tests.drill.load import Load, running_load
-from tests.drill.model import Guarded
-from tests.drill.seen import ClientOptions, Request, Seen
+from tests.drill.seen import ClientOptions, Seen
 from tests.e2e.guarding import RunningSidecar
 from tests.e2e.installing import ServerUnavailable
-from tests.e2e.triton.launcher import TritonInstall
 
 BEFORE_SECONDS = 1.5
 CALM_SECONDS = 1.5
@@ -25,19 +25,6 @@ CALM_SECONDS = 1.5
 
 RECOVERY_LIMIT_SECONDS = 15.0
 LEAST_ANSWERS = 50
-
-
-class NotRun(Exception):
-    """A scenario cannot run on this machine; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ground:
-    """What all scenarios share."""
-
-    install: TritonInstall
-    guarded: Guarded
-    requests: Sequence[Request]
 
 
 def _nothing(_: "Report") -> str:
@@ -69,7 +56,7 @@ class Rig:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of a scenario.
+    """What became of a scenario on a transport.
 
     Args:
         not_run: why it did not run; empty where it did.
@@ -77,6 +64,7 @@ class Report:
     """
 
     name: str
+    transport: TransportKind
     not_run: str = ""
     seen: Seen = dataclasses.field(default_factory=Seen)
     before: Counters | None = None
@@ -98,12 +86,13 @@ Scenario = Callable[[Ground, Path], contextlib.AbstractContextManager[Rig]]
 def run(name: str, scenario: Scenario, ground: Ground, folder: Path) -> Report:
     """Run one scenario in an empty folder."""
     folder.mkdir()
-    report = Report(name, crashes=1, broken=("it did not come to an end",))
+    report = Report(name, ground.transport, crashes=1, broken=("it did not come to an end",))
     try:
+        ground.require_transport()
         with scenario(ground, folder) as rig:
             report = _drilled(name, rig, ground)
     except (NotRun, ServerUnavailable) as error:
-        return Report(name, not_run=str(error))
+        return Report(name, ground.transport, not_run=str(error))
     except (AssertionError, OSError) as error:  # the sidecar did not start, is gone, or did not end with 0
         return dataclasses.replace(report, crashes=1, broken=(*report.broken, f"{type(error).__name__}: {error}"))
     log = folder / "sidecar.log"
@@ -129,6 +118,7 @@ def _drilled(name: str, rig: Rig, ground: Ground) -> Report:
     after = read_counters(rig.sidecar)
     report = Report(
         name=name,
+        transport=ground.transport,
         seen=load.seen,
         before=before,
         after=after,

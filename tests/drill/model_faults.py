@@ -9,7 +9,8 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-from tests.drill.harness import Ground, Report, Rig
+from tests.drill.ground import Ground
+from tests.drill.harness import Report, Rig
 from tests.drill.model import COARSE_ERROR, MAX_BATCH, MODEL, network
 from tests.drill.rigs import (
     guarded_triton,

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.drill.harness import Ground, Rig
+from tests.drill.ground import Ground
+from tests.drill.harness import Rig
 from tests.drill.rigs import (
     DEADLINE_SECONDS,
     UPSTREAM_TIMEOUT,

@@ -1,10 +1,10 @@
 """What scenarios have in common: the guarded Triton, the sidecar before it, and clients that watch for leaks."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.drill.harness import Ground
+from tests.drill.ground import Ground
 from tests.drill.model import MAX_BATCH, MODEL, network
 from tests.drill.seen import ClientOptions
 from tests.drill.triton_process import TritonProcess, running_triton_process
@@ -33,10 +33,29 @@ def guarded_triton(ground: Ground, folder: Path, options: Sequence[str] = ()) ->
 
 
 def guarding_sidecar(
-    ground: Ground, folder: Path, upstream: str, options: Sequence[str] = (), **more
+    ground: Ground,
+    folder: Path,
+    upstream: str,
+    options: Sequence[str] = (),
+    *,
+    bundle: Path | None = None,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> contextlib.AbstractContextManager[RunningSidecar]:
-    """A sidecar as a user starts it, with the thorough bundle."""
-    return running_sidecar([ground.guarded.bundles[0]], upstream, folder / "sidecar.log", options, **more)
+    """A sidecar as a user starts it, on the transport in question.
+
+    Args:
+        bundle: the thorough one by default.
+        log: ``sidecar.log`` in the folder by default.
+        environment: variables on top of our own.
+    """
+    return running_sidecar(
+        [bundle or ground.guarded.bundles[0]],
+        upstream,
+        log or folder / "sidecar.log",
+        ["--transport", ground.transport, *options],
+        environment=environment,
+    )
 
 
 def hiding(upstream: str, **more) -> ClientOptions:

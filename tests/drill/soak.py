@@ -1,6 +1,6 @@
 """`make soak`: half an hour at the machine's limit; memory, descriptors and latency must be as they were.
 
-Usage: python -m tests.drill.soak [--minutes 30] [--clients 12]
+Usage: python -m tests.drill.soak [--transport native|portable|both] [--minutes 30] [--clients 12]
 """
 
 import argparse
@@ -15,19 +15,16 @@ from pathlib import Path
 
 import grpc
 
-from tests.drill.__main__ import lay_ground
 from tests.drill.disks import swapping_bundles
 from tests.drill.flatness import Sample, Soak, broken, sample, table
-from tests.drill.harness import Ground
+from tests.drill.ground import Ground, NotRun, ask_for_transport, lay_ground
 from tests.drill.ledger import Counters, balance, read_counters
 from tests.drill.load import Load, running_load
 from tests.drill.mischief import Mischief
-from tests.drill.model import MAX_BATCH, MODEL, network
+from tests.drill.rigs import guarded_triton, guarding_sidecar
 from tests.drill.seen import ClientOptions
-from tests.drill.triton_process import running_triton_process
-from tests.e2e.guarding import RunningSidecar, running_sidecar
+from tests.e2e.guarding import RunningSidecar
 from tests.e2e.installing import ServerUnavailable
-from tests.e2e.triton.launcher import ServedModel
 
 HOW = """
 How: {clients} clients in closed loops and a stream ask without a pause between calls; half of the requests are
@@ -38,12 +35,16 @@ the time. Sidecar, Triton and clients share {cores} cores. Python {python}, grpc
 
 @contextlib.contextmanager
 def _running(ground: Ground, folder: Path) -> Iterator[RunningSidecar]:
-    served = [ServedModel(MODEL, network(), MAX_BATCH)]
     with (
-        running_triton_process(ground.install, served, folder / "triton") as triton,
+        guarded_triton(ground, folder) as triton,
         swapping_bundles(ground.guarded.bundles, folder) as place,
-        running_sidecar(
-            [place], triton.address, Path(os.devnull), ["--bundle-poll", "500ms", "--state-folder", str(folder)]
+        guarding_sidecar(
+            ground,
+            folder,
+            triton.address,
+            ["--bundle-poll", "500ms", "--state-folder", str(folder)],
+            bundle=place,
+            log=Path(os.devnull),
         ) as sidecar,
     ):
         yield sidecar
@@ -96,27 +97,38 @@ def _told(load: Load, mischief: Mischief, before: Counters, after: Counters) -> 
 
 
 def main() -> int:
-    """The exit status: 0, 1 where something was not as it was, 2 where it could not run."""
+    """Soak on one transport after the other; the exit status."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="on each transport")
     parser.add_argument("--clients", type=int, default=12)
+    ask_for_transport(parser)
     arguments = parser.parse_args()
+    statuses = []
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         try:
-            ground = lay_ground(Path(folder))
+            for ground in lay_ground(Path(folder), arguments.transport):
+                place = Path(folder) / ground.transport
+                place.mkdir()
+                statuses.append(_soaked(ground, place, 60 * arguments.minutes, arguments.clients))
         except ServerUnavailable as error:
             print(f"NOT RUN: no Triton on this machine: {error}")
             return 2
-        found = soak(ground, Path(folder), 60 * arguments.minutes, arguments.clients)
-    print(
-        HOW.format(
-            clients=arguments.clients,
-            cores=len(os.sched_getaffinity(0)),
-            python=platform.python_version(),
-            grpcio=grpc.__version__,
-        )
-    )
-    print("\n".join([f"BROKEN: {each}" for each in found] or ["\nFlat: memory, descriptors and p99 as at the start."]))
+    cores = len(os.sched_getaffinity(0))
+    print(HOW.format(clients=arguments.clients, cores=cores, python=platform.python_version(), grpcio=grpc.__version__))
+    return max(statuses)
+
+
+def _soaked(ground: Ground, folder: Path, seconds: float, clients: int) -> int:
+    """Print what came of it: 0, 1 where something was not as it was, 2 where it could not run."""
+    print(f"\nCarried by the {ground.transport} transport:\n", flush=True)
+    try:
+        ground.require_transport()
+    except NotRun as error:
+        print(f"NOT RUN: {error}")
+        return 2
+    found = soak(ground, folder, seconds, clients)
+    said = [f"BROKEN: {each}" for each in found] or ["Flat: memory, descriptors and p99 as at the start."]
+    print("\n" + "\n".join(said), flush=True)
     return 1 if found else 0
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.drill import clock
 from tests.drill.disks import folder_on_small_disk, swapping_bundles
-from tests.drill.harness import Ground, Report, Rig, gauge
+from tests.drill.ground import Ground
+from tests.drill.harness import Report, Rig, gauge
 from tests.drill.pipes import read_pipe
 from tests.drill.rigs import (
     DEADLINE_SECONDS,
@@ -18,7 +19,6 @@ from tests.drill.rigs import (
 )
 from tests.drill.seen import ClientOptions
 from tests.drill.tcp_fault import NONE, Fault, running_relay
-from tests.e2e.guarding import running_sidecar
 
 
 @contextlib.contextmanager
@@ -28,11 +28,13 @@ def disk_full(ground: Ground, folder: Path) -> Iterator[Rig]:
         guarded_triton(ground, folder) as triton,
         folder_on_small_disk(folder / "disk") as disk,
         swapping_bundles(ground.guarded.bundles, folder) as place,
-        running_sidecar(
-            [place],
+        guarding_sidecar(
+            ground,
+            folder,
             triton.address,
-            disk.folder / "sidecar.log",
             ["--state-folder", str(disk.folder), "--bundle-poll", "200ms"],
+            bundle=place,
+            log=disk.folder / "sidecar.log",
         ) as sidecar,
     ):
         failing: list[float] = []
@@ -55,7 +57,7 @@ def log_reader_stopped(ground: Ground, folder: Path) -> Iterator[Rig]:
     with (
         guarded_triton(ground, folder) as triton,
         read_pipe(folder / "pipe") as reader,
-        running_sidecar([ground.guarded.bundles[0]], triton.address, reader.path) as sidecar,
+        guarding_sidecar(ground, folder, triton.address, log=reader.path) as sidecar,
     ):
 
         def proves(_: Report) -> str:

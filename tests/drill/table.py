@@ -1,7 +1,6 @@
 """The drill's table."""
 
-import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.drill.harness import Report
 
@@ -12,21 +11,22 @@ that break the property, in exact rational arithmetic. unaccounted: what stands 
 recovery: from the end of the fault to the end of the last failed call; 0.0 where none failed after it."""
 
 HEAD = (
-    f"{'scenario':<24}{'requests':>9}{'ok':>8}{'corrected':>11}{'breaches':>10}{'violating':>11}{'crashes':>9}"
+    f"{'scenario':<24}{'transport':<10}{'requests':>9}{'ok':>8}{'corrected':>11}{'breaches':>10}{'violating':>11}{'crashes':>9}"
     f"{'unaccounted':>13}{'recovery s':>12}  failed, by reason"
 )
 
 
 def row(report: Report) -> str:
     """One scenario."""
+    what = f"{report.name:<24}{report.transport:<10}"
     if report.not_run:
-        return f"{report.name:<24} NOT RUN: {report.not_run}"
+        return f"{what} NOT RUN: {report.not_run}"
     seen = report.seen
     numbers = (
         f"{seen.answered + seen.failed:>9}{seen.answered:>8}{seen.outcomes['corrected']:>11}{report.breaches:>10}"
         f"{len(seen.violating):>11}{report.crashes:>9}{report.balance.unaccounted:>13}{report.recovery_seconds:>12.1f}"
     )
-    return f"{report.name:<24}{numbers}  {_failed(report)}{'' if is_kept(report) else '  <-- BROKEN'}"
+    return f"{what}{numbers}  {_failed(report)}{'' if is_kept(report) else '  <-- BROKEN'}"
 
 
 def _failed(report: Report) -> str:
@@ -43,29 +43,44 @@ def details(reports: Sequence[Report]) -> str:
     """What the columns mean, what broke, and what did not run."""
     lines = [HOW]
     for report in reports:
-        lines += [f"BROKEN: {report.name}: {each}" for each in report.broken]
+        which = f"{report.name}, {report.transport}"
+        lines += [f"BROKEN: {which}: {each}" for each in report.broken]
         if report.balance.unaccounted:
-            lines.append(f"BROKEN: {report.name}: {report.balance} beside {dict(report.seen.bare)}")
+            lines.append(f"BROKEN: {which}: {report.balance} beside {dict(report.seen.bare)}")
+    return "\n".join([*lines, "", *_columns(_by_transport(reports))])
+
+
+def _by_transport(reports: Sequence[Report]) -> dict[str, list[Report]]:
+    found: dict[str, list[Report]] = {}
+    for report in reports:
+        found.setdefault(report.transport, []).append(report)
+    return found
+
+
+def _columns(by_transport: Mapping[str, Sequence[Report]]) -> list[str]:
+    """The totals, with a column for each transport."""
+    totals = [_totals(reports) for reports in by_transport.values()]
+    lines = [f"{'':<24}" + "".join(f"{transport:>12}" for transport in by_transport)]
+    return lines + [f"{name:<24}" + "".join(f"{each[name]:>12,}" for each in totals) for name in totals[0]]
+
+
+def _totals(reports: Sequence[Report]) -> dict[str, int]:
     ran = [report for report in reports if not report.not_run]
-    totals = collections.Counter[str]()
-    for report in ran:
-        totals += collections.Counter(
-            requests=report.seen.answered + report.seen.failed,
-            corrected=report.seen.outcomes["corrected"],
-            failed=report.seen.failed,
-            violating=len(report.seen.violating),
-            crashes=report.crashes,
-            unaccounted=report.balance.unaccounted,
-        )
-    words = ", ".join(
-        f"{totals[name]:,} {name}" for name in ("requests", "corrected", "failed", "violating", "crashes")
-    )
-    lines.append(f"\n{len(ran)} scenarios: {words}, {totals['unaccounted']} unaccounted.")
-    if len(ran) < len(reports):
-        lines.append(f"{len(reports) - len(ran)} SCENARIOS NOT RUN: see above.")
-    return "\n".join(lines)
+    return {
+        "scenarios": len(ran),
+        "SCENARIOS NOT RUN": len(reports) - len(ran),
+        "scenarios broken": sum(not is_kept(report) for report in ran),
+        "requests": sum(report.seen.answered + report.seen.failed for report in ran),
+        "corrected": sum(report.seen.outcomes["corrected"] for report in ran),
+        "failed": sum(report.seen.failed for report in ran),
+        "violating": sum(len(report.seen.violating) for report in ran),
+        "crashes": sum(report.crashes for report in ran),
+        "unaccounted": sum(report.balance.unaccounted for report in ran),
+    }
 
 
 def verdict(reports: Sequence[Report]) -> int:
-    """The exit status: 0, or 1 where a promise did not hold."""
-    return 0 if all(is_kept(report) for report in reports) else 1
+    """The exit status: 0, 1 where a promise did not hold, 2 where nothing ran on a transport."""
+    if not all(is_kept(report) for report in reports):
+        return 1
+    return 2 if any(all(report.not_run for report in each) for each in _by_transport(reports).values()) else 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tests.drill import answer_fault
 from tests.drill.answer_fault import running_passthrough
-from tests.drill.harness import Ground, Rig
+from tests.drill.ground import Ground
+from tests.drill.harness import Rig
 from tests.drill.rigs import (
     DEADLINE_SECONDS,
     UPSTREAM_TIMEOUT,

@@ -1,16 +1,20 @@
 """The drill and the soak in short, so that their code cannot rot. `make drill` and `make soak` are the real ones."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sidecar.proxy.transport import TransportKind
 from tests.drill import soak
-from tests.drill.harness import Ground, run
+from tests.drill.ground import Ground
+from tests.drill.harness import run
 from tests.drill.model import prepare, requests
 from tests.drill.scenarios import SCENARIOS
 from tests.drill.seen import encode
 from tests.drill.table import is_kept, row, verdict
+from tests.transports import NATIVE_IS_BUILT, NOT_BUILT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -18,9 +22,18 @@ SOAK_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
-def ground(triton_install, tmp_path_factory) -> Ground:
+def portable(triton_install, tmp_path_factory) -> Ground:
     made = requests(200, np.random.default_rng(1))
-    return Ground(triton_install, prepare(tmp_path_factory.mktemp("ground")), [encode(rows) for rows in made])
+    guarded = prepare(tmp_path_factory.mktemp("ground"))
+    return Ground(TransportKind.PORTABLE, triton_install, guarded, [encode(rows) for rows in made])
+
+
+@pytest.fixture(params=TransportKind)
+def ground(portable: Ground, request) -> Ground:
+    """On each transport; a run on one that is not built is a test that was not run."""
+    if request.param is TransportKind.NATIVE and not NATIVE_IS_BUILT:
+        pytest.skip(NOT_BUILT)
+    return dataclasses.replace(portable, transport=request.param)
 
 
 @pytest.mark.parametrize("name", ["kill -9", "wrong shapes"])

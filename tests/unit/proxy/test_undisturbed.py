@@ -1,6 +1,7 @@
 """Operations of gRPC's, of which a cancelled one would keep its memory for ever."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -62,3 +63,20 @@ async def _cancel(waiting) -> None:
         await task
     operations.over.set()
     await asyncio.wait_for(operations.seen.wait(), 5)
+
+
+def test_an_operation_that_fails_when_nobody_waits_any_more_is_no_error_in_the_log():
+    complaints: list[dict] = []
+
+    async def failing(operations: Operations) -> bytes:
+        await operations.read()
+        raise ConnectionError("Locally aborted.")
+
+    async def cancelling() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        await _cancel(lambda operations: undisturbed(failing(operations)))
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(cancelling())
+    assert complaints == []
