@@ -14,6 +14,7 @@ from sidecar.proxy.serve import RunningSidecar
 from tests.conformance.bundle_variants import BOTH_GATES
 from tests.conformance.guarded_model import values
 from tests.integration.proxy_harness import Loop
+from tests.waiting import wait_until
 
 LEVELS = (1, 2)
 
@@ -98,10 +99,3 @@ def swap(
 
 async def _call(function: Callable[[], None]) -> None:
     function()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.002)

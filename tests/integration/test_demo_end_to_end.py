@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from sidecar.demo.parts import running
 from sidecar.demo.run import run_demo
 from sidecar.errors import OperationError
 from sidecar.gates.values import Mode
+from tests.waiting import wait_until
 
 REQUESTS = 200
 
@@ -105,10 +105,3 @@ def test_server_that_does_not_listen_in_time_is_ended(tmp_path: Path, monkeypatc
     ):
         pass
     assert time.monotonic() - started < 0.5 + parts.STOP_SECONDS + 5
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)

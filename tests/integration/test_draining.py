@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sidecar.proxy.methods import MODEL_INFER
 from tests.conformance.guarded_model import bundle_bytes, request, response
-from tests.integration.proxy_harness import Carried, Loop, SocketUpstream, http
+from tests.integration.proxy_harness import Carried, SocketUpstream, http
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
@@ -32,13 +32,6 @@ where = (sys.argv[2], '127.0.0.1:0', '127.0.0.1:0')
 asyncio.run(serve(ServeSettings(bundles, *where, drain_delay_seconds=float(sys.argv[3]), drain_seconds=10.0,
     transport=TransportChoice(sys.argv[4]))))
 """
-
-
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sidecar.proxy import turns
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.workers import MAX_ROWS_ON_THE_LOOP
 from tests.conformance.guarded_model import request, response, values
-from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
+from tests.integration.proxy_harness import SocketUpstream, call, settings, sidecar
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
@@ -23,13 +23,6 @@ ABOVE_THE_CEILING = (3.0, 2.0, 1.0)
 
 def counterexamples(rows: int) -> bytes:
     return request([[0.75, 0]] * rows).SerializeToString()
-
-
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture

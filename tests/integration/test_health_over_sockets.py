@@ -13,7 +13,7 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy import health
 from sidecar.proxy.methods import HEALTH_CHECK, HEALTH_WATCH, MODEL_READY
 from sidecar.proxy.serve import start_sidecar
-from tests.integration.proxy_harness import READY, Loop, SocketUpstream, call, settings, sidecar
+from tests.integration.proxy_harness import READY, call, settings, sidecar
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
@@ -23,19 +23,9 @@ UNKNOWN = theirs.HealthCheckResponse.SERVICE_UNKNOWN
 LOADING = pb.ModelReadyResponse(ready=False).SerializeToString()
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    yield upstream
-    loop.run(upstream.server.stop(0))
+def upstream(socket_upstream):
+    return socket_upstream
 
 
 @pytest.fixture

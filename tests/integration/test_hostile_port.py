@@ -20,7 +20,7 @@ from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.memory_upstream import MemoryUpstream
 from sidecar.proxy.methods import MODEL_INFER, MODEL_METADATA, MODEL_READY, MODEL_STREAM_INFER, SERVICE
 from tests.conformance.guarded_model import request, response, values
-from tests.integration.proxy_harness import READY, Loop, call, settings
+from tests.integration.proxy_harness import READY, call, settings
 from tests.integration.served_upstream import sidecar_before
 from tests.transports import BOTH_TRANSPORTS
 
@@ -33,13 +33,6 @@ FINE = response([[0.5, 0, 0]]).SerializeToString()
 HEADERS, DATA, RESET, PING, CONTINUATION = 1, 0, 3, 6, 9
 END_STREAM, END_HEADERS = 1, 4
 UPSTREAM = "upstream-of-nobodys-business:7"
-
-
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture

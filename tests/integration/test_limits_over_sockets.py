@@ -1,16 +1,15 @@
 """Limits on what is in flight: who comes too much is told so, at once, and all is given back afterwards."""
 
-import asyncio
 import contextlib
-import time
 
 import grpc
 import pytest
 
 from sidecar.proxy.methods import MODEL_INFER, SERVICE
 from tests.conformance.guarded_model import request, response
-from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
+from tests.integration.proxy_harness import call, settings, sidecar
 from tests.transports import BOTH_TRANSPORTS
+from tests.waiting import wait_until
 
 pytestmark = BOTH_TRANSPORTS
 
@@ -19,35 +18,11 @@ FINE = response([[0.5, 0, 0]]).SerializeToString()
 LIVE = SERVICE + "ServerLive"
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    """It answers once ``release`` is set."""
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.release = asyncio.Event()
-    upstream.answers[LIVE] = b""
-
-    async def behave(_, __):
-        await upstream.release.wait()
-        return FINE
-
-    upstream.behaviour = behave
-    yield upstream
-    loop.run(upstream.server.stop(0))
-
-
-def _wait_until(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
+def upstream(held_upstream):
+    held_upstream.fine = FINE
+    held_upstream.answers[LIVE] = b""
+    return held_upstream
 
 
 @contextlib.contextmanager
@@ -59,7 +34,7 @@ def _in_flight(loop, upstream, running, message, count):
             stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{running.listen_port}", own)) for _ in range(count)
         ]
         pending = [channel.unary_unary(MODEL_INFER).future(message, timeout=10) for channel in channels]
-        _wait_until(lambda: len(upstream.asked) >= count)
+        wait_until(lambda: len(upstream.asked) >= count)
         yield
         loop.run(_set(upstream.release))
         assert [each.result() for each in pending] == [FINE] * count
@@ -76,7 +51,7 @@ async def _set(event):
 
 
 def _all_given_back(running):
-    _wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 0)
+    wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 0)
     assert running.metrics.value("gate_held_bytes") == 0
 
 
@@ -136,7 +111,7 @@ def test_calls_that_the_client_gives_up_give_back_what_they_held(loop, upstream,
     with sidecar(loop, settings(tmp_path, upstream.port)) as running:
         with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
             pending = [channel.unary_unary(MODEL_INFER).future(INSIDE, timeout=10) for _ in range(5)]
-            _wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 5)
+            wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 5)
             for each in pending:
                 each.cancel()
         _all_given_back(running)

@@ -20,26 +20,17 @@ from sidecar.proxy.serve import start_sidecar
 from sidecar.settings.resolve import resolve
 from tests.conformance.bundle_variants import BOTH_GATES, BOTH_VIOLATED, variant
 from tests.conformance.guarded_model import values
-from tests.integration.proxy_harness import Loop, SocketUpstream, call, http
-from tests.integration.swapping import Clients, Seen, wait_until
+from tests.integration.proxy_harness import Loop, call, http
+from tests.integration.swapping import Clients, Seen
+from tests.waiting import wait_until
 
 CHANGES = 120
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.answer(BOTH_VIOLATED)
-    yield upstream
-    loop.run(upstream.server.stop(0))
+def upstream(socket_upstream):
+    socket_upstream.answer(BOTH_VIOLATED)
+    return socket_upstream
 
 
 class ConfigMap:

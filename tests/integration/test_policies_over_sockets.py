@@ -24,7 +24,7 @@ from sidecar.config import (
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from tests.conformance.guarded_model import bundle, raw, request, response, values
-from tests.integration.proxy_harness import Loop, SocketUpstream, call, http, settings, sidecar
+from tests.integration.proxy_harness import call, http, settings, sidecar
 from tests.integration.stream_harness import FINAL, StreamUpstream, stream, streamed
 
 HAS_FALLBACK = request([2.5, 0]).SerializeToString()
@@ -35,20 +35,10 @@ GUARDED = ModelSettings("guarded")
 FALLBACK = dataclasses.replace(GUARDED, on_upstream_failure=OnUpstreamFailure.FALLBACK)
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.answer(VIOLATING.SerializeToString())
-    yield upstream
-    loop.run(upstream.server.stop(0))
+def upstream(socket_upstream):
+    socket_upstream.answer(VIOLATING.SerializeToString())
+    return socket_upstream
 
 
 @pytest.fixture

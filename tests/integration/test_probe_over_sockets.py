@@ -19,7 +19,7 @@ from sidecar.protocols.open_inference.readiness import encode_model_ready_reques
 from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from sidecar.proxy.upstream import GrpcUpstream, UpstreamReply
 from sidecar.tensors import ModelSignature
-from tests.integration.proxy_harness import Loop, call, http, sidecar
+from tests.integration.proxy_harness import call, http, sidecar
 from tests.integration.small_models import NAME, OTHERS, PROPERTY, VERIFIED
 from tests.integration.swapping import wait_until
 
@@ -49,13 +49,6 @@ def _compile(folder: Path, model: str, output: str, revision: int) -> ModelSigna
 def request_bytes(folder: Path) -> bytes:
     signature = read_model(folder / "verified.onnx").network.signature
     return encode_infer_request(NAME, np.full((1, 5), 0.5), signature)
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 class Server:

@@ -42,7 +42,6 @@ from tests.conformance.guarded_model import bundle_bytes, request, response, typ
 from tests.integration.proxy_harness import (
     READY,
     Carried,
-    Loop,
     SocketUpstream,
     call,
     http,
@@ -51,6 +50,7 @@ from tests.integration.proxy_harness import (
     sidecar,
 )
 from tests.transports import BOTH_TRANSPORTS
+from tests.waiting import wait_until
 
 pytestmark = BOTH_TRANSPORTS
 
@@ -59,33 +59,16 @@ FINE = response([[0.5, 0, 0]]).SerializeToString()
 TOO_HIGH = response([[3, 2, 1]]).SerializeToString()
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.answer(FINE)
-    yield upstream
-    loop.run(upstream.server.stop(0))
+def upstream(socket_upstream):
+    socket_upstream.answer(FINE)
+    return socket_upstream
 
 
 @pytest.fixture
 def running(loop, upstream, tmp_path):
     with sidecar(loop, settings(tmp_path, upstream.port)) as running:
         yield running
-
-
-def _wait_until(condition, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def _live(running) -> bool:
@@ -259,7 +242,7 @@ class TestBytes:
         with sidecar(loop, settings(tmp_path, upstream.port, limit_bytes=10_000)) as running:
             reply = _infer(running, bytes(20_000))
             assert reply.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            _wait_until(lambda: running.metrics.value("gate_refusals_total", model="", reason="message_too_large") == 1)
+            wait_until(lambda: running.metrics.value("gate_refusals_total", model="", reason="message_too_large") == 1)
         assert upstream.asked == []
 
     def test_an_answer_over_the_limit_is_no_answer(self, loop, upstream, tmp_path):
@@ -273,7 +256,7 @@ class TestBytes:
         with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
             ended = channel.stream_stream(method)(iter(()), timeout=5)
             assert ended.code() is grpc.StatusCode.INVALID_ARGUMENT
-        _wait_until(lambda: running.metrics.value("gate_refusals_total", model="", reason="malformed_request") == 1)
+        wait_until(lambda: running.metrics.value("gate_refusals_total", model="", reason="malformed_request") == 1)
         assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
 
 
@@ -310,10 +293,10 @@ class TestDeadlines:
         with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
             pending = channel.unary_unary(MODEL_INFER).future(INSIDE)
             assert upstream.entered.wait(5)
-            _wait_until(lambda: upstream.asked)
+            wait_until(lambda: upstream.asked)
             pending.cancel()
             assert upstream.cancelled.wait(5)
-        _wait_until(lambda: running.metrics.value("gate_requests_total", model="guarded", outcome="cancelled") == 1)
+        wait_until(lambda: running.metrics.value("gate_requests_total", model="guarded", outcome="cancelled") == 1)
 
 
 class TestBadUpstream:
@@ -405,7 +388,7 @@ class TestBadUpstream:
     def test_that_comes_back_is_used_again(self, loop, upstream, running):
         loop.run(upstream.server.stop(0))
         assert _infer(running).code is grpc.StatusCode.UNAVAILABLE
-        _wait_until(lambda: not running.readiness.ready)
+        wait_until(lambda: not running.readiness.ready)
         again = SocketUpstream()
         again.answer(FINE)
 
@@ -416,7 +399,7 @@ class TestBadUpstream:
             await again.server.start()
 
         loop.run(restart())
-        _wait_until(lambda: running.readiness.ready, 10)
+        wait_until(lambda: running.readiness.ready, 10)
         assert _infer(running).body == FINE
         loop.run(again.server.stop(0))
 
@@ -467,14 +450,14 @@ class TestMethods:
 
     def test_server_ready_follows_the_model(self, running, upstream):
         upstream.answers[MODEL_READY] = pb.ModelReadyResponse(ready=False).SerializeToString()
-        _wait_until(lambda: not running.readiness.ready)
+        wait_until(lambda: not running.readiness.ready)
         body = call(running.listen_port, SERVER_READY, b"").body
         assert not pb.ServerReadyResponse.FromString(body).ready
         upstream.answers[MODEL_READY] = b"\xff"  # nonsense is not ready
         time.sleep(0.15)
         assert http(running.admin_port, "/readyz")[0] == 503
         upstream.answers[MODEL_READY] = READY
-        _wait_until(lambda: running.readiness.ready)
+        wait_until(lambda: running.readiness.ready)
 
 
 class TestSettings:
@@ -635,7 +618,7 @@ class TestAdmin:
             idle[-1].settimeout(5)
             assert idle[-1].recv(1) == b""  # closed unanswered
             assert sum(thread.name.startswith("Thread-") for thread in threading.enumerate()) < MAX_CONNECTIONS + 20
-        _wait_until(lambda: _live(running))
+        wait_until(lambda: _live(running))
 
     def test_a_connection_that_breaks_off_is_no_news_and_a_defect_is(self, caplog):
         asked = threading.Event()
@@ -654,7 +637,7 @@ class TestAdmin:
             assert asked.wait(5)
         with pytest.raises(OSError, match="closed connection"):
             http(admin.port, "/defect")
-        _wait_until(lambda: "a secret of ours" in caplog.text)
+        wait_until(lambda: "a secret of ours" in caplog.text)
         assert caplog.text.count("Traceback") == 1
         admin.close()
 
@@ -720,7 +703,7 @@ class TestStopping:
         running = loop.run(start_sidecar(settings(tmp_path, upstream.port)))
         with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}") as channel:
             pending = channel.unary_unary(MODEL_INFER).future(INSIDE, timeout=10)
-            _wait_until(lambda: upstream.asked)
+            wait_until(lambda: upstream.asked)
 
             async def stop_and_release():
                 stopping = asyncio.create_task(running.stop())

@@ -9,19 +9,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from sidecar.protocols.generated import reflection_pb2 as pb
 from sidecar.proxy import reflection
 from sidecar.proxy.methods import REFLECTION, REFLECTION_ALPHA
-from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.integration.proxy_harness import SocketUpstream, settings, sidecar
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
 
 INFERENCE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
-
-
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture(scope="module")

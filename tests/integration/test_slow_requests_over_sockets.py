@@ -2,7 +2,6 @@
 they will be, so they give way. (The native transport counts every byte as it comes, and each request has its time.)
 """
 
-import asyncio
 import threading
 import time
 
@@ -12,40 +11,17 @@ import pytest
 from sidecar.proxy import receipts
 from sidecar.proxy.methods import HEALTH_CHECK, HEALTH_WATCH, MODEL_INFER, REFLECTION
 from tests.conformance.guarded_model import request, response
-from tests.integration.proxy_harness import Loop, SocketUpstream, call, settings, sidecar
+from tests.integration.proxy_harness import call, settings, sidecar
+from tests.waiting import wait_until
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    """It answers once ``release`` is set."""
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.release = asyncio.Event()
-
-    async def behave(_, __):
-        await upstream.release.wait()
-        return FINE
-
-    upstream.behaviour = behave
-    yield upstream
-    loop.run(upstream.server.stop(0))
-
-
-def _wait_until(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
+def upstream(held_upstream):
+    held_upstream.fine = FINE
+    return held_upstream
 
 
 async def _set(event):
@@ -53,7 +29,7 @@ async def _set(event):
 
 
 def _all_given_back(running):
-    _wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 0)
+    wait_until(lambda: running.metrics.value("gate_calls_in_flight") == 0)
     assert running.metrics.value("gate_held_bytes") == 0
 
 
@@ -83,7 +59,7 @@ def test_requests_that_never_end_give_way_and_ordinary_ones_do_not_notice(
         threads = [threading.Thread(target=hold, args=(channel,)) for _ in range(5)]
         for thread in threads:
             thread.start()
-        _wait_until(lambda: len(ended) == 3)
+        wait_until(lambda: len(ended) == 3)
         assert set(ended) == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "memory_exhausted")}
         assert call(running.listen_port, MODEL_INFER, INSIDE).body == FINE
         time.sleep(0.5)

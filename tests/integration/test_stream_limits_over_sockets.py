@@ -1,16 +1,15 @@
 """Streams and the limits on what is in flight: too much is said within the stream, and all is given back."""
 
-import time
-
 import grpc
 import pytest
 
 from sidecar.config import TransportChoice
 from sidecar.protocols.generated import open_inference_pb2 as pb
 from tests.conformance.guarded_model import request, response, values
-from tests.integration.proxy_harness import Loop, settings, sidecar
+from tests.integration.proxy_harness import settings, sidecar
 from tests.integration.stream_harness import StreamUpstream, stream, streamed
 from tests.transports import BOTH_TRANSPORTS
+from tests.waiting import wait_until
 
 pytestmark = BOTH_TRANSPORTS
 
@@ -32,13 +31,6 @@ def unmarked(own_id: str) -> bytes:
     return streamed(FINE, own_id=own_id)
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
 def upstream(loop):
     """It answers when no more requests come."""
@@ -53,13 +45,6 @@ def upstream(loop):
     upstream.behaviour = behave
     yield upstream
     loop.run(upstream.server.stop(0))
-
-
-def _wait_until(condition, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def _in_flight(running) -> tuple[float, float]:
@@ -81,7 +66,7 @@ def _refused_in_band(upstream, running, reason):
         assert 1_000 < held < 1_500
         (answer,) = client.rest()
         assert (answer.error_message, answer.infer_response.id) == ("", "first")
-    _wait_until(lambda: _in_flight(running) == (0, 0))
+    wait_until(lambda: _in_flight(running) == (0, 0))
     assert len(upstream.asked) == 1
     assert running.metrics.value("gate_refusals_total", model="", reason=reason) == 1
     assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
@@ -103,7 +88,7 @@ def test_a_request_too_large_for_what_may_be_held_is_refused(loop, upstream, tmp
             ended = client.error()
             assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert dict(ended.trailing_metadata())["gate-reason"] == "memory_exhausted"
-        _wait_until(lambda: _in_flight(running) == (0, 0))
+        wait_until(lambda: _in_flight(running) == (0, 0))
         assert running.metrics.value("gate_refusals_total", model="", reason="memory_exhausted") == 1
 
 
@@ -121,12 +106,12 @@ def test_a_refused_message_that_is_no_request_is_refused_without_an_id(loop, ups
 def test_a_stream_too_many_is_refused_as_a_call_is(loop, upstream, tmp_path):
     with sidecar(loop, settings(tmp_path, upstream.port, limit_calls=1)) as running:
         with stream(running.listen_port):
-            _wait_until(lambda: _in_flight(running) == (1, 0))
+            wait_until(lambda: _in_flight(running) == (1, 0))
             with stream(running.listen_port) as other:
                 ended = other.error()
                 assert ended.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
                 assert dict(ended.trailing_metadata())["gate-reason"] == "too_many_calls"
-        _wait_until(lambda: _in_flight(running) == (0, 0))
+        wait_until(lambda: _in_flight(running) == (0, 0))
         assert running.metrics.value("gate_refusals_total", model="", reason="too_many_calls") == 1
 
 
@@ -144,7 +129,7 @@ def test_a_response_that_is_too_much_is_dropped_in_band(loop, upstream, tmp_path
             client.send(asking("small"))
             (answer,) = client.rest()
             assert values(answer.infer_response.SerializeToString(), "y").tolist() == [[0.5, 0, 0]]
-        _wait_until(lambda: _in_flight(running) == (0, 0))
+        wait_until(lambda: _in_flight(running) == (0, 0))
 
 
 def test_requests_that_nothing_says_the_end_of_are_no_calls_any_more(loop, upstream, tmp_path):
@@ -156,14 +141,14 @@ def test_requests_that_nothing_says_the_end_of_are_no_calls_any_more(loop, upstr
                 client.send(asking(str(number)))
                 assert client.next().error_message == ""
                 held += asking(str(number)).ByteSize()
-                _wait_until(lambda: _in_flight(running) == (1, held))  # noqa: B023 (at once)
-        _wait_until(lambda: _in_flight(running) == (0, 0))
+                wait_until(lambda: _in_flight(running) == (1, held))  # noqa: B023 (at once)
+        wait_until(lambda: _in_flight(running) == (0, 0))
 
 
 def test_streams_that_the_client_gives_up_give_back_what_they_held(loop, upstream, tmp_path):
     with sidecar(loop, settings(tmp_path, upstream.port)) as running:
         with stream(running.listen_port) as client:
             client.send(asking("a"), asking("b"))
-            _wait_until(lambda: _in_flight(running)[0] == 3)
+            wait_until(lambda: _in_flight(running)[0] == 3)
             client.call.cancel()
-        _wait_until(lambda: _in_flight(running) == (0, 0))
+        wait_until(lambda: _in_flight(running) == (0, 0))

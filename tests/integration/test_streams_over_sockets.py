@@ -16,9 +16,10 @@ from sidecar.proxy.correlation import MAX_REQUESTS_IN_FLIGHT
 from sidecar.proxy.methods import MODEL_STREAM_INFER
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response, values
-from tests.integration.proxy_harness import Loop, http2_call, settings, sidecar
+from tests.integration.proxy_harness import http2_call, settings, sidecar
 from tests.integration.stream_harness import ASK, FINAL, StreamUpstream, stream, streamed
 from tests.transports import BOTH_TRANSPORTS
+from tests.waiting import wait_until
 
 pytestmark = BOTH_TRANSPORTS
 
@@ -55,13 +56,6 @@ def asking(client_id="42", x=(0.75, 0), **parameters) -> pb.ModelInferRequest:
     return message
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
 def upstream(loop):
     upstream = StreamUpstream()
@@ -94,13 +88,6 @@ def client(running):
 
 def _counted(running, name: str, **labels: str) -> float | None:
     return running.metrics.value(f"{name}_total", model="guarded", **labels)
-
-
-def _wait_until(condition, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def _y(message: pb.ModelStreamInferResponse) -> list:
@@ -415,11 +402,11 @@ class TestTheEnd:
 
         upstream.behaviour = behave
         client.send(asking("1"))
-        _wait_until(lambda: upstream.opened)
+        wait_until(lambda: upstream.opened)
         time.sleep(0.05)
         client.call.cancel()
         assert upstream.cancelled.wait(5)
-        _wait_until(lambda: _counted(running, "gate_requests", outcome="cancelled") == 1)
+        wait_until(lambda: _counted(running, "gate_requests", outcome="cancelled") == 1)
 
     def test_by_the_clients_giving_up_among_many_responses_is_no_defect_of_ours(self, running, upstream, caplog):
         upstream.answer([more] * 500)
@@ -428,7 +415,7 @@ class TestTheEnd:
                 client.send(asking("1"), asking("2"))
                 for _ in range(10 * count + 1):
                     client.next_bytes()
-        _wait_until(lambda: _counted(running, "gate_requests", outcome="cancelled") > 0)
+        wait_until(lambda: _counted(running, "gate_requests", outcome="cancelled") > 0)
         time.sleep(0.2)
         assert running.metrics.value("gate_refusals_total", model="", reason="internal") in (0, None)
         assert "failed" not in caplog.text
@@ -488,7 +475,7 @@ class TestTheEnd:
             client.send(asking("1"))
             idle.send(b"\xff")
             idle.next()
-            _wait_until(lambda: upstream.asked)
+            wait_until(lambda: upstream.asked)
             started = time.monotonic()
             loop.run(running.stop())
             assert time.monotonic() - started < 3
@@ -571,7 +558,7 @@ class TestBackPressure:
         upstream.behaviour = behave
         count = 2 * MAX_REQUESTS_IN_FLIGHT
         client.send(*(asking(str(n)) for n in range(count)))
-        _wait_until(lambda: len(upstream.asked) == MAX_REQUESTS_IN_FLIGHT)
+        wait_until(lambda: len(upstream.asked) == MAX_REQUESTS_IN_FLIGHT)
         time.sleep(0.2)
         assert len(upstream.asked) == MAX_REQUESTS_IN_FLIGHT
         upstream.server._loop.call_soon_threadsafe(go.set)
@@ -588,7 +575,7 @@ class TestTritonClient:
             client.start_stream(lambda result, error: results.append((result, error)))
             for request_id in ("1", "2"):
                 client.async_stream_infer("guarded", [tensor], request_id=request_id, enable_empty_final_response=True)
-            _wait_until(lambda: len(results) == 5)
+            wait_until(lambda: len(results) == 5)
             client.stop_stream()
         np.testing.assert_array_equal(results[1][0].as_numpy("y"), [[1, 2, 1]])
         assert results[2][0].get_response().parameters[FINAL].bool_param

@@ -19,29 +19,20 @@ from sidecar.config import BundleSource, HttpSource
 from sidecar.proxy.methods import MODEL_INFER
 from tests.conformance.bundle_variants import BOTH_GATES, BOTH_VIOLATED, variant
 from tests.conformance.guarded_model import values
-from tests.integration.proxy_harness import Carried, Loop, SocketUpstream, call, http, settings, sidecar
-from tests.integration.swapping import LEVELS, Clients, swap, wait_until
+from tests.integration.proxy_harness import Carried, call, http, settings, sidecar
+from tests.integration.swapping import LEVELS, Clients, swap
 from tests.transports import BOTH_TRANSPORTS
+from tests.waiting import wait_until
 
 pytestmark = BOTH_TRANSPORTS
 
 SWAPS = 300
 
 
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
-def upstream(loop):
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.answer(BOTH_VIOLATED)
-    yield upstream
-    loop.run(upstream.server.stop(0))
+def upstream(socket_upstream):
+    socket_upstream.answer(BOTH_VIOLATED)
+    return socket_upstream
 
 
 def _level(running) -> float:

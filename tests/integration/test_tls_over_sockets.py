@@ -22,8 +22,9 @@ from sidecar.proxy.native_transport import LOOK_SECONDS
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response
 from tests.integration.certificates import Authority, Files
-from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.integration.proxy_harness import SocketUpstream, settings, sidecar
 from tests.transports import BOTH_TRANSPORTS
+from tests.waiting import wait_until
 
 pytestmark = BOTH_TRANSPORTS
 
@@ -32,24 +33,14 @@ FINE = response([[0.5, 0, 0]]).SerializeToString()
 
 
 @pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
 def authority():
     return Authority()
 
 
 @pytest.fixture
-def upstream(loop):
-    upstream = SocketUpstream()
-    upstream.port = loop.run(upstream.start())
-    upstream.answer(FINE)
-    yield upstream
-    loop.run(upstream.server.stop(0))
+def upstream(socket_upstream):
+    socket_upstream.answer(FINE)
+    return socket_upstream
 
 
 @pytest.fixture
@@ -74,13 +65,6 @@ def _served_certificate(port):
         context.wrap_socket(plain) as connection,
     ):
         return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True))
-
-
-def _wait_until(condition, seconds=8.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +103,7 @@ class TestTowardsClients:
         with grpc.secure_channel(f"127.0.0.1:{running.listen_port}", credentials) as channel:
             assert channel.unary_unary(MODEL_INFER)(INSIDE, timeout=5) == FINE
             files.write(*authority.pair(lasting=datetime.timedelta(hours=2)))
-            _wait_until(lambda: _served_certificate(running.listen_port) != first)
+            wait_until(lambda: _served_certificate(running.listen_port) != first)
             assert channel.unary_unary(MODEL_INFER)(INSIDE, timeout=5) == FINE  # the old connection goes on
         assert _infer(running.listen_port, authority) == FINE
         end = running.metrics.value("gate_certificate_expiry_timestamp_seconds", side="listen")
@@ -131,9 +115,9 @@ class TestTowardsClients:
         files.certificate.write_bytes(certificate)
         for _ in range(3):
             assert _served_certificate(running.listen_port) == first
-        _wait_until(lambda: running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1)
+        wait_until(lambda: running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1)
         files.key.write_bytes(key)
-        _wait_until(lambda: _served_certificate(running.listen_port) != first)
+        wait_until(lambda: _served_certificate(running.listen_port) != first)
         assert running.metrics.value("gate_certificate_reload_failures_total", side="listen") == 1
 
     def test_files_that_are_away_for_a_while_change_nothing(self, running, authority, files):
@@ -144,12 +128,12 @@ class TestTowardsClients:
             time.sleep(0.1)
             assert _served_certificate(running.listen_port) == first
         assert _infer(running.listen_port, authority) == FINE
-        _wait_until(lambda: _failures(running) == 1)
+        wait_until(lambda: _failures(running) == 1)
         files.key.write_bytes(content)
         time.sleep(2 * LOOK_SECONDS)  # one transport looks with each handshake, the other now and then
         assert _infer(running.listen_port, authority) == FINE
         files.key.unlink()
-        _wait_until(lambda: _infer(running.listen_port, authority) == FINE and _failures(running) == 2)
+        wait_until(lambda: _infer(running.listen_port, authority) == FINE and _failures(running) == 2)
 
 
 class TestMutualTowardsClients:
@@ -239,7 +223,7 @@ class TestTowardsTheUpstream:
         with sidecar(loop, settings(tmp_path, secured.port, upstream_tls=self._tls(files))) as running:
             assert not running.readiness.ready
             files.write(*secured.clients.pair())
-            _wait_until(lambda: running.readiness.ready)
+            wait_until(lambda: running.readiness.ready)
             assert self._call(running) == FINE
 
     def test_rotation_under_load_ends_no_call(self, loop, secured, authority, tmp_path):

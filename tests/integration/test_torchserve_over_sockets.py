@@ -38,7 +38,7 @@ from tests.conformance.torchserve_cases import (
     answer_bytes,
     request_bytes,
 )
-from tests.integration.proxy_harness import Loop, call, http, settings, sidecar
+from tests.integration.proxy_harness import call, http, settings, sidecar
 from tests.integration.served_upstream import sidecar_before
 from tests.transports import BOTH_TRANSPORTS
 
@@ -47,13 +47,6 @@ pytestmark = BOTH_TRANSPORTS
 OPEN_INFERENCE = ModelSettings(MODEL, torchserve=TorchServeSettings(PredictionFormat.OPEN_INFERENCE))
 ASKED = request_bytes({"data": b'{"instances": [[0.5, 0]]}'})
 TOO_LARGE = FINE.replace("0.5", "1.5")
-
-
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture(scope="module")

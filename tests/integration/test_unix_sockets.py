@@ -16,20 +16,13 @@ from sidecar.errors import OperationError
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.serve import start_sidecar
 from tests.conformance.guarded_model import request, response
-from tests.integration.proxy_harness import Loop, SocketUpstream, settings, sidecar
+from tests.integration.proxy_harness import SocketUpstream, settings, sidecar
 from tests.transports import BOTH_TRANSPORTS
 
 pytestmark = BOTH_TRANSPORTS
 
 INSIDE = request([0.75, 0]).SerializeToString()
 FINE = response([[0.5, 0, 0]]).SerializeToString()
-
-
-@pytest.fixture(scope="module")
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture

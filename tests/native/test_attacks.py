@@ -20,6 +20,7 @@ from sidecar.proxy.active_bundle import activate
 from tests.conformance.guarded_model import MODEL, bundle_bytes
 from tests.native import raw_http2 as http2
 from tests.native.raw_http2 import Connection, EchoUpstream, frame
+from tests.waiting import wait_until
 
 native = pytest.importorskip("gate_sidecar_native", reason="NOT RUN: the native transport is not built (make native)")
 
@@ -300,10 +301,3 @@ def test_two_thousand_idle_connections_are_small_and_more_than_allowed_are_turne
         assert transport.endings()["too_many_connections"] == 1
         assert neighbour.ask() == http2.framed(answer())
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def wait_until(is_so: Any, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, "never"
-        time.sleep(0.02)

@@ -9,8 +9,8 @@ from sidecar.proxy.methods import MODEL_INFER, MODEL_READY
 from tests.conformance.cases import CASES
 from tests.integration.proxy_harness import READY, Loop, call, settings
 from tests.integration.served_upstream import sidecar_before
-from tests.integration.swapping import wait_until
 from tests.transports import NATIVE_IS_BUILT, NOT_BUILT
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not NATIVE_IS_BUILT, reason=NOT_BUILT)
 
