@@ -1,6 +1,7 @@
 """The command line: parses arguments, imports the room that a command needs, turns errors into exit codes.
 
-Exit status: 0 done, 1 the answer is no, 2 used wrongly or unreadable input, 3 failed, 130 interrupted.
+Exit status: 0 done, 1 the answer is no, 2 used wrongly or unreadable input, 3 failed, 4 unknown (verify),
+130 interrupted.
 """
 
 import argparse
@@ -122,6 +123,34 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not make the certificate that `sidecar check` needs; for experiments",
     )
+
+    verify = _command(commands, "verify", "does a model keep properties? a proof, or a counterexample", _verify)
+    verify.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="the model, .onnx or .onnx.gz")
+    verify.add_argument(
+        "--property",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="P.vnnlib",
+        help="what must hold: a .yaml or .vnnlib file (a .vnnlib.gz too); repeatable",
+    )
+    verify.add_argument(
+        "--time-limit",
+        type=argument(kinds.seconds),
+        default=60.0,
+        metavar="TIME",
+        help="for all properties together, e.g. 500ms, 60s, 5m (default 60s)",
+    )
+    verify.add_argument(
+        "--workers", type=_positive, metavar="N", help="threads (default: as many as there are processors to use)"
+    )
+    verify.add_argument(
+        "--counterexample",
+        type=Path,
+        metavar="FILE",
+        help="write VNN-COMP's result file: sat (violated), unsat (holds), unknown or timeout; after sat, where",
+    )
+    verify.add_argument("--json", action="store_true", help="for programs; values on the wire")
 
     check = _command(commands, "check", "prove again, by code of its own, all that a bundle says", _check)
     check.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
@@ -266,6 +295,36 @@ def _compile(arguments: argparse.Namespace) -> int:
         write_file_atomically(certificate, compiled.certificate)
     print(summary(compiled, arguments.model, arguments.output))
     return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from sidecar.bundle.files import require_writable, write_file_atomically
+    from sidecar.bundle.naming import naming_in
+    from sidecar.bundle.values import PropertySource
+    from sidecar.compiler.pipeline import with_batch_axis
+    from sidecar.compiler.report import Reporter
+    from sidecar.compiler.verify import arithmetic_of, verify
+    from sidecar.compiler.verify_report import EXIT_STATUS, document, overall, render, result_file
+    from sidecar.network.onnx_reader import read_model
+    from sidecar.properties.reader import read_properties
+
+    if arguments.counterexample is not None:
+        require_writable(arguments.counterexample)
+    model = read_model(arguments.model)
+    files = [read_properties(path, model.signature) for path in arguments.property]
+    model = with_batch_axis(model, files)
+    properties = [stated for file in files for stated in file.properties]
+    with Reporter(sys.stderr) as reporter:
+        verified = verify(model, properties, arguments.time_limit, arguments.workers, reporter.show)
+    if arguments.counterexample is not None:
+        write_file_atomically(arguments.counterexample, result_file(verified).encode())
+    arithmetic = arithmetic_of(model)
+    if arguments.json:
+        print(json.dumps(document(verified, model.signature, arithmetic), indent=2))
+    else:
+        sources = [PropertySource(file.origin, file.source) for file in files]
+        print(render(verified, naming_in(sources, model.signature), arithmetic))
+    return EXIT_STATUS[overall(verified)]
 
 
 def _check(arguments: argparse.Namespace) -> int:

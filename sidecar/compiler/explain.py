@@ -61,7 +61,7 @@ def explain(bundle: Bundle, input_text: str, model_path: Path | None, answer_tex
     naming = naming_of(bundle)
     inputs = _row("--input", input_text, signature.inputs, naming.inputs, naming.origin)
     prepared = prepare(bundle.gates, signature)
-    lines = ["input", *_values(inputs, naming.inputs)]
+    lines = ["input", *value_lines(inputs, naming.inputs)]
     outputs = None
     if answer_text is not None:
         outputs = _row("--answer", answer_text, signature.outputs, naming.outputs, naming.origin)
@@ -73,7 +73,7 @@ def explain(bundle: Bundle, input_text: str, model_path: Path | None, answer_tex
         lines += _verdicts(bundle, naming, inputs, contained)
         return "\n".join([*lines, "no answer to judge: give --model M.onnx or --answer JSON"])
     decisions = decide(prepared, [Mode.ENFORCE] * len(bundle.gates), inputs[np.newaxis], outputs[np.newaxis])
-    lines += ["answer", *_values(outputs, naming.outputs)]
+    lines += ["answer", *value_lines(outputs, naming.outputs)]
     lines += _verdicts(bundle, naming, inputs, decisions.contained[0], outputs, decisions.violated[0])
     return "\n".join([*lines, *_outcome(decisions, naming, outputs)])
 
@@ -163,7 +163,7 @@ def _rounded(option: str, value: Fraction, datatype: Datatype) -> float:
 # -- telling ---------------------------------------------------------------------------------------------------
 
 
-def _values(row: _Row, named: Sequence[Named], before: _Row | None = None) -> list[str]:
+def value_lines(row: _Row, named: Sequence[Named], before: _Row | None = None) -> list[str]:
     """A line for each value; with ``before``, what it was where it has changed."""
     names = max(len(entry.name) for entry in named)
     texts = [_text(entry, value) for entry, value in zip(named, row, strict=True)]
@@ -204,7 +204,7 @@ def _verdicts(
         verdict = "VIOLATED" if breaks else "applies" if outputs is None else "satisfied"
         lines.append(f"{head} {verdict}; {_IN_WORDS[where]}")
         if breaks and outputs is not None:
-            lines += _missed(gate.requirement, naming, inputs, outputs)
+            lines += missed_lines(gate.requirement, naming, inputs, outputs)
         if breaks and where is Label.SILENT:
             lines.append("  a breach: the verified model cannot give this answer here, so another one did")
     return lines
@@ -227,7 +227,7 @@ def _missed_bound(region: Region, naming: Naming, inputs: _Row) -> str | None:
     return None
 
 
-def _missed(requirement: Requirement, naming: Naming, inputs: _Row, outputs: _Row) -> list[str]:
+def missed_lines(requirement: Requirement, naming: Naming, inputs: _Row, outputs: _Row) -> list[str]:
     """The clauses that do not hold; of an answer that is not finite, none does."""
     finite = bool(np.isfinite(outputs).all())
     missed = tuple(each for each in requirement.clauses if not (finite and clause_holds(each, inputs, outputs)))
@@ -243,5 +243,5 @@ def _outcome(decisions: Decisions, naming: Naming, outputs: _Row) -> list[str]:
         return [f"the client gets an error: {decision.reason}"]
     return [
         f"the client gets this instead ({decision.action})",
-        *_values(decision.output, naming.outputs, before=outputs),
+        *value_lines(decision.output, naming.outputs, before=outputs),
     ]

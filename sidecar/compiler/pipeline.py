@@ -9,7 +9,7 @@ import dataclasses
 import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from sidecar.network.values import AnyModel, Model, OpaqueModel
 from sidecar.properties.values import Property, PropertyFile
 from sidecar.tensors import Datatype, ModelSignature, Rows
 
-_DECLARED_ARITHMETIC = {Datatype.FP32: Arithmetic.IEEE32, Datatype.FP64: Arithmetic.IEEE64}
+DECLARED_ARITHMETIC = {Datatype.FP32: Arithmetic.IEEE32, Datatype.FP64: Arithmetic.IEEE64}
 """By the datatype of a proved model's tensors."""
 
 _NOTHING_PROVED = (
@@ -90,6 +90,7 @@ class SearchStatus:
     progress: Progress
 
 
+ModelT = TypeVar("ModelT", bound=AnyModel)
 Status: TypeAlias = SearchStatus | ProofStatus
 
 
@@ -131,7 +132,7 @@ def compile_bundle(
         NegativeAnswer: properties contradict each other, or cannot be proved jointly satisfiable.
     """
     signature = model.signature
-    properties = _distinct([stated for file in files for stated in file.properties])
+    properties = distinct([stated for file in files for stated in file.properties])
     gates = tuple(_gate(stated, options.action, signature) for stated in properties)
     sources = tuple(PropertySource(file.origin, file.source) for file in files)
     notes = require_joint_satisfiability(gates, signature, naming_in(sources, signature))
@@ -140,7 +141,7 @@ def compile_bundle(
         notes = (*notes, _NOTHING_PROVED)
     else:
         partitions = _search(model, gates, options, progress)
-    arithmetic = _DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
+    arithmetic = DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
     found = _provable(model, arithmetic, gates, partitions, progress) if options.certify else None
     coverage = _merged(partitions) if found is None else found.coverage
     notes = (*notes, *(found.notes if found else ()))
@@ -213,7 +214,7 @@ def _certified(
     return lower, upper
 
 
-def with_batch_axis(model: AnyModel, files: Sequence[PropertyFile]) -> AnyModel:
+def with_batch_axis(model: ModelT, files: Sequence[PropertyFile]) -> ModelT:
     """The model, its signature read with the batch axis that the property files declare.
 
     A file that declares batch axis 0 for a model with a static first dimension of 1 says that the served
@@ -256,7 +257,12 @@ def served_name(model: AnyModel, files: Sequence[PropertyFile], override: str | 
     return override or next(iter(names), model.name)
 
 
-def _distinct(properties: list[Property]) -> list[Property]:
+def distinct(properties: list[Property]) -> list[Property]:
+    """The same properties.
+
+    Raises:
+        InputError: two of them have one id.
+    """
     seen: set[str] = set()
     for stated in properties:
         if stated.trace.property_id in seen:
@@ -310,8 +316,8 @@ def _search(
 
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
             limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
-            arithmetic = _DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
-            found = partition(model.network, region.box, _in_box(gate, region), arithmetic, limits, report)
+            arithmetic = DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
+            found = partition(model.network, region.box, in_box(gate.requirement, region), arithmetic, limits, report)
             partitions[-1].append(found)
     return partitions
 
@@ -323,13 +329,13 @@ def _unsearched(gates: Sequence[Gate], signature: ModelSignature) -> list[list[P
     return [[Partition(whole, whole, 0, nothing, StopReason.OPAQUE) for _ in gate.domain] for gate in gates]
 
 
-def _in_box(gate: Gate, region: Region) -> Requirement:
-    """What the gate requires on the whole of a region's box: the requirement, or to lie outside the cuts.
+def in_box(requirement: Requirement, region: Region) -> Requirement:
+    """What a gate requires on the whole of a region's box: the requirement, or to lie outside the cuts.
 
     So a silent leaf may be one that the cuts take away, and a violating one lies within them.
     """
     outside = tuple(cut.negated() for cut in region.cuts)
-    return Requirement(tuple((*clause, *outside) for clause in gate.requirement.clauses))
+    return Requirement(tuple((*clause, *outside) for clause in requirement.clauses))
 
 
 def _regions_by_search(options: CompileOptions, total: int) -> list[int | None]:

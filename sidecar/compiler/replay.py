@@ -3,7 +3,8 @@
 Used for self-test vectors and to confirm counterexamples; the proof never depends on it.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import onnxruntime
 from sidecar.errors import InputError
 from sidecar.gates.prepare import tensor_places
 from sidecar.network.values import AnyModel
-from sidecar.tensors import INTEGER_RANGES, Datatype, Rows, TensorSpec, exact_integers
+from sidecar.tensors import INTEGER_RANGES, Datatype, ModelSignature, Rows, TensorSpec, exact_integers
 
 _DTYPES: Final[Mapping[Datatype, npt.DTypeLike]] = MappingProxyType(
     {
@@ -36,19 +37,39 @@ _DTYPES: Final[Mapping[Datatype, npt.DTypeLike]] = MappingProxyType(
 
 
 def answers(model: AnyModel, inputs: Rows) -> Rows:
-    """What onnxruntime (CPU, one thread) answers to each row; float64 holding the served values exactly.
+    """What onnxruntime answers to each row; see :class:`Replay`."""
+    return Replay(model)(inputs)
 
-    Rows go in singly, because a static model refuses a batch. An answer with an integer that cannot be judged
-    (beyond 2**53) is NaN throughout.
+
+class Replay:
+    """Asks onnxruntime (CPU, one thread) for the model's answers.
 
     Raises:
         InputError: onnxruntime cannot run the model; what is verified could not be served.
     """
-    try:
-        return _run(model, inputs)
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        message = " ".join(str(error).split())
-        raise InputError(f"onnxruntime cannot run {model.name!r}: {message}; give a model that it runs") from error
+
+    def __init__(self, model: AnyModel) -> None:
+        self._model = model
+        with self._understood():
+            self._session = open_session(model.content)
+
+    def __call__(self, inputs: Rows) -> Rows:
+        """The answers to wire values (row, input); float64 holding the served values exactly.
+
+        Rows go in singly, because a static model refuses a batch. An answer with an integer that cannot be judged
+        (beyond 2**53) is NaN throughout.
+        """
+        with self._understood():
+            return _run(self._session, self._model.signature, inputs)
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            message = " ".join(str(error).split())
+            name = self._model.name
+            raise InputError(f"onnxruntime cannot run {name!r}: {message}; give a model that it runs") from error
 
 
 def open_session(content: bytes) -> Any:
@@ -59,9 +80,7 @@ def open_session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _run(model: AnyModel, inputs: Rows) -> Rows:
-    session = open_session(model.content)
-    signature = model.signature
+def _run(session: Any, signature: ModelSignature, inputs: Rows) -> Rows:
     shapes = {declared.name: _one_row(declared.shape) for declared in session.get_inputs()}
     names = [spec.name for spec in signature.outputs]
     results = np.empty((len(inputs), signature.output_size))

@@ -1,5 +1,6 @@
 """The commands as a person types them: what they print, what they refuse and with which exit status."""
 
+import gzip
 import json
 import re
 import shlex
@@ -92,6 +93,41 @@ def test_check_says_no_where_something_is_not_so(run: Run, compiled: Path, tmp_p
     other.producer_name = "somebody else"
     onnx.save(other, tmp_path / "other.onnx")
     _refused(run("check", compiled, "--model", tmp_path / "other.onnx"), 1, "the model file's digest")
+
+
+def test_verify_finds_counterexamples_and_says_no(run: Run, tmp_path: Path) -> None:
+    result = tmp_path / "result.txt"
+    given = ("verify", "--model", MODEL_PATH, "--property", PROPERTIES_PATH)
+    status, out, err = run(*given, "--counterexample", result, "--workers", 1)
+    assert (status, err) == (1, "")
+    assert re.search(r"^brake-when-closing-in +VIOLATED +[\d.]+ s", out, re.MULTILINE)
+    assert "required: BRAKE_HARD" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert result.read_text().startswith("sat\n((X_0 ")
+    status, out, err = run(*given, "--json")
+    assert (status, json.loads(out)["result"], err) == (1, "sat", "")
+
+
+def test_verify_proves_what_holds_and_says_when_it_does_not_know(run: Run, tmp_path: Path) -> None:
+    path = _properties(tmp_path, "  - id: fine\n    when: gap <= 20\n    require: score(HOLD) < 1e6\n")
+    packed, names = tmp_path / "model.onnx.gz", ("verify", "--property", path)
+    packed.write_bytes(gzip.compress(MODEL_PATH.read_bytes()))
+    status, out, err = run(*names, "--model", packed)
+    assert (status, err) == (0, "")
+    assert "HOLDS: proved for every input" in out
+    status, out, err = run(*names, "--model", MODEL_PATH, "--time-limit", "0s", "--counterexample", tmp_path / "r")
+    assert (status, (tmp_path / "r").read_text(), err) == (4, "timeout\n", "")
+    assert "UNKNOWN" in out
+
+
+def test_verify_refuses_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
+    _refused(run("verify", "--model", tmp_path / "no.onnx", "--property", PROPERTIES_PATH), 2, "no.onnx")
+    _refused(run("verify", "--model", MODEL_PATH, "--property", tmp_path / "no.vnnlib"), 2, "no such file")
+    _refused(
+        run("verify", "--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--counterexample", tmp_path / "no" / "r"),
+        3,
+        "r",
+    )
 
 
 def test_what_cannot_be_read_cannot_be_checked(run: Run, compiled: Path, tmp_path: Path) -> None:

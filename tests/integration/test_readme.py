@@ -137,6 +137,15 @@ def test_the_five_lines_guard_a_model(folder: Path, started: list["subprocess.Po
     assert _get(f"http://127.0.0.1:{admin}/readyz")
 
 
+def test_the_verdict_on_a_newcomers_model_reads_as_shown(folder: Path) -> None:
+    (line,) = _block("### A verdict only").strip().splitlines()
+    ended = subprocess.run(
+        [*SIDECAR, *shlex.split(line)[1:]], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert _shape(ended.stdout) == _shape(_block("it prints for example:"))
+
+
 def _predict(request: bytes, _: object) -> bytes:
     """What the README's handler does, in a TorchServe of few words."""
     payload = json.loads(torchserve_pb2.PredictionsRequest.FromString(request).input["data"])
