@@ -20,6 +20,7 @@ from sidecar.settings import kinds
 from sidecar.settings.flags import add_flags, argument
 
 if TYPE_CHECKING:
+    from sidecar.bundle.values import Bundle
     from sidecar.proxy.live_settings import SettingsFile
     from sidecar.remote.reference import Reference
     from sidecar.settings.resolve import Resolved
@@ -123,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not make the certificate that `sidecar check` needs; for experiments",
     )
+    _add_samples(compile_)
+    compile_.add_argument(
+        "--report", type=Path, metavar="R.html", help="write down what was found for people, as one HTML page"
+    )
 
     verify = _command(commands, "verify", "does a model keep properties? a proof, or a counterexample", _verify)
     verify.add_argument("--model", type=Path, required=True, metavar="M.onnx", help="the model, .onnx or .onnx.gz")
@@ -166,6 +171,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect = _command(commands, "inspect", "what is in a bundle: properties, domains, what is proved", _inspect)
     inspect.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
     inspect.add_argument("--json", action="store_true", help="for programs; numbers exact, in wire units")
+    inspect.add_argument(
+        "--model", type=Path, metavar="M.onnx", help="the model, to see at random points what it violates"
+    )
+    _add_samples(inspect)
 
     try_ = _command(commands, "try", "explain one row: which properties apply, what the client gets, why", _try)
     try_.add_argument("bundle", type=Path, metavar="B.gates", help="what compile wrote")
@@ -266,11 +275,15 @@ def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.compiler.opaque import read_opaque_model
     from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
     from sidecar.compiler.report import Reporter, summary
+    from sidecar.compiler.report_page import page
+    from sidecar.compiler.sampling import sample
     from sidecar.gates.values import Action
     from sidecar.network.onnx_reader import read_model
     from sidecar.properties.reader import read_properties
 
     require_writable(arguments.output)
+    if arguments.report is not None:
+        require_writable(arguments.report)
     model = read_opaque_model(arguments.model) if arguments.without_proof else read_model(arguments.model)
     files = [read_properties(path, model.signature) for path in arguments.property]
     model = with_batch_axis(model, files)
@@ -293,7 +306,10 @@ def _compile(arguments: argparse.Namespace) -> int:
         certificate.unlink(missing_ok=True)  # one that is there is another bundle's
     else:
         write_file_atomically(certificate, compiled.certificate)
-    print(summary(compiled, arguments.model, arguments.output))
+    sampled = sample(model, compiled.bundle.gates, arguments.samples)
+    if arguments.report is not None:
+        write_file_atomically(arguments.report, page(compiled, sampled).encode())
+    print(summary(compiled, sampled, arguments.model, arguments.output))
     return 0
 
 
@@ -355,12 +371,24 @@ def _inspect(arguments: argparse.Namespace) -> int:
     signed = claimed_signature(content)
     path = certificate_path(arguments.bundle)
     certificate = str(path) if path.is_file() else None
+    lines, documents = _sampled(bundle, arguments.model, arguments.samples)
     if arguments.json:
-        print(json.dumps({**describe(bundle, signed), "certificate": certificate}, indent=2))
+        print(json.dumps({**describe(bundle, signed), "certificate": certificate, "sampled": documents}, indent=2))
     else:
-        print(render(bundle, signed))
+        print("\n".join([render(bundle, signed), *lines]))
         print(f"certificate: {certificate or 'none beside it, so that `sidecar check` cannot prove any of this again'}")
     return 0
+
+
+def _sampled(bundle: "Bundle", model: Path | None, samples: int) -> tuple[list[str], list[dict[str, object]]]:
+    """What a model does at random points, in lines and as JSON values; nothing where no model is given."""
+    if model is None:
+        return [], []
+    from sidecar.compiler.sampling import documents, lines, sample_model
+
+    sampled = sample_model(bundle, model, samples)
+    property_ids = [gate.property_id for gate in bundle.gates]
+    return ["", *lines(property_ids, sampled)], documents(property_ids, sampled)
 
 
 def _try(arguments: argparse.Namespace) -> int:
@@ -562,6 +590,20 @@ def _share(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no share: write a number above 0, at most 1")
     return value
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
+
+
+def _add_samples(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--samples",
+        type=_count,
+        default=100_000,
+        metavar="N",
+        help="random points per property at which to see whether the model violates it (default 100000; 0: none)",
+    )
 
 
 def _counts(text: str) -> tuple[int, ...]:

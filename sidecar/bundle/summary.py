@@ -85,14 +85,24 @@ def _leaves(tree: CoverageTree) -> int:
 
 def render(bundle: Bundle, signed: SignedBy | None = None) -> str:
     """The same for people, one fact per line."""
+    blocks = [_table(head_facts(bundle, signed))]
+    for record, facts in zip(bundle.manifest.properties, property_facts(bundle), strict=True):
+        blocks.append(f"property {record.trace.property_id}\n{_table(facts, indent='  ')}")
+    return "\n\n".join([*blocks, legend(bundle)])
+
+
+def property_facts(bundle: Bundle) -> list[list[tuple[str, str]]]:
+    """For each property what it says and what is proved of it: names, and facts of one line or more."""
     naming = naming_of(bundle)
-    blocks = [_table(_head(bundle, naming, signed))]
-    for record, gate, trees in zip(bundle.manifest.properties, bundle.gates, bundle.coverage, strict=True):
-        title = f"property {record.trace.property_id}"
-        facts = [*_trace(record), *_gate(gate, naming), *_coverage(trees)]
-        blocks.append(f"{title}\n{_table(facts, indent='  ')}")
-    blocks.append(_LEGEND.format(arithmetic=_ARITHMETIC[bundle.manifest.arithmetic]))
-    return "\n\n".join(blocks)
+    return [
+        [*_trace(record), *_gate(gate, naming), *_coverage(trees)]
+        for record, gate, trees in zip(bundle.manifest.properties, bundle.gates, bundle.coverage, strict=True)
+    ]
+
+
+def legend(bundle: Bundle) -> str:
+    """What the shares mean."""
+    return _LEGEND.format(arithmetic=_ARITHMETIC[bundle.manifest.arithmetic])
 
 
 def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
@@ -106,8 +116,9 @@ def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
     return "\n".join(lines)
 
 
-def _head(bundle: Bundle, naming: Naming, signed: SignedBy | None) -> list[tuple[str, str]]:
-    manifest, vectors = bundle.manifest, bundle.vectors
+def head_facts(bundle: Bundle, signed: SignedBy | None = None) -> list[tuple[str, str]]:
+    """Names and facts of the bundle as a whole."""
+    manifest, vectors, naming = bundle.manifest, bundle.vectors, naming_of(bundle)
     content = encode(bundle)
     rows = "one row per message" if manifest.signature.batch_axis is None else "the first dimension counts rows"
     names = "the tensors' own, in wire units" if naming.origin is None else f"as in {naming.origin}, in its units"

@@ -3,6 +3,7 @@
 import shlex
 import textwrap
 import types
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Self, TextIO
@@ -15,8 +16,10 @@ from sidecar.bundle.naming import Naming, naming_of, physical_interval
 from sidecar.bundle.readable import interval_text, share_text
 from sidecar.bundle.values import Bundle
 from sidecar.certificate import codec
+from sidecar.compiler import sampling
 from sidecar.compiler.certify import ProofStatus
 from sidecar.compiler.pipeline import CompiledBundle, Status
+from sidecar.compiler.sampling import Sampled
 from sidecar.properties.vocabulary import Feature
 
 LEGEND: Final = """\
@@ -67,8 +70,11 @@ class Reporter:
         self._stream.flush()
 
 
-def summary(compiled: CompiledBundle, model: Path, output: Path) -> str:
-    """The closing table: per property what is proved, and what the model was caught at; and what to do next."""
+def summary(compiled: CompiledBundle, sampled: Sequence[Sampled], model: Path, output: Path) -> str:
+    """The closing table: per property what is proved, and what the model was caught at; and what to do next.
+
+    ``sampled`` is what was seen at random points, per property; empty where none were drawn.
+    """
     bundle = compiled.bundle
     width = max(len(gate.property_id) for gate in bundle.gates)
     lines = [f"{'property':<{width}}  {'silent':>9}  {'violating':>9}  {'open':>9}  counterexamples"]
@@ -78,6 +84,7 @@ def summary(compiled: CompiledBundle, model: Path, output: Path) -> str:
         lines.append(f"{gate.property_id:<{width}}  {shares}  {len(found) or 'none found'}")
     naming = naming_of(bundle)
     lines.append(LEGEND)
+    lines += sampling.lines([gate.property_id for gate in bundle.gates], sampled)
     for note in (*compiled.notes, *_outside_ranges(bundle, naming)):
         lines += textwrap.wrap(f"note: {note}", WRAPPED_CHARACTERS, subsequent_indent="      ")
     lines.append(f"{output}: guards {bundle.manifest.name!r}, {len(compiled.content):,} bytes")

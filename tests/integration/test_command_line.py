@@ -193,6 +193,23 @@ def test_name_revision_and_action_can_be_given(run: Run, tmp_path: Path) -> None
     assert "refuse" in out
 
 
+def test_what_the_model_does_at_random_points_is_told_beside_what_is_proved(run: Run, tmp_path: Path) -> None:
+    target, report = tmp_path / "b.gates", tmp_path / "r.html"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--max-regions", 50)
+    _, out, _ = run("compile", *arguments, "--samples", 3000, "--report", report)
+    _, _, table = out.partition("violating at random points (seed 0)")
+    assert "of 3,000)" in table
+    assert "of 3,000)" in report.read_text()
+    status, shown, _ = run("inspect", target, "--model", MODEL_PATH, "--samples", 3000)
+    assert status == 0
+    assert table.splitlines()[1] in shown
+    documents = json.loads(run("inspect", target, "--json", "--model", MODEL_PATH, "--samples", 300)[1])["sampled"]
+    assert [each["points"] for each in documents] == [300] * len(documents)
+    assert json.loads(run("inspect", target, "--json")[1])["sampled"] == []
+    assert "random points" not in run("compile", *arguments, "--samples", 0)[1]
+    _refused(run("compile", *arguments, "--report", tmp_path / "no" / "r.html"), 3, "r.html")
+
+
 def test_inspect_shows_properties_and_coverage(run: Run, compiled: Path) -> None:
     status, out, err = run("inspect", compiled)
     assert (status, err) == (0, "")

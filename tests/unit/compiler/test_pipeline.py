@@ -217,7 +217,7 @@ def test_the_summary_names_what_was_not_found_and_what_to_note(tmp_path: Path) -
         _first_larger("never"), requirement=Requirement(((_opposite(),),)), action=Action.REFUSE
     )
     compiled = compile_bundle(model, [_file(_first_larger(), never)], OPTIONS, _ignore)
-    text = summary(compiled, Path("scaled.onnx"), Path("b.gates"))
+    text = summary(compiled, (), Path("scaled.onnx"), Path("b.gates"))
     assert "note: 'first-larger' and 'never' contradict each other" in " ".join(text.split())
     assert "b.gates: guards 'scaled'" in text
     assert text.endswith("sidecar serve --bundle b.gates --upstream HOST:PORT")
