@@ -3,8 +3,8 @@
 Records are formatted where they are made and written by a thread. What cannot be written, because the disk is full, or
 because whoever reads the pipe has stopped and the queue is full, is dropped and counted: it must not stop the answers.
 
-The queue is a reentrant one. The garbage collector runs where it likes, in the middle of putting and of getting too, and
-what it destroys may log (asyncio's tasks do): with a queue that has a lock the thread then waited for itself, and
+The queue is a reentrant one. The garbage collector runs where it likes, in the middle of putting and of getting too,
+and what it destroys may log (asyncio's tasks do): with a queue that has a lock the thread then waited for itself, and
 everybody who logged for it.
 """
 
