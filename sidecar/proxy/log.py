@@ -2,6 +2,10 @@
 
 Records are formatted where they are made and written by a thread. What cannot be written, because the disk is full, or
 because whoever reads the pipe has stopped and the queue is full, is dropped and counted: it must not stop the answers.
+
+The queue is a reentrant one. The garbage collector runs where it likes, in the middle of putting and of getting too,
+and what it destroys may log (asyncio's tasks do): with a queue that has a lock the thread then waited for itself, and
+everybody who logged for it.
 """
 
 import contextlib
@@ -10,12 +14,16 @@ import logging
 import os
 import queue
 import threading
+import time
 from typing import Final
 
 FORMAT: Final = "%(asctime)s %(name)s %(levelname)s %(message)s"
 
 QUEUE_RECORDS: Final = 4_000
 """That wait to be written; some seconds of nothing but corrections, and a megabyte or two."""
+
+PAUSE_SECONDS: Final = 0.02
+"""Between two writes: a thread that is woken for each record costs as much as the record."""
 
 CLOSING_SECONDS: Final = 2.0
 """How long the process's end waits for what is queued."""
@@ -28,7 +36,8 @@ class LogWriter(logging.Handler):
         super().__init__()
         self.setFormatter(logging.Formatter(FORMAT))
         self._descriptor = descriptor
-        self._queue: queue.Queue[bytes | None] = queue.Queue(queue_records)
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._queue_records = queue_records
         self._dropped = 0  # by who logs, under the handler's lock
         self._unwritten = 0  # by the thread
         self._is_torn = False
@@ -42,15 +51,17 @@ class LogWriter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, or drop it."""
+        if self._queue.qsize() >= self._queue_records:
+            self._dropped += 1
+            return
         try:
-            self._queue.put_nowait(f"{self.format(record)}\n".encode(errors="backslashreplace"))
-        except Exception:  # also a record that cannot be formatted must not end what it tells about
+            self._queue.put(f"{self.format(record)}\n".encode(errors="backslashreplace"))
+        except Exception:  # a record that cannot be formatted must not end what it tells about
             self._dropped += 1
 
     def close(self) -> None:
         """Write what is queued, as far as that takes no more than two seconds, and end."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=CLOSING_SECONDS)
+        self._queue.put(None)
         self._thread.join(CLOSING_SECONDS)
         super().close()
 
@@ -63,6 +74,7 @@ class LogWriter(logging.Handler):
                     taken.append(self._queue.get_nowait())
             ended = taken[-1] is None
             self._write([line for line in taken if line is not None])
+            time.sleep(0 if ended else PAUSE_SECONDS)
 
     def _write(self, lines: list[bytes]) -> None:
         content, written = b"".join(lines), 0

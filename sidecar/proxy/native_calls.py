@@ -98,6 +98,10 @@ class HandedContext:
         if not self._is_over:
             self._is_over = True
             self.call.end(code.value[0], details, _pairs(trailing))
+            # Nobody will tell of these any more, and a task may be waiting whose own end nobody waits for.
+            for awaited in (self._reading, self._writing):
+                if awaited is not None:
+                    awaited.cancel()
 
 
 def metadata_of(pairs: Iterable[tuple[str, bytes]]) -> Metadata:

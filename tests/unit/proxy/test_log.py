@@ -1,8 +1,10 @@
 """Log records never make their maker wait; what cannot be written is counted."""
 
+import gc
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,37 @@ def test_closing_does_not_wait_for_ever_for_a_reader_that_has_stopped(pipe):
     ended.start()
     ended.join(8)
     assert not ended.is_alive()
+
+
+class _LogsWhenDestroyed:
+    """Garbage that only the collector destroys, as asyncio's pending tasks are."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self._itself = self
+
+    def __del__(self) -> None:
+        _log(self._writer, "destroyed")
+
+
+def test_what_the_garbage_collector_logs_while_a_record_is_queued_stops_nobody(pipe):
+    _, _, make = pipe  # it fills, and then what is written nowhere waits in the queue
+    writer = make(queue_records=1_000_000)
+    done = threading.Event()
+
+    def log() -> None:
+        for _ in range(1000):
+            gc.disable()
+            _LogsWhenDestroyed(writer)
+            _log(writer, "record")
+            gc.enable()  # it is the thread that writes, most likely, which now collects
+            time.sleep(0.0003)
+        done.set()
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        threading.Thread(target=log, daemon=True).start()
+        assert done.wait(20)
+    finally:
+        gc.set_threshold(*thresholds)

@@ -19,6 +19,7 @@ from sidecar.proxy.native_calls import HandedContext
 from sidecar.proxy.native_counts import REFUSED, NativeCounts
 from sidecar.proxy.native_tables import TABLE_FORMAT, counted_as, is_judged_natively, labels_of
 from sidecar.proxy.processors import usable_processors
+from sidecar.proxy.undisturbed import undisturbed
 from tests.conformance.guarded_model import GATES, bundle_bytes
 from tests.conformance.typed_model import typed_bundle
 
@@ -232,6 +233,18 @@ def test_a_call_ends_once():
         context.break_off(status_of_refusal(Refusal(Reason.INTERNAL, "")))
 
     assert _with_context(use) == [("end", 5, "no", [("k-bin", b"\0")])]
+
+
+def test_nothing_waits_for_a_call_that_is_over():
+    async def use(context):
+        waiting = [asyncio.create_task(undisturbed(each)) for each in (context.read(), context.write(b""))]
+        await asyncio.sleep(0.01)
+        context.end()
+        await asyncio.wait(waiting, timeout=5)
+        assert [each.cancelled() for each in waiting] == [True, True]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    _with_context(use)
 
 
 def test_a_call_that_is_broken_off_says_why():
