@@ -15,19 +15,29 @@ from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-_NODE: Final = np.dtype(
+Nodes: TypeAlias = npt.NDArray[np.void]
+"""Of dtype :data:`NODE`."""
+
+NODE: Final = np.dtype(
     [("feature", np.int32), ("threshold", np.float64), ("left", np.int32), ("label", np.uint8), ("share", np.float64)]
 )
 """One node; its right child is ``left + 1``. ``share`` of the root box counts at leaves."""
 
 
 class SplitTree:
-    """A growing tree. Node 0 is the root, an open leaf with the whole volume at first."""
+    """A growing tree. Node 0 is the root, an open leaf with the whole volume at first.
 
-    def __init__(self) -> None:
-        self._nodes = np.zeros(1024, dtype=_NODE)
-        self._count = 1
-        self._nodes[0] = (LEAF, 0.0, 0, Label.OPEN, 1.0)
+    ``nodes`` are those of another one, which this one goes on from.
+    """
+
+    def __init__(self, nodes: Nodes | None = None) -> None:
+        self._nodes = np.array([(LEAF, 0.0, 0, Label.OPEN, 1.0)], dtype=NODE) if nodes is None else nodes.copy()
+        self._count = len(self._nodes)
+
+    @property
+    def nodes(self) -> Nodes:
+        """Its nodes, in the order in which they came into being."""
+        return self._nodes[: self._count]
 
     def shares(self, nodes: Indices) -> Floats:
         """Each node's share of the root box's volume."""
@@ -56,46 +66,43 @@ class SplitTree:
 
     def finished(self) -> CoverageTree:
         """The tree with equally labelled sibling leaves merged, numbered level by level."""
-        nodes = self._nodes[: self._count].copy()
+        nodes = self.nodes.copy()
         _merge(nodes)
         return _as_tree(nodes)
 
     def unmerged(self) -> CoverageTree:
         """The tree as it was split, numbered level by level."""
-        return _as_tree(self._nodes[: self._count])
+        return _as_tree(self.nodes)
 
     def _reserve(self, count: int) -> None:
         if count > len(self._nodes):
-            grown = np.zeros(2 ** math.ceil(math.log2(count)), dtype=_NODE)
+            grown = np.zeros(2 ** math.ceil(math.log2(count)), dtype=NODE)
             grown[: len(self._nodes)] = self._nodes
             self._nodes = grown
 
 
 def merged(tree: CoverageTree) -> CoverageTree:
     """A finished tree with equally labelled sibling leaves merged, numbered level by level."""
-    nodes = np.zeros(len(tree.feature), dtype=_NODE)
+    nodes = np.zeros(len(tree.feature), dtype=NODE)
     for name in ("feature", "threshold", "left", "label"):
         nodes[name] = getattr(tree, name)
     _merge(nodes)
     return dataclasses.replace(_as_tree(nodes), volume=tree.volume)
 
 
-def _as_tree(nodes: npt.NDArray[np.void]) -> CoverageTree:
-    order, left = _by_level(nodes)
-    kept = nodes[order]
+def _as_tree(nodes: Nodes) -> CoverageTree:
+    kept = nodes[_by_level(nodes)]
     leaf = kept["feature"] == LEAF
     volume = np.bincount(kept["label"][leaf], weights=kept["share"][leaf], minlength=len(Label))
     return CoverageTree(
         feature=kept["feature"].copy(),
         threshold=np.where(leaf, 0.0, kept["threshold"]),
-        left=left,
-        right=np.where(leaf, 0, left + 1).astype(np.int32),
         label=kept["label"].copy(),
         volume=volume.astype(np.float64),
     )
 
 
-def _merge(nodes: npt.NDArray[np.void]) -> None:
+def _merge(nodes: Nodes) -> None:
     """Make leaves of inner nodes whose two leaves say the same, until there are none."""
     while True:
         (inner,) = np.nonzero(nodes["feature"] != LEAF)
@@ -110,17 +117,12 @@ def _merge(nodes: npt.NDArray[np.void]) -> None:
         nodes["feature"][parent] = LEAF
 
 
-def _by_level(nodes: npt.NDArray[np.void]) -> tuple[Indices, npt.NDArray[np.int32]]:
-    """The nodes that are left, level by level, and the new number of each one's left child (0 at leaves)."""
+def _by_level(nodes: Nodes) -> Indices:
+    """The nodes that are left, level by level."""
     level = np.zeros(1, dtype=np.intp)
     order: list[Indices] = []
-    lefts: list[Indices] = []
-    count = 1
     while len(level):
-        inner = nodes["feature"][level] != LEAF
         order.append(level)
-        lefts.append(np.where(inner, count + 2 * (np.cumsum(inner) - 1), 0))
-        children = nodes["left"][level[inner]].astype(np.intp)
-        count += 2 * len(children)
+        children = nodes["left"][level[nodes["feature"][level] != LEAF]].astype(np.intp)
         level = np.stack([children, children + 1], axis=1).reshape(-1)
-    return np.concatenate(order), np.concatenate(lefts).astype(np.int32)
+    return np.concatenate(order)
