@@ -9,7 +9,7 @@
 #   make conformance  every conformance case on real Triton, MLServer, KServe and TorchServe; CONFORMANCE="triton kserve"
 #   make bench-proxy  what the sidecar costs beside nginx, haproxy and Envoy, in one interleaved run; BENCH_PROXY="--rounds 9"
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
-#   make bench-compile  how long compiling takes and how much it proves
+#   make bench-compile  verdicts, coverage against time and the larger public sets; BENCH_COMPILE="--only bundles"
 #   make drill        faults against a real Triton under load: no violating answer, no crash, nothing uncounted
 #   make soak         half an hour at the machine's limit: memory, descriptors and p99 stay as they were (SOAK_MINUTES)
 #   make bench-swap   bundles swapped by the thousand under load: no failed or mixed answer, and what it costs
@@ -92,7 +92,7 @@ bench-fairness: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_fairness.py
 
 bench-compile: $(VENV)/dev.stamp
-	$(BIN)/python tests/benchmarks/bench_compile.py
+	$(BIN)/python tests/benchmarks/bench_compile.py $(BENCH_COMPILE)
 
 bench-swap: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/swap_under_load.py

@@ -179,7 +179,9 @@ class _Search:
                 if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
                     reported = time.monotonic()
                     progress(self._progress())
-        if (self._undecided or len(self._frontier)) and stopped_by is not StopReason.COUNTEREXAMPLE:
+        # Who waits for a verdict has no time left; a partition's counterexamples do not depend on the clock.
+        ended = stopped_by is StopReason.TIME_LIMIT and ends is not None
+        if (self._undecided or len(self._frontier)) and not ended and stopped_by is not StopReason.COUNTEREXAMPLE:
             self._attack.finish()
             if ends is not None and ends(self._attack.counterexamples.new()):
                 stopped_by = StopReason.COUNTEREXAMPLE
