@@ -9,7 +9,7 @@
 #   make conformance  every conformance case on real Triton, MLServer, KServe and TorchServe; CONFORMANCE="triton kserve"
 #   make bench-proxy  what the sidecar costs beside nginx, haproxy and Envoy, in one interleaved run; BENCH_PROXY="--rounds 9"
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
-#   make bench-compile  how long compiling takes and how much it proves
+#   make bench-compile  verdicts, coverage against time and the larger public sets; BENCH_COMPILE="--only bundles"
 #   make bench-coverage  what a coverage map costs: bytes, microseconds a labelled row in Python and Rust, seconds to check
 #   make drill        faults against a real Triton under load, on both transports: no violating answer, no crash, nothing
 #                     uncounted; DRILL="--transport native --only 'kill -9' slow"
@@ -95,7 +95,7 @@ bench-fairness: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/bench_fairness.py
 
 bench-compile: $(VENV)/dev.stamp
-	$(BIN)/python tests/benchmarks/bench_compile.py
+	$(BIN)/python tests/benchmarks/bench_compile.py $(BENCH_COMPILE)
 
 bench-coverage: $(VENV)/dev.stamp
 	@sh sidecar/native/build.sh $(VENV) release || [ $$? -eq 3 ]  # the column that it misses is NOT RUN

@@ -28,6 +28,9 @@ _STARTS: Final = 256
 _STEPS: Final = 60
 """Work of one attack: rounds, random points per round, descents per clause and round, steps of each descent."""
 
+_ROUND_MULTIPLICATIONS: Final = 2**30
+"""Of a round's samples, and of its descents, at most: the larger the network, the fewer of both."""
+
 _FIRST_ROUND: Final = 1000
 _LATER: Final = 8
 """Regions bounded before the first round; how many times as many before each next one."""
@@ -137,6 +140,10 @@ class Attack:
     def __init__(self, counterexamples: Counterexamples, network: Network, seed: int) -> None:
         self.counterexamples = counterexamples
         self._network, self._generator, self._rounds = network, np.random.default_rng(seed), 0
+        cost = max(1, sum(layer.weight.size for layer in network.layers if isinstance(layer, Affine)))
+        descents = 2 * _STEPS * max(1, len(counterexamples.rows.clauses))
+        self._samples = int(np.clip(_ROUND_MULTIPLICATIONS // cost, 1, _SAMPLES))
+        self._starts = int(np.clip(_ROUND_MULTIPLICATIONS // (cost * descents), 1, _STARTS))
 
     def state(self) -> AttackState:
         """What :meth:`resume` goes on from."""
@@ -162,22 +169,22 @@ class Attack:
         self._rounds += 1
         if self.counterexamples.enough:
             return
-        points = _sampled(self._generator, self.counterexamples.lower, self.counterexamples.upper)
+        points = _sampled(self._generator, self._samples, self.counterexamples.lower, self.counterexamples.upper)
         best = self.counterexamples.look_at(points)
         for clause in range(best.shape[1]):
-            starts = points[np.argsort(best[:, clause], kind="stable")[:_STARTS]]
+            starts = points[np.argsort(best[:, clause], kind="stable")[: self._starts]]
             self.counterexamples.look_at(
                 _descended(self.counterexamples, self._network, starts, clause, self._generator)
             )
 
 
-def _sampled(generator: np.random.Generator, lower: Floats, upper: Floats) -> Rows:
+def _sampled(generator: np.random.Generator, count: int, lower: Floats, upper: Floats) -> Rows:
     """Random points. In half of them each value moves to its nearer bound with probability one half.
 
     Networks misbehave on the faces of their domain: a violating part of N1,9 with property 7, a millionth of the
     volume at one face, is hit this way in every run and hardly ever by uniform points.
     """
-    unit = generator.random((_SAMPLES, len(lower)))
+    unit = generator.random((count, len(lower)))
     moved = generator.random(unit.shape) < 0.5
     moved[::2] = False
     return np.asarray(lower + np.where(moved, np.round(unit), unit) * (upper - lower))

@@ -205,7 +205,9 @@ class _Search:
         self, stopped_by: StopReason, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
     ) -> StopReason:
         """Attack what is not settled to the end."""
-        if (self._undecided or len(self._frontier)) and stopped_by is not StopReason.COUNTEREXAMPLE:
+        # Who waits for a verdict has no time left; a partition's counterexamples do not depend on the clock.
+        ended = stopped_by is StopReason.TIME_LIMIT and ends is not None
+        if (self._undecided or len(self._frontier)) and not ended and stopped_by is not StopReason.COUNTEREXAMPLE:
             self._attack.finish()
             if ends is not None and ends(self._attack.counterexamples.new()):
                 stopped_by = StopReason.COUNTEREXAMPLE

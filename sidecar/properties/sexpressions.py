@@ -33,14 +33,18 @@ class Group(NamedTuple):
 Node: TypeAlias = Atom | Group
 
 
-def top_level(source: Source) -> Iterator[Node]:
+def top_level(source: Source, token: re.Pattern[str] = _TOKEN) -> Iterator[Node]:
     """The file's expressions, one after the other.
+
+    Args:
+        source: the file.
+        token: matches one word, as its group of that name, or what stands between words; something, anywhere.
 
     Raises:
         InputError: brackets that do not match, or nested deeper than ``MAX_DEPTH``.
     """
     stack: list[tuple[int, list[Node]]] = []
-    for match in _TOKEN.finditer(source.text):
+    for match in token.finditer(source.text):
         word, place = match["word"], match.start()
         if word is None:
             continue

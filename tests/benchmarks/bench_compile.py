@@ -1,52 +1,64 @@
-"""How long compiling takes and how much it proves, on public networks: `make bench-compile`.
+"""How fast and how far the search proves, on public networks: `make bench-compile`.
 
-One process, one search after the other; wall seconds include reading, attack, replay, sealing and self-test. The
-machine is shared, so seconds are a guide; region counts and shares are the same in every run that ends by itself.
+Usage: python tests/benchmarks/bench_compile.py [--only SECTION ...] [--limits S,...] [--global-minutes M,...]
+       [--minimum-volume V] [--samples N] [--budget S] [--most N] [--set NAME ...]
+
+Sections: ``verdicts`` (all 186 ACAS Xu instances in one process), ``coverage`` (41 violated pairs against time),
+``sets`` (the larger sets, a budget each), ``bundles`` (whole compilations; by name only, some minutes). The machine may
+be shared, so seconds are a guide, and the load is printed; region counts and shares of searches that end by themselves
+are the same in every run. For the pairs with most of the domain in full: --only coverage --global-minutes 1,5,60.
 """
 
+import argparse
 import os
+import platform
 import sys
-import time
 from pathlib import Path
+from typing import Final
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sidecar.bundle.coverage import Label
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
-from sidecar.network.onnx_reader import read_model
-from sidecar.properties.reader import read_properties
+from sidecar.compiler.search import SearchLimits
+from tests.benchmarks import compile_bundles, compile_coverage, compile_sets, compile_verdicts
+from tests.benchmarks.public_sets import data_folder
 
-TIME_LIMIT_SECONDS = 60.0
-INSTANCES = ((5, 7, 2), (1, 2, 2), (2, 1, 2), (2, 9, 8), (1, 9, 7))
+SECTIONS: Final = ("verdicts", "coverage", "sets", "bundles")
+DEFAULT: Final = SECTIONS[:3]
+BUNDLE_SECONDS: Final = 60.0
 
 
 def main() -> int:
-    """Print one line per instance."""
-    root = Path(__file__).resolve().parents[2]
-    folder = (root / os.environ.get("GATE_DATA", "../shared/data")).resolve() / "acasxu"
-    if not folder.is_dir():
-        print(f"NOT RUN: no public data at GATE_DATA ({folder})", file=sys.stderr)
-        return 1
-    print(f"time limit {TIME_LIMIT_SECONDS:g} s each, smallest undecided leaf 1e-6 of the box")
-    print(
-        f"{'instance':<14}{'seconds':>9}{'regions':>10}{'silent':>10}{'violating':>11}{'open':>10}{'found':>7}{'bytes':>12}"
+    """Print the sections asked for; 1 where a verdict is wrong or there is no data."""
+    parser = argparse.ArgumentParser(description="How fast and how far the search proves, on public networks.")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=DEFAULT, help="these sections")
+    parser.add_argument("--limits", type=_numbers, default="1,10", help="seconds, for the pairs with property 2")
+    parser.add_argument(
+        "--global-minutes", type=_numbers, default="1", help="for the pairs with properties 7 and 8; 0 leaves them out"
     )
-    for row, column, number in INSTANCES:
-        began = time.monotonic()
-        model = read_model(folder / f"ACASXU_run2a_{row}_{column}_batch_2000.onnx")
-        files = [read_properties(folder / f"prop_{number}.vnnlib", model.network.signature)]
-        options = CompileOptions(time_limit_seconds=TIME_LIMIT_SECONDS)
-        compiled = compile_bundle(with_batch_axis(model, files), files, options, lambda _: None)
-        seconds = time.monotonic() - began
-        volume = np.mean([tree.volume for trees in compiled.bundle.coverage for tree in trees], axis=0)
-        regions = dict(compiled.bundle.manifest.options)["max-regions"]
-        print(
-            f"N{row},{column} prop_{number:<4}{seconds:>9.1f}{regions:>10}{volume[Label.SILENT]:>10.4%}"
-            f"{volume[Label.VIOLATING]:>11.4%}{volume[Label.OPEN]:>10.4%}{sum(map(len, compiled.counterexamples)):>7}"
-            f"{len(compiled.content):>12,}",
-            flush=True,
-        )
-    return 0
+    parser.add_argument("--samples", type=int, default=200_000, help="per pair, for the truly violating share")
+    parser.add_argument("--minimum-volume", type=float, default=SearchLimits().minimum_volume, help="as of compile")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds per instance of the larger sets")
+    parser.add_argument("--most", type=int, default=None, help="instances of each larger set (default: all)")
+    parser.add_argument("--set", nargs="+", choices=compile_sets.SETS, default=compile_sets.SETS, help="which of them")
+    arguments = parser.parse_args()
+    if not (data_folder() / "acasxu").is_dir():
+        print(f"NOT RUN: no public data at GATE_DATA ({data_folder()})", file=sys.stderr)
+        return 1
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, load average {load} before it began")
+    right = compile_verdicts.run() if "verdicts" in arguments.only else True
+    if "coverage" in arguments.only:
+        minutes = [60.0 * value for value in arguments.global_minutes if value > 0]
+        compile_coverage.run(arguments.limits, minutes, arguments.samples, arguments.minimum_volume)
+    if "sets" in arguments.only:
+        compile_sets.run(arguments.set, arguments.budget, arguments.most)
+    if "bundles" in arguments.only:
+        compile_bundles.run(BUNDLE_SECONDS)
+    return 0 if right else 1
+
+
+def _numbers(text: str) -> list[float]:
+    return sorted(float(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A file is given as the nested lists of :func:`tests.e2e.judge.parse`; a term is a linear form, exact.
 """
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -27,9 +28,26 @@ def unsafe(expression: Expression, point: Mapping[str, Fraction], *, closed_inpu
     difference = _sum(left, _scaled(right, Fraction(-1)))
     total = sum(value * (point[name] if name else 1) for name, value in difference.items())
     speaks_of_outputs = any(name.startswith("Y") and value for name, value in difference.items())
+    if operator in ("==", "!="):  # the latter is two strict comparisons: closed, they take in everything
+        return (total == 0) == (operator == "==") or (operator == "!=" and closed_inputs and not speaks_of_outputs)
     strict = operator in ("<", ">") and (speaks_of_outputs or not closed_inputs)
     signed = total if operator in (">", ">=") else -total
     return signed > 0 or (signed == 0 and not strict)
+
+
+def in_the_first_version(text: str) -> str:
+    """A file of version 2.0 that the product accepts, about two inputs and two outputs, with X_i and Y_i instead.
+
+    Comments and quoted names fall away, and so does the network: its assertions are what is looked at.
+    """
+    text = re.sub(r'"[^"\r\n]*"|;[^\r\n]*', "", text)
+    for letter, kind in (("X", "input"), ("Y", "output")):
+        declared = re.search(rf"\(\s*declare-{kind}\s+(\w+)", text)
+        if declared is None:
+            raise ValueError(f"no {kind} is declared")
+        element = rf"(?<!\w){declared[1]}\s*\[\s*(?:0+\s*,\s*)?0*([0-9])\s*\]"
+        text = re.sub(element, rf"\0{letter}_\1", text)
+    return text.replace("\0", "")
 
 
 def form(term: Expression) -> Form:

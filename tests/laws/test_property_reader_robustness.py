@@ -40,9 +40,16 @@ VNNLIB = """\
 (assert (and (<= X_0 1.5) (>= X_0 -1e0) (<= X_1 1) (>= X_1 0)))
 (assert (or (and (<= Y_0 Y_1) (<= X_0 0)) (>= (+ (* 2 Y_0) (- X_1)) 1)))
 """
+VNNLIB_2 = """\
+; comment
+(vnnlib-version <2.0>)
+(declare-network f (declare-input X float32 [1,2] "x") (declare-output Y Real [ 1 , 2 ] "y"))
+(assert (and (<= X[0,0] 1.5) (>= X[0,0] -1e0) (<= X[0,1] 1) (>= X[0,1] 0)))
+(assert (or (and (<= Y[0,0] Y[0,1]) (!= X[0,0] 0)) (== (+ (* 2 Y[0,0]) (- X[0,1])) 1)))
+"""
 LETTERS = """
 and or not in best score A B gap speed == != <= >= < > + - * / ( ) { } , 1 0.5 1e9 1/3 id when require
-: [ ] | & ! # ' " ; X_0 Y_0 Y_9 assert declare-const Real é ٣ \\U0010FFFF
+: [ ] | & ! # ' " ; X_0 Y_0 Y_9 assert declare-const Real float32 X[0,0] Y[0,1] [1,2] declare-hidden é ٣ \\U0010FFFF
 """
 WORDS = [*LETTERS.split(), "\n", "\ufeff", "\u2028"]
 
@@ -87,7 +94,7 @@ def test_any_words_as_an_expression(folder: pathlib.Path, words: str, key: str) 
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=st.data(), good=st.sampled_from([("p.yaml", YAML), ("p.vnnlib", VNNLIB)]))
+@given(data=st.data(), good=st.sampled_from([("p.yaml", YAML), ("p.vnnlib", VNNLIB), ("p.vnnlib", VNNLIB_2)]))
 def test_good_files_cut_and_stirred(folder: pathlib.Path, data: st.DataObject, good: tuple[str, str]) -> None:
     name, content = good
     for _ in range(data.draw(st.integers(1, 3))):
@@ -100,6 +107,6 @@ def test_good_files_cut_and_stirred(folder: pathlib.Path, data: st.DataObject, g
 
 
 def test_the_good_files_are_good(folder: pathlib.Path) -> None:
-    for name, content in (("p.yaml", YAML), ("p.vnnlib", VNNLIB)):
+    for name, content in (("p.yaml", YAML), ("p.vnnlib", VNNLIB), ("p.vnnlib", VNNLIB_2)):
         (folder / name).write_text(content)
         assert read_properties(folder / name, SIGNATURE).properties

@@ -57,7 +57,14 @@ def unsafe(tree: Tree, point: Point) -> bool:
             return any(unsafe(operand, point) for operand in operands)
         case _:
             left, right = (value(operand, point) for operand in operands)
-            return {"<=": left <= right, "<": left < right, ">=": left >= right, ">": left > right}[str(operator)]
+            return {
+                "<=": left <= right,
+                "<": left < right,
+                ">=": left >= right,
+                ">": left > right,
+                "==": left == right,
+                "!=": left != right,
+            }[str(operator)]
 
 
 def holds(literal: Literal, point: Point) -> bool:
@@ -119,10 +126,27 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return tmp_path_factory.mktemp("vnnlib") / "p.vnnlib"
 
 
-def properties(file: pathlib.Path, assertions: list[Tree]) -> tuple[Property, ...]:
+IN_THE_SECOND_VERSION = """(vnnlib-version <2.0>)
+(declare-network n (declare-input P float32 [1,2]) (declare-output Q Real [2,1]))
+"""
+OF_TWO_SHAPES = ModelSignature(
+    inputs=(TensorSpec("x", Datatype.FP32, (1, 2)),), outputs=(TensorSpec("y", Datatype.FP32, (2, 1)),), batch_axis=None
+)
+ELEMENTS = {"X_0": "P[0,0]", "X_1": "P[0,1]", "Y_0": "Q[0,0]", "Y_1": "Q [ 1, 0 ]"}
+
+
+def renamed(tree: Tree) -> Tree:
+    return ELEMENTS.get(tree, tree) if isinstance(tree, str) else tuple(map(renamed, tree))
+
+
+def properties(file: pathlib.Path, assertions: list[Tree], *, second: bool = False) -> tuple[Property, ...]:
     """The properties read, none where the reader says that the file describes none."""
-    file.write_text(DECLARATIONS + "\n".join(f"(assert {text(tree)})" for tree in assertions))
+    trees = list(map(renamed, assertions)) if second else assertions
+    head = IN_THE_SECOND_VERSION if second else DECLARATIONS
+    file.write_text(head + "\n".join(f"(assert {text(tree)})" for tree in trees))
     try:
+        if second:
+            return read_vnnlib(file, OF_TWO_SHAPES).properties
         return read_vnnlib(file, SIGNATURE).properties
     except InputError as error:
         if not any(reason in str(error) for reason in NOTHING_UNSAFE):
@@ -155,3 +179,27 @@ def test_strict_conditions_on_inputs_only_ever_guard_more(
     for point in samples:
         if all(unsafe(tree, point) for tree in BOX + assertions):
             assert any(violates(found, point) for found in stated)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    assertions=st.lists(
+        formulas(st.one_of(comparisons(X, {"<=", ">=", "=="}), comparisons(Y, {*ALL_SIGNS, "==", "!="}))),
+        min_size=1,
+        max_size=3,
+    ),
+    samples=st.lists(points, min_size=10, max_size=10),
+)
+def test_a_point_is_unsafe_in_the_second_version_exactly_if_it_violates(
+    file: pathlib.Path, assertions: list[Tree], samples: list[Point]
+) -> None:
+    stated = properties(file, BOX + assertions, second=True)
+    for point in samples:
+        expected = all(unsafe(tree, point) for tree in BOX + assertions)
+        assert any(violates(found, point) for found in stated) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(assertions=assertions)
+def test_both_versions_say_the_same(file: pathlib.Path, assertions: list[Tree]) -> None:
+    assert properties(file, BOX + assertions, second=True) == properties(file, BOX + assertions)
