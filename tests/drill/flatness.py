@@ -66,9 +66,9 @@ class Soak:
         return max(each.threads for each in self._samples(fifth))
 
     def milliseconds(self, fifth: int, percentile: float) -> float:
-        """Of the unary answers."""
+        """Of the unary answers; infinite where there was none."""
         seconds = [seconds for at, seconds in self.latencies if self.fifth_of(at) == fifth]
-        return 1000 * float(np.percentile(seconds, percentile))
+        return 1000 * float(np.percentile(seconds, percentile)) if seconds else np.inf
 
     def rate(self, fifth: int) -> float:
         """Unary answers a second."""
@@ -91,6 +91,7 @@ def table(soak: Soak) -> str:
 def broken(soak: Soak) -> list[str]:
     """What was not at the end as at the start."""
     found, last = [], FIFTHS - 1
+    found += [f"no answer in fifth {fifth + 1}" for fifth in range(FIFTHS) if soak.rate(fifth) == 0]
     if (growth := soak.rss_mib(last) - soak.rss_mib(1)) > RSS_SLACK_MIB:
         found.append(
             f"memory grew by {growth:.1f} MiB from the second fifth to the last; {RSS_SLACK_MIB:g} are allowed"
