@@ -1,7 +1,7 @@
 """The binary sections: coverage, vectors, sources. Little-endian, counts as u32.
 
-Coverage holds per gate the number of regions, and per region the number of nodes n, feature i32 (n),
-threshold f64 (n), left i32 (n), right i32 (n), label u8 (n), volume f64 (4).
+Coverage holds per gate the number of regions, and per region the number of nodes n, kind i32 (n), threshold f64 (of
+each node that splits), volume f64 (4). A node's kind is the feature that it splits, or for a leaf its label negated.
 
 Vectors holds their number v, inputs f64 (v, input), outputs f64 (v, output), lower f64 (v, output),
 upper f64 (v, output), corrected f64 (v, output), contained u8 (v, gate), fired u8 (v, gate).
@@ -11,18 +11,21 @@ its content, the content.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import CoverageTree, Label
+from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.cursor import Cursor, count_bytes
-from sidecar.bundle.limits import MAX_BUNDLE_BYTES, MAX_SOURCES
+from sidecar.bundle.limits import MAX_BUNDLE_BYTES, MAX_COVERAGE_BYTES, MAX_SOURCES
 from sidecar.bundle.strict_json import Node
 from sidecar.bundle.values import PropertySource, SelfTestVectors
 from sidecar.errors import Reason
 from sidecar.gates.values import Gate
 from sidecar.tensors import ModelSignature
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def encode_coverage(coverage: Iterable[Sequence[CoverageTree]]) -> bytes:
@@ -35,14 +38,12 @@ def encode_coverage(coverage: Iterable[Sequence[CoverageTree]]) -> bytes:
 
 
 def _tree(tree: CoverageTree) -> bytes:
+    leaf = tree.feature == LEAF
     return b"".join(
         (
             count_bytes(len(tree.feature)),
-            _little_endian(tree.feature, "i4"),
-            _little_endian(tree.threshold, "f8"),
-            _little_endian(tree.left, "i4"),
-            _little_endian(tree.right, "i4"),
-            _little_endian(tree.label, "u1"),
+            _little_endian(np.where(leaf, -tree.label.astype(np.int32), tree.feature), "i4"),
+            _little_endian(tree.threshold[~leaf], "f8"),
             _little_endian(tree.volume, "f8"),
         )
     )
@@ -55,6 +56,8 @@ def _little_endian(array: npt.NDArray[np.generic], dtype: str) -> bytes:
 def decode_coverage(payload: bytes, gates: Sequence[Gate]) -> tuple[tuple[CoverageTree, ...], ...]:
     """One tree per region of each gate, arrays as they stand. Raises BUNDLE_COVERAGE."""
     cursor = Cursor(payload, "coverage", Reason.BUNDLE_COVERAGE)
+    if len(payload) > MAX_COVERAGE_BYTES:
+        raise cursor.error(f"{len(payload)} bytes, expected at most {MAX_COVERAGE_BYTES}, with fewer --max-regions")
     coverage = tuple(_read_trees(cursor, gate) for gate in gates)
     cursor.finish()
     return coverage
@@ -68,15 +71,23 @@ def _read_trees(cursor: Cursor, gate: Gate) -> tuple[CoverageTree, ...]:
 
 
 def _read_tree(cursor: Cursor) -> CoverageTree:
-    nodes = cursor.count(at_most=MAX_BUNDLE_BYTES)
+    kind = cursor.array(np.int32, cursor.count(at_most=MAX_COVERAGE_BYTES))
+    if (kind < -max(Label)).any():
+        raise cursor.error(f"a node of kind {kind.min()}, expected a feature's index or -1, -2, -3 for a leaf's label")
+    leaf = kind < 0
+    threshold = np.zeros(len(kind))
+    threshold[~leaf] = cursor.array(np.float64, int((~leaf).sum()))
     return CoverageTree(
-        feature=cursor.array(np.int32, nodes),
-        threshold=cursor.array(np.float64, nodes),
-        left=cursor.array(np.int32, nodes),
-        right=cursor.array(np.int32, nodes),
-        label=cursor.array(np.uint8, nodes),
+        feature=_read_only(np.where(leaf, np.int32(LEAF), kind)),
+        threshold=_read_only(threshold),
+        label=_read_only(np.where(leaf, -kind, 0).astype(np.uint8)),
         volume=cursor.array(np.float64, len(Label)),
     )
+
+
+def _read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    array.setflags(write=False)
+    return array
 
 
 def encode_vectors(vectors: SelfTestVectors) -> bytes:

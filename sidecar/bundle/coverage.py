@@ -44,12 +44,13 @@ LEAF = -1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CoverageTree:
-    """A binary split tree over one region's box, as flat arrays of equal length; node 0 is the root.
+    """A binary split tree over one region's box, as flat arrays of equal length, level by level from the root.
+
+    So the order of the nodes says which are whose children: the first inner node's are 1 and 2, the next one's 3 and 4.
 
     Args:
         feature: int32; the feature that an inner node splits, ``LEAF`` for a leaf.
         threshold: float64; rows with ``x[feature] <= threshold`` go left. Finite; 0.0 at leaves.
-        left, right: int32; the children, both > the node's own index; 0 at leaves.
         label: uint8; a :class:`Label` at leaves, 0 at inner nodes.
         volume: float64, shape (4,), by :class:`Label`: share of the region's box, index 0 unused.
             Dimensions of zero width count as width one.
@@ -57,10 +58,19 @@ class CoverageTree:
 
     feature: npt.NDArray[np.int32]
     threshold: npt.NDArray[np.float64]
-    left: npt.NDArray[np.int32]
-    right: npt.NDArray[np.int32]
     label: npt.NDArray[np.uint8]
     volume: npt.NDArray[np.float64]
+
+    @functools.cached_property
+    def left(self) -> npt.NDArray[np.int32]:
+        """Each inner node's left child; 0 at leaves."""
+        inner = self.feature != LEAF
+        return np.where(inner, 2 * np.cumsum(inner) - 1, 0).astype(np.int32)
+
+    @functools.cached_property
+    def right(self) -> npt.NDArray[np.int32]:
+        """Each inner node's right child; 0 at leaves."""
+        return np.where(self.feature != LEAF, self.left + 1, 0).astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,7 +7,10 @@ small against a server's memory.
 from typing import Final
 
 MAX_BUNDLE_BYTES: Final = 256 * 2**20
-"""The whole file. Coverage dominates: 21 bytes a node, so room for some ten million nodes."""
+"""The whole file. Coverage dominates."""
+
+MAX_COVERAGE_BYTES: Final = 96 * 2**20
+"""The coverage map: 8 bytes a node, so room for some ten million nodes, which take ten times as much in memory."""
 
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 MAX_GATES_BYTES: Final = 64 * 2**20

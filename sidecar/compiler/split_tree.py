@@ -81,15 +81,12 @@ def merged(tree: CoverageTree) -> CoverageTree:
 
 
 def _as_tree(nodes: npt.NDArray[np.void]) -> CoverageTree:
-    order, left = _by_level(nodes)
-    kept = nodes[order]
+    kept = nodes[_by_level(nodes)]
     leaf = kept["feature"] == LEAF
     volume = np.bincount(kept["label"][leaf], weights=kept["share"][leaf], minlength=len(Label))
     return CoverageTree(
         feature=kept["feature"].copy(),
         threshold=np.where(leaf, 0.0, kept["threshold"]),
-        left=left,
-        right=np.where(leaf, 0, left + 1).astype(np.int32),
         label=kept["label"].copy(),
         volume=volume.astype(np.float64),
     )
@@ -110,17 +107,12 @@ def _merge(nodes: npt.NDArray[np.void]) -> None:
         nodes["feature"][parent] = LEAF
 
 
-def _by_level(nodes: npt.NDArray[np.void]) -> tuple[Indices, npt.NDArray[np.int32]]:
-    """The nodes that are left, level by level, and the new number of each one's left child (0 at leaves)."""
+def _by_level(nodes: npt.NDArray[np.void]) -> Indices:
+    """The nodes that are left, level by level."""
     level = np.zeros(1, dtype=np.intp)
     order: list[Indices] = []
-    lefts: list[Indices] = []
-    count = 1
     while len(level):
-        inner = nodes["feature"][level] != LEAF
         order.append(level)
-        lefts.append(np.where(inner, count + 2 * (np.cumsum(inner) - 1), 0))
-        children = nodes["left"][level[inner]].astype(np.intp)
-        count += 2 * len(children)
+        children = nodes["left"][level[nodes["feature"][level] != LEAF]].astype(np.intp)
         level = np.stack([children, children + 1], axis=1).reshape(-1)
-    return np.concatenate(order), np.concatenate(lefts).astype(np.int32)
+    return np.concatenate(order)

@@ -128,6 +128,6 @@ def _at_least(other: int, best: int) -> Literal:
 
 
 def _open() -> CoverageTree:
-    zeros, volume = np.zeros(1, np.int32), np.zeros(4)
+    volume = np.zeros(4)
     volume[Label.OPEN] = 1.0
-    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), zeros, zeros, np.array([Label.OPEN], np.uint8), volume)
+    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), np.array([Label.OPEN], np.uint8), volume)

@@ -37,8 +37,6 @@ def _halved(depth: int) -> CoverageTree:
     return CoverageTree(
         feature=np.where(split, 0, LEAF).astype(np.int32),
         threshold=np.where(split, (index + 1 - 2**level + 0.5) * share, 0.0),
-        left=np.where(split, 2 * index + 1, 0).astype(np.int32),
-        right=np.where(split, 2 * index + 2, 0).astype(np.int32),
         label=np.where(split, 0, np.where(index % 2, Label.SILENT, Label.OPEN)).astype(np.uint8),
         volume=np.array([0.0, 0.5, 0.0, 0.5]),
     )

@@ -97,8 +97,7 @@ def gate(
 def leaf(label: Label) -> CoverageTree:
     volume = np.zeros(4)
     volume[label] = 1.0
-    zeros = np.zeros(1, np.int32)
-    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), zeros, zeros, np.array([label], np.uint8), volume)
+    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), np.array([label], np.uint8), volume)
 
 
 def half_silent() -> CoverageTree:
@@ -106,8 +105,6 @@ def half_silent() -> CoverageTree:
     return CoverageTree(
         feature=np.array([0, LEAF, LEAF], np.int32),
         threshold=np.array([0.5, 0.0, 0.0]),
-        left=np.array([1, 0, 0], np.int32),
-        right=np.array([2, 0, 0], np.int32),
         label=np.array([0, Label.SILENT, Label.OPEN], np.uint8),
         volume=np.array([0.0, 0.5, 0.0, 0.5]),
     )

@@ -76,26 +76,24 @@ def gates(draw: st.DrawFn, property_id: str, signature: ModelSignature) -> Gate:
 def trees(draw: st.DrawFn, box: Box) -> CoverageTree:
     """A tree that splits some nodes of the box in the middle of a feature that is wide enough."""
     nodes: list[list[float]] = []
-
-    def grow(lower: list[float], upper: list[float], depth: int) -> int:
-        number = len(nodes)
-        nodes.append([LEAF, 0.0, 0, 0, int(draw(LABELS))])
-        wide = [index for index in range(len(lower)) if upper[index] - lower[index] > 2.0**-20]
-        if wide and depth < 4 and draw(st.booleans()):
-            feature = draw(st.sampled_from(wide))
-            middle = lower[feature] + (upper[feature] - lower[feature]) * draw(st.sampled_from((0.25, 0.5, 0.75)))
-            left = grow(lower, [*upper[:feature], middle, *upper[feature + 1 :]], depth + 1)
-            right = grow([*lower[:feature], middle, *lower[feature + 1 :]], upper, depth + 1)
-            nodes[number] = [feature, middle, left, right, 0]
-        return number
-
-    grow([float(low) for low in box.lower], [float(high) for high in box.upper], 0)
-    feature, threshold, left, right, labels = (np.array(column) for column in zip(*nodes, strict=True))
+    level = [([float(low) for low in box.lower], [float(high) for high in box.upper])]
+    for depth in range(5):
+        children = []
+        for lower, upper in level:
+            wide = [index for index in range(len(lower)) if upper[index] - lower[index] > 2.0**-20]
+            if wide and depth < 4 and draw(st.booleans()):
+                feature = draw(st.sampled_from(wide))
+                middle = lower[feature] + (upper[feature] - lower[feature]) * draw(st.sampled_from((0.25, 0.5, 0.75)))
+                nodes.append([feature, middle, 0])
+                children.append((lower, [*upper[:feature], middle, *upper[feature + 1 :]]))
+                children.append(([*lower[:feature], middle, *lower[feature + 1 :]], upper))
+            else:
+                nodes.append([LEAF, 0.0, int(draw(LABELS))])
+        level = children
+    feature, threshold, labels = (np.array(column) for column in zip(*nodes, strict=True))
     tree = CoverageTree(
         feature=feature.astype(np.int32),
         threshold=threshold.astype(np.float64),
-        left=left.astype(np.int32),
-        right=right.astype(np.int32),
         label=labels.astype(np.uint8),
         volume=np.zeros(4),
     )
@@ -190,10 +188,10 @@ def _label_by_definition(bundle: Bundle, gate: int, row: np.ndarray) -> Label:
     for region, tree in zip(bundle.gates[gate].domain, bundle.coverage[gate], strict=True):
         bounds = zip(region.box.lower, row.tolist(), region.box.upper, strict=True)
         if all(low <= Fraction(value) <= high for low, value, high in bounds):
-            node = 0
+            node, splits = 0, np.flatnonzero(tree.feature != LEAF).tolist()
             while tree.feature[node] != LEAF:
                 goes_left = row[tree.feature[node]] <= tree.threshold[node]
-                node = tree.left[node] if goes_left else tree.right[node]
+                node = 2 * splits.index(node) + (1 if goes_left else 2)
             found.append(Label(tree.label[node]))
     by_weight = (Label.VIOLATING, Label.OPEN, Label.SILENT)
     return next((label for label in by_weight if label in found), Label.OUTSIDE)

@@ -43,28 +43,17 @@ _TYPICAL = settings(max_examples=500, deadline=None, suppress_health_check=list(
 
 @st.composite
 def trees(draw, inputs: int) -> CoverageTree:
-    nodes: list[list[float]] = []
-
-    def grow(depth: int) -> int:
-        here = len(nodes)
-        nodes.append([LEAF, 0.0, 0, 0, 0])
-        if depth and draw(st.booleans()):
-            split = [draw(st.integers(0, inputs - 1)), draw(st.sampled_from([-1.0, -0.5, 0.0, 0.1, 0.5, 1.0]))]
-            nodes[here] = [*split, grow(depth - 1), grow(depth - 1), 0]
+    nodes: list[tuple[float, float, float]] = []
+    waiting = [0]  # depths of nodes to come, level by level
+    for depth in waiting:
+        if depth < 2 and draw(st.booleans()):
+            threshold = draw(st.sampled_from([-1.0, -0.5, 0.0, 0.1, 0.5, 1.0]))
+            nodes.append((draw(st.integers(0, inputs - 1)), threshold, 0))
+            waiting += [depth + 1, depth + 1]
         else:
-            nodes[here][4] = draw(st.sampled_from([Label.SILENT, Label.VIOLATING, Label.OPEN]))
-        return here
-
-    grow(2)
-    feature, threshold, left, right, label = zip(*nodes, strict=True)
-    return CoverageTree(
-        np.array(feature, np.int32),
-        np.array(threshold),
-        np.array(left, np.int32),
-        np.array(right, np.int32),
-        np.array(label, np.uint8),
-        np.zeros(4),
-    )
+            nodes.append((LEAF, 0.0, draw(st.sampled_from([Label.SILENT, Label.VIOLATING, Label.OPEN]))))
+    feature, thresholds, label = zip(*nodes, strict=True)
+    return CoverageTree(np.array(feature, np.int32), np.array(thresholds), np.array(label, np.uint8), np.zeros(4))
 
 
 def active_bundle(

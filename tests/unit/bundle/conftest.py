@@ -31,8 +31,6 @@ def _leaf(label: Label) -> CoverageTree:
     return CoverageTree(
         feature=np.array([LEAF], np.int32),
         threshold=np.zeros(1),
-        left=np.zeros(1, np.int32),
-        right=np.zeros(1, np.int32),
         label=np.array([label], np.uint8),
         volume=volume,
     )
@@ -43,8 +41,6 @@ def _split_tree() -> CoverageTree:
     return CoverageTree(
         feature=np.array([0, 1, LEAF, LEAF, LEAF], np.int32),
         threshold=np.array([15.0, 7.5, 0.0, 0.0, 0.0]),
-        left=np.array([1, 3, 0, 0, 0], np.int32),
-        right=np.array([2, 4, 0, 0, 0], np.int32),
         label=np.array([0, 0, Label.SILENT, Label.OPEN, Label.VIOLATING], np.uint8),
         volume=np.array([0.0, 0.75, 0.1875, 0.0625]),
     )

@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.bundle import limits
 from sidecar.bundle.acceptance import accept
-from sidecar.bundle.array_codecs import encode_coverage, encode_sources, encode_vectors
+from sidecar.bundle.array_codecs import decode_coverage, encode_coverage, encode_sources, encode_vectors
 from sidecar.bundle.codec import encode
 from sidecar.bundle.container import Section, pack, split_sections
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
@@ -254,28 +254,25 @@ def test_gates_at_the_limit_of_digits_are_accepted_and_beyond_it_not_written(bun
         assert caught.value.reason is Reason.BUNDLE_GATES
 
 
-def _root_only(label: int) -> dict[str, list[float]]:
-    return {"feature": [LEAF], "threshold": [0], "left": [0], "right": [0], "label": [label]}
-
-
 BROKEN_TREES: dict[str, tuple[dict[str, list[float]], str]] = {
-    "no nodes": ({name: [] for name in ("feature", "threshold", "left", "right", "label")}, "a tree without nodes"),
+    "no nodes": ({name: [] for name in ("feature", "threshold", "label")}, "a tree without nodes"),
     "feature that is not there": ({"feature": [2, 1, -1, -1, -1]}, "node 0 splits none of the 2 features"),
-    "unknown kind of node": ({"feature": [-2, 1, -1, -1, -1]}, "node 0 splits none of the 2 features"),
     "threshold not a number": ({"threshold": [np.nan, 7.5, 0, 0, 0]}, "node 0 has a threshold that is not finite"),
     "threshold infinite": ({"threshold": [15, np.inf, 0, 0, 0]}, "node 1 has a threshold that is not finite"),
-    "leaf with a threshold": ({"threshold": [15, 7.5, 1, 0, 0]}, "node 2 is a leaf with threshold or children"),
-    "leaf with a child": ({"left": [1, 3, 0, 4, 0]}, "node 3 is a leaf with threshold or children"),
-    "leaf without a label": ({"label": [0, 0, 0, 3, 2]}, "node 2 is a leaf without a label"),
-    "leaf of an unknown label": ({"label": [0, 0, 4, 3, 2]}, "node 2 is a leaf without a label"),
-    "label on a split": ({"label": [1, 0, 1, 3, 2]}, "node 0 splits and has a label besides"),
-    "cycle": ({"left": [1, 1, 0, 0, 0]}, "a child before its parent"),
-    "back to the root": ({"left": [1, 0, 0, 0, 0]}, "a child before its parent"),
-    "negative child": ({"right": [2, -1, 0, 0, 0]}, "a child before its parent"),
-    "node reached twice": ({"right": [2, 3, 0, 0, 0]}, "expected each exactly once"),
-    "child outside the tree": ({"right": [2, 5, 0, 0, 0]}, "expected each exactly once"),
-    "node never reached": (_root_only(1) | {"feature": [-1, -1], "threshold": [0, 0], "left": [0, 0], "right": [0, 0],
-                                            "label": [1, 1]}, "expected each exactly once"),
+    "leaf of an unknown label": ({"label": [0, 0, 4, 3, 2]}, "a node of kind -4, expected a feature's index or -1"),
+    "leaf of a label beyond a byte": ({"label": [0, 0, 255, 3, 2]}, "a node of kind -255"),
+    "child before its parent": (
+        {"feature": [-1, 0, 1, -1, -1], "threshold": [0, 15, 7.5, 0, 0], "label": [1, 0, 0, 3, 2]},
+        "a child before its parent",
+    ),
+    "leaf too many": (
+        {"feature": [0, 1, -1, -1, -1, -1], "threshold": [15, 7.5, 0, 0, 0, 0], "label": [0, 0, 1, 3, 2, 1]},
+        "6 nodes, expected 5",
+    ),
+    "leaf too few": (
+        {"feature": [0, 1, -1, -1], "threshold": [15, 7.5, 0, 0], "label": [0, 0, 1, 3]},
+        "4 nodes, expected 5",
+    ),
     "split outside the box": ({"threshold": [61, 7.5, 0, 0, 0]}, "splits feature 0 at 61.0, expected between 0.0"),
     "split at the box's edge": ({"threshold": [60, 7.5, 0, 0, 0]}, "splits feature 0 at 60.0"),
     "split at the box's other edge": ({"threshold": [0, 7.5, 0, 0, 0]}, "splits feature 0 at 0.0"),
@@ -300,10 +297,16 @@ def test_a_broken_coverage_tree_is_refused(bundle: Bundle, defect: str) -> None:
 
 
 def test_a_refused_tree_is_named(bundle: Bundle) -> None:
-    leaf = bundle.coverage[0][1]
-    broken = ((bundle.coverage[0][0], dataclasses.replace(leaf, label=np.array([9], np.uint8))), bundle.coverage[1])
+    twice = {name: np.repeat(getattr(bundle.coverage[0][1], name), 2) for name in ("feature", "threshold", "label")}
+    broken = ((bundle.coverage[0][0], dataclasses.replace(bundle.coverage[0][1], **twice)), bundle.coverage[1])
     content = _with(bundle, Section.COVERAGE, encode_coverage(broken))
-    _refused(content, Reason.BUNDLE_COVERAGE, "the tree of gate 'brake-when-near', region 1: node 0 is a leaf without")
+    _refused(content, Reason.BUNDLE_COVERAGE, "the tree of gate 'brake-when-near', region 1: 2 nodes, expected 1")
+
+
+def test_a_map_beyond_its_limit_is_refused_before_it_is_read(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"coverage: got 100663297 bytes, expected at most 100663296") as caught:
+        decode_coverage(bytes(limits.MAX_COVERAGE_BYTES + 1), bundle.gates)
+    assert caught.value.reason is Reason.BUNDLE_COVERAGE
 
 
 @pytest.mark.parametrize("trees", [0, 1, 3])
@@ -319,16 +322,13 @@ def test_a_gate_without_coverage_is_refused(bundle: Bundle) -> None:
 
 def _chain(depth: int) -> CoverageTree:
     """Splits distance at 30, then at 15, and so on, always on the left."""
-    inner = np.arange(depth)
-    leaves = np.zeros(depth + 1)
     volume = np.zeros(4)
     volume[Label.OPEN] = 1.0
+    later = [(30.0 * 0.5**level, 0.0) for level in range(1, depth)]
     return CoverageTree(
-        feature=np.concatenate([np.zeros(depth), np.full(depth + 1, LEAF)]).astype(np.int32),
-        threshold=np.concatenate([30.0 * 0.5**inner, leaves]),
-        left=np.concatenate([inner + 1, leaves]).astype(np.int32),
-        right=np.concatenate([inner + depth + 1, leaves]).astype(np.int32),
-        label=np.concatenate([np.zeros(depth), leaves + Label.OPEN]).astype(np.uint8),
+        feature=np.array([0, *[0, LEAF] * (depth - 1), LEAF, LEAF], np.int32),
+        threshold=np.array([30.0, *np.ravel(later), 0.0, 0.0]),
+        label=np.array([0, *[0, Label.OPEN] * (depth - 1), Label.OPEN, Label.OPEN], np.uint8),
         volume=volume,
     )
 

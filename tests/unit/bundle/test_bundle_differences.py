@@ -38,8 +38,7 @@ def _open_leaf() -> CoverageTree:
     volume = np.zeros(4)
     volume[Label.OPEN] = 1.0
     label = np.array([Label.OPEN], np.uint8)
-    children = np.zeros(1, np.int32)
-    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), children, children, label, volume)
+    return CoverageTree(np.array([LEAF], np.int32), np.zeros(1), label, volume)
 
 
 def _all_open(bundle: Bundle) -> Bundle:

@@ -152,7 +152,7 @@ def test_the_text_shows_every_property_with_its_traceability_gate_and_coverage(b
         "guards          model brake, the first dimension counts rows",
         "revision        7",
         f"bundle          sha256 {digest(encode(bundle))}",
-        "                2,697 bytes, format version 1",
+        "                2,594 bytes, format version 1",
         "                served in IEEE float32, in any order of summation",
         "names           the tensors' own, in wire units; ~ marks a rounded number, --json has it exactly",
         "inputs          distance FP32 [1]",

@@ -15,8 +15,6 @@ def _one_split(feature: int, threshold: float) -> CoverageTree:
     return CoverageTree(
         feature=np.array([feature, LEAF, LEAF], np.int32),
         threshold=np.array([threshold, 0.0, 0.0]),
-        left=np.array([1, 0, 0], np.int32),
-        right=np.array([2, 0, 0], np.int32),
         label=np.array([0, Label.SILENT, Label.OPEN], np.uint8),
         volume=np.array([0.0, 0.25, 0.0, 0.75]),
     )

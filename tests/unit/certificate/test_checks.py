@@ -67,8 +67,6 @@ def _claim(box: Box, requirement: Requirement, label: Label, weights: int, claus
     tree = CoverageTree(
         feature=np.array([LEAF], np.int32),
         threshold=np.zeros(1),
-        left=np.zeros(1, np.int32),
-        right=np.zeros(1, np.int32),
         label=np.array([label], np.uint8),
         volume=np.zeros(4),
     )
