@@ -126,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_samples(compile_)
     compile_.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on from this file, if it is there; where the time limit stops the proofs, write there how to go on",
+    )
+    compile_.add_argument(
         "--report", type=Path, metavar="R.html", help="write down what was found for people, as one HTML page"
     )
 
@@ -272,6 +278,7 @@ def _command(
 def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
     from sidecar.certificate.codec import certificate_path
+    from sidecar.compiler import search_state
     from sidecar.compiler.opaque import read_opaque_model
     from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
     from sidecar.compiler.report import Reporter, summary
@@ -282,8 +289,9 @@ def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.properties.reader import read_properties
 
     require_writable(arguments.output)
-    if arguments.report is not None:
-        require_writable(arguments.report)
+    for path in filter(None, (arguments.report, arguments.resume)):
+        require_writable(path)
+    start = search_state.read(arguments.resume) if arguments.resume and arguments.resume.exists() else None
     model = read_opaque_model(arguments.model) if arguments.without_proof else read_model(arguments.model)
     files = [read_properties(path, model.signature) for path in arguments.property]
     model = with_batch_axis(model, files)
@@ -297,9 +305,10 @@ def _compile(arguments: argparse.Namespace) -> int:
         model_versions=tuple(arguments.model_version),
         certify=not arguments.no_certificate,
         workers=_processors(),
+        resumable=arguments.resume is not None,
     )
     with Reporter(sys.stderr) as reporter:
-        compiled = compile_bundle(model, files, options, reporter.show)
+        compiled = compile_bundle(model, files, options, reporter.show, start)
     write_file_atomically(arguments.output, compiled.content)
     certificate = certificate_path(arguments.output)
     if compiled.certificate is None:
@@ -310,6 +319,11 @@ def _compile(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         write_file_atomically(arguments.report, page(compiled, sampled).encode())
     print(summary(compiled, sampled, arguments.model, arguments.output))
+    if compiled.interrupted is not None:
+        write_file_atomically(arguments.resume, search_state.encode(compiled.interrupted))
+        print(f"{arguments.resume}: the time limit stopped the proofs; the same command goes on where they are")
+    elif arguments.resume is not None:
+        arguments.resume.unlink(missing_ok=True)
     return 0
 
 

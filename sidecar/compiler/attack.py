@@ -3,8 +3,10 @@
 Nothing here proves anything, and nothing proved depends on it. It is a fixed amount of work from a fixed seed.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,21 @@ _SHORTER: Final = 0.6
 _MOST_KEPT: Final = 512
 _MOST_REPORTED: Final = 48
 """Violating points that are collected; counterexamples chosen from them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AttackState:
+    """How far an attack has come.
+
+    Args:
+        found: float64 (point, input); the points that seem to violate, in the order in which they were found.
+        rounds: that it has gone through.
+        generator: of its random points.
+    """
+
+    found: Rows
+    rounds: int
+    generator: Mapping[str, Any]
 
 
 class Counterexamples:
@@ -75,6 +92,15 @@ class Counterexamples:
         self._count += len(violating)
         return best
 
+    @property
+    def found(self) -> Rows:
+        """The points that seemed to violate, as they were found."""
+        return np.concatenate([np.empty((0, len(self.lower))), *self._found])
+
+    def resume(self, found: Rows) -> None:
+        """Take up points that were found before."""
+        self._found, self._count = [found], len(found)
+
     def new(self) -> Rows:
         """What was found since this was last asked: wire values inside the box, exactly violating by ``forward``."""
         told, self._told = self._told, len(self._found)
@@ -111,6 +137,15 @@ class Attack:
     def __init__(self, counterexamples: Counterexamples, network: Network, seed: int) -> None:
         self.counterexamples = counterexamples
         self._network, self._generator, self._rounds = network, np.random.default_rng(seed), 0
+
+    def state(self) -> AttackState:
+        """What :meth:`resume` goes on from."""
+        return AttackState(self.counterexamples.found, self._rounds, self._generator.bit_generator.state)
+
+    def resume(self, state: AttackState) -> None:
+        """Go on where another attack of the same seed was."""
+        self.counterexamples.resume(state.found)
+        self._rounds, self._generator.bit_generator.state = state.rounds, state.generator
 
     def look(self, regions: int, points: Rows) -> None:
         """Look at points that seem to violate, and go through the rounds that are due after so many regions."""

@@ -44,7 +44,7 @@ def compiled_step() -> Callable[..., None]:
 def _folder() -> Path | None:
     """Where this version of the kernels is cached; None where nothing can be written."""
     root = Path(os.environ.get("NUMBA_CACHE_DIR") or _user_cache() / "gate-sidecar")
-    folder = root / f"kernels-{_digest()}"
+    folder = root / f"kernels-{kernels_digest()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -56,7 +56,8 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
 
 
-def _digest() -> str:
+def kernels_digest() -> str:
+    """Of the sources of all kernels."""
     content = b"".join(Path(str(module.__file__)).read_bytes() for module in _SOURCES)
     return hashlib.sha256(content).hexdigest()[:16]
 

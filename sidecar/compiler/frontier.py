@@ -74,6 +74,11 @@ class Frontier:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def parts(self) -> list[Boxes]:
+        """What waits, in parts: pushed one after the other onto an empty frontier they give this one again."""
+        return [part for level in sorted(self._stacks) for part in self._stacks[level]]
+
     def push(self, boxes: Boxes) -> None:
         """Add boxes."""
         magnitude = -np.frexp(boxes.size)[1]

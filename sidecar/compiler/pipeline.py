@@ -6,6 +6,7 @@ what leaves here has been accepted as it will be activated, and proved as it wil
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
@@ -16,15 +17,18 @@ import numpy as np
 from sidecar.bundle.acceptance import accept
 from sidecar.bundle.codec import encode
 from sidecar.bundle.coverage import CoverageTree
+from sidecar.bundle.gate_codec import encode_gates
 from sidecar.bundle.naming import naming_in
 from sidecar.bundle.self_test import expected_decisions, self_test
 from sidecar.bundle.values import WITHOUT_PROOF, Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
 from sidecar.compiler.certified_answers import certified_answers, require_within
 from sidecar.compiler.certify import ProofStatus, Provable, certificate_of, nothing_to_prove, provable, widened
+from sidecar.compiler.compiled import kernels_digest
 from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
 from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
+from sidecar.compiler.search_state import Interrupted, SearchState
 from sidecar.compiler.split_tree import SplitTree
 from sidecar.compiler.vectors import vector_inputs
 from sidecar.errors import InputError
@@ -60,6 +64,7 @@ class CompileOptions:
         model_versions: of the served model, that are this one; none makes no distinction.
         certify: make a certificate, and leave open what cannot be proved with it.
         workers: processes that check it.
+        resumable: keep where searches are that the time limit stops.
     """
 
     name: str | None = None
@@ -71,6 +76,7 @@ class CompileOptions:
     model_versions: tuple[str, ...] = ()
     certify: bool = True
     workers: int = 1
+    resumable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +110,7 @@ class CompiledBundle:
         bundle: what they say.
         counterexamples: per gate, wire inputs on which onnxruntime's answer violates the requirement.
         notes: remarks that a person should read, e.g. overlaps in which every answer will be refused.
+        interrupted: to go on from, if it was to be kept and the time limit stopped a search.
     """
 
     content: bytes
@@ -111,6 +118,7 @@ class CompiledBundle:
     bundle: Bundle
     counterexamples: tuple[Rows, ...]
     notes: tuple[str, ...]
+    interrupted: Interrupted | None
 
 
 def compile_bundle(
@@ -118,6 +126,7 @@ def compile_bundle(
     files: Sequence[PropertyFile],
     options: CompileOptions,
     progress: Callable[[Status], None],
+    start: Interrupted | None = None,
 ) -> CompiledBundle:
     """Verify, synthesise and seal.
 
@@ -126,9 +135,11 @@ def compile_bundle(
         files: at least one; property ids distinct over all of them.
         options: see :class:`CompileOptions`.
         progress: called a few times a second while a search runs.
+        start: where a compilation of the same was stopped; the result is that of one that never was.
 
     Raises:
-        InputError: property ids clash, the files name different models, or the model gives no finite answer.
+        InputError: property ids clash, the files name different models, the model gives no finite answer, or another
+            compilation was stopped.
         NegativeAnswer: properties contradict each other, or cannot be proved jointly satisfiable.
     """
     signature = model.signature
@@ -140,7 +151,7 @@ def compile_bundle(
         partitions = _unsearched(gates, signature)
         notes = (*notes, _NOTHING_PROVED)
     else:
-        partitions = _search(model, gates, options, progress)
+        partitions = _search(model, gates, options, progress, _states(start, _key(model, gates, options)))
     arithmetic = DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
     found = _provable(model, arithmetic, gates, partitions, progress) if options.certify else None
     coverage = _merged(partitions) if found is None else found.coverage
@@ -178,7 +189,31 @@ def compile_bundle(
     accepted = accept(content)
     self_test(accepted, prepare(accepted.gates, accepted.manifest.signature))
     certificate = None if found is None else certificate_of(content, accepted, model, found, options.workers, progress)
-    return CompiledBundle(content, certificate, accepted, counterexamples, notes)
+    interrupted = _interrupted(partitions, _key(model, gates, options))
+    return CompiledBundle(content, certificate, accepted, counterexamples, notes, interrupted)
+
+
+def _key(model: AnyModel, gates: Sequence[Gate], options: CompileOptions) -> str:
+    """Of all that decides how the searches go on, but for how long they may."""
+    version = importlib.metadata.version("gate-sidecar"), kernels_digest()
+    decides = model.digest, encode_gates(gates), options.minimum_volume, options.max_regions, version
+    return hashlib.sha256(repr(decides).encode()).hexdigest()
+
+
+def _states(start: Interrupted | None, key: str) -> Sequence[SearchState] | None:
+    if start is not None and start.key != key:
+        raise InputError(
+            f"what was stopped was another compilation (key {start.key}, expected {key}): it goes on with the same "
+            "model, properties, --max-regions, --minimum-volume and release only; remove its file to begin anew"
+        )
+    return None if start is None else start.searches
+
+
+def _interrupted(partitions: Sequence[Sequence[Partition]], key: str) -> Interrupted | None:
+    found = [each for of_gate in partitions for each in of_gate]
+    states = tuple(each.state for each in found if each.state is not None)
+    stopped = any(each.stopped_by is StopReason.TIME_LIMIT for each in found)
+    return Interrupted(key, states) if stopped and states else None
 
 
 def _merged(partitions: Sequence[Sequence[Partition]]) -> tuple[tuple[CoverageTree, ...], ...]:
@@ -299,6 +334,7 @@ def _search(
     gates: Sequence[Gate],
     options: CompileOptions,
     progress: Callable[[SearchStatus], None],
+    states: Sequence[SearchState] | None,
 ) -> list[list[Partition]]:
     """One search per region of every gate; each gets an equal share of the time that is left."""
     total = sum(len(gate.domain) for gate in gates)
@@ -317,8 +353,9 @@ def _search(
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
             limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
             arithmetic = DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
-            found = partition(model.network, region.box, in_box(gate.requirement, region), arithmetic, limits, report)
-            partitions[-1].append(found)
+            start = None if states is None else states[number - 1]
+            search = model.network, region.box, in_box(gate.requirement, region), arithmetic, limits, report
+            partitions[-1].append(partition(*search, start=start, keep_state=options.resumable))
     return partitions
 
 

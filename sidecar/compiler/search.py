@@ -30,6 +30,7 @@ from sidecar.compiler.flat import FlatStep, flat_problem, flat_step
 from sidecar.compiler.frontier import Boxes, Frontier, join
 from sidecar.compiler.literal_rows import nearest
 from sidecar.compiler.progress import Progress
+from sidecar.compiler.search_state import SearchState
 from sidecar.compiler.split_tree import SplitTree
 from sidecar.compiler.workers import Workers, cores
 from sidecar.gates.values import Box, Requirement
@@ -47,6 +48,8 @@ forms of wide networks take)."""
 _SECONDS_BETWEEN_REPORTS: Final = 0.25
 
 _SEED: Final = 0
+
+_LABELS: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
 
 
 class StopReason(enum.StrEnum):
@@ -101,6 +104,7 @@ class Partition:
         counterexamples: float64 (point, input): wire-representable inputs inside the box whose float64
             outputs violate the requirement; distinct, at most a few dozen, possibly none.
         stopped_by: see :class:`StopReason`.
+        state: to go on from, where it was asked for.
     """
 
     tree: CoverageTree
@@ -108,6 +112,7 @@ class Partition:
     regions: int
     counterexamples: Rows
     stopped_by: StopReason
+    state: SearchState | None = None
 
 
 def partition(
@@ -118,6 +123,8 @@ def partition(
     limits: SearchLimits,
     progress: Callable[[Progress], None],
     ends: Callable[[Rows], bool] | None = None,
+    start: SearchState | None = None,
+    keep_state: bool = False,
 ) -> Partition:
     """Split ``box`` until every part is settled, too small, or the limits are reached.
 
@@ -129,6 +136,8 @@ def partition(
         limits: see :class:`SearchLimits`.
         progress: called a few times a second at most, and once at the end.
         ends: asked about each lot of new counterexamples, as exact as those of the result, whether the search may end.
+        start: where a search with the same arguments was stopped by its time limit; the result is that of one search.
+        keep_state: whether the result says where it stopped, for which it holds on to all that waits.
 
     Raises:
         InputError: the arithmetic does not fit the model's datatypes, or a layer is too wide to bound.
@@ -136,39 +145,50 @@ def partition(
     deadline = None if limits.time_limit_seconds is None else time.monotonic() + limits.time_limit_seconds
     prepared = prepare(network, requirement, arithmetic)
     attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
-    search = _Search(prepared, box, limits, attacked)
+    search = _Search(prepared, box, limits, attacked, start)
     stopped_by = search.run(deadline, progress, ends)
+    state = search.state() if keep_state else None  # before the attack's last rounds, which are for the result only
+    stopped_by = search.finish(stopped_by, progress, ends)
     tree, unmerged = search.tree.finished(), search.tree.unmerged()
-    return Partition(tree, unmerged, search.regions, attacked.counterexamples.chosen(), stopped_by)
+    return Partition(tree, unmerged, search.regions, attacked.counterexamples.chosen(), stopped_by, state)
 
 
 class _Search:
-    """The state of one search. ``run`` is all that is done with it; then ``tree`` and ``regions`` are the result."""
+    """The state of one search: ``run``, then ``finish``; then ``tree`` and ``regions`` are the result."""
 
-    def __init__(self, prepared: Prepared, box: Box, limits: SearchLimits, attack: Attack) -> None:
+    def __init__(
+        self, prepared: Prepared, box: Box, limits: SearchLimits, attack: Attack, start: SearchState | None
+    ) -> None:
         self._limits, self._attack = limits, attack
         lower, upper = outward(box)
         splittable = np.array([low < high for low, high in zip(box.lower, box.upper, strict=True)])
         self._problem = flat_problem(prepared, splittable, upper - lower)
         self._size = int(np.clip(_BATCH_VALUES // prepared.widest**2, 1, _BATCH))
-        self._settled = dict.fromkeys((Label.SILENT, Label.VIOLATING, Label.OPEN), 0.0)
-        self._frontier = Frontier(
-            Boxes(
-                lower=lower[None],
-                upper=upper[None],
-                node=np.zeros(1, dtype=np.intp),
-                size=np.ones(1),
-                phases=np.zeros((1, prepared.hidden), dtype=np.int8),
-            ),
-            smallest_first=limits.order is Order.SMALLEST_FIRST,
+        whole = Boxes(
+            lower=lower[None],
+            upper=upper[None],
+            node=np.zeros(1, dtype=np.intp),
+            size=np.ones(1),
+            phases=np.zeros((1, prepared.hidden), dtype=np.int8),
         )
-        self._undecided = False
-        self.tree, self.regions = SplitTree(), 0
+        start = start or SearchState(SplitTree().nodes, [whole], 0, (0.0, 0.0, 0.0), False, attack.state())
+        self._frontier = Frontier(whole.at(slice(0)), smallest_first=limits.order is Order.SMALLEST_FIRST)
+        for part in start.waiting:
+            self._frontier.push(part)
+        self._settled, self._undecided = dict(zip(_LABELS, start.settled, strict=True)), start.undecided
+        self.tree, self.regions = SplitTree(start.nodes), start.regions
+        attack.resume(start.attack)
+
+    def state(self) -> SearchState:
+        """Where it is."""
+        settled = tuple(self._settled[label] for label in _LABELS)
+        waiting, attack = self._frontier.parts, self._attack.state()
+        return SearchState(self.tree.nodes, waiting, self.regions, settled, self._undecided, attack)
 
     def run(
         self, deadline: float | None, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
     ) -> StopReason:
-        """Go on until nothing waits, a limit is reached, or a counterexample suffices."""
+        """Go on until nothing waits, a limit is reached, or a counterexample suffices: which of them."""
         reported = time.monotonic()
         with Workers(self._problem, self._limits.workers or cores()) as workers:
             while (stopped_by := self._stopped_by(deadline)) is None:
@@ -179,6 +199,12 @@ class _Search:
                 if time.monotonic() - reported >= _SECONDS_BETWEEN_REPORTS:
                     reported = time.monotonic()
                     progress(self._progress())
+        return stopped_by
+
+    def finish(
+        self, stopped_by: StopReason, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
+    ) -> StopReason:
+        """Attack what is not settled to the end."""
         if (self._undecided or len(self._frontier)) and stopped_by is not StopReason.COUNTEREXAMPLE:
             self._attack.finish()
             if ends is not None and ends(self._attack.counterexamples.new()):
@@ -215,7 +241,7 @@ class _Search:
         workers.run(step, not self._attack.counterexamples.enough)
         self.regions += len(boxes)
         self._attack.look(self.regions, step.point[step.suspect])
-        for label in (Label.SILENT, Label.VIOLATING, Label.OPEN):
+        for label in _LABELS:
             self._settle(boxes.node[step.label == label], label)
         divided = np.flatnonzero(step.label == Label.OUTSIDE)
         if len(divided):

@@ -15,19 +15,29 @@ from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-_NODE: Final = np.dtype(
+Nodes: TypeAlias = npt.NDArray[np.void]
+"""Of dtype :data:`NODE`."""
+
+NODE: Final = np.dtype(
     [("feature", np.int32), ("threshold", np.float64), ("left", np.int32), ("label", np.uint8), ("share", np.float64)]
 )
 """One node; its right child is ``left + 1``. ``share`` of the root box counts at leaves."""
 
 
 class SplitTree:
-    """A growing tree. Node 0 is the root, an open leaf with the whole volume at first."""
+    """A growing tree. Node 0 is the root, an open leaf with the whole volume at first.
 
-    def __init__(self) -> None:
-        self._nodes = np.zeros(1024, dtype=_NODE)
-        self._count = 1
-        self._nodes[0] = (LEAF, 0.0, 0, Label.OPEN, 1.0)
+    ``nodes`` are those of another one, which this one goes on from.
+    """
+
+    def __init__(self, nodes: Nodes | None = None) -> None:
+        self._nodes = np.array([(LEAF, 0.0, 0, Label.OPEN, 1.0)], dtype=NODE) if nodes is None else nodes.copy()
+        self._count = len(self._nodes)
+
+    @property
+    def nodes(self) -> Nodes:
+        """Its nodes, in the order in which they came into being."""
+        return self._nodes[: self._count]
 
     def shares(self, nodes: Indices) -> Floats:
         """Each node's share of the root box's volume."""
@@ -56,31 +66,31 @@ class SplitTree:
 
     def finished(self) -> CoverageTree:
         """The tree with equally labelled sibling leaves merged, numbered level by level."""
-        nodes = self._nodes[: self._count].copy()
+        nodes = self.nodes.copy()
         _merge(nodes)
         return _as_tree(nodes)
 
     def unmerged(self) -> CoverageTree:
         """The tree as it was split, numbered level by level."""
-        return _as_tree(self._nodes[: self._count])
+        return _as_tree(self.nodes)
 
     def _reserve(self, count: int) -> None:
         if count > len(self._nodes):
-            grown = np.zeros(2 ** math.ceil(math.log2(count)), dtype=_NODE)
+            grown = np.zeros(2 ** math.ceil(math.log2(count)), dtype=NODE)
             grown[: len(self._nodes)] = self._nodes
             self._nodes = grown
 
 
 def merged(tree: CoverageTree) -> CoverageTree:
     """A finished tree with equally labelled sibling leaves merged, numbered level by level."""
-    nodes = np.zeros(len(tree.feature), dtype=_NODE)
+    nodes = np.zeros(len(tree.feature), dtype=NODE)
     for name in ("feature", "threshold", "left", "label"):
         nodes[name] = getattr(tree, name)
     _merge(nodes)
     return dataclasses.replace(_as_tree(nodes), volume=tree.volume)
 
 
-def _as_tree(nodes: npt.NDArray[np.void]) -> CoverageTree:
+def _as_tree(nodes: Nodes) -> CoverageTree:
     kept = nodes[_by_level(nodes)]
     leaf = kept["feature"] == LEAF
     volume = np.bincount(kept["label"][leaf], weights=kept["share"][leaf], minlength=len(Label))
@@ -92,7 +102,7 @@ def _as_tree(nodes: npt.NDArray[np.void]) -> CoverageTree:
     )
 
 
-def _merge(nodes: npt.NDArray[np.void]) -> None:
+def _merge(nodes: Nodes) -> None:
     """Make leaves of inner nodes whose two leaves say the same, until there are none."""
     while True:
         (inner,) = np.nonzero(nodes["feature"] != LEAF)
@@ -107,7 +117,7 @@ def _merge(nodes: npt.NDArray[np.void]) -> None:
         nodes["feature"][parent] = LEAF
 
 
-def _by_level(nodes: npt.NDArray[np.void]) -> Indices:
+def _by_level(nodes: Nodes) -> Indices:
     """The nodes that are left, level by level."""
     level = np.zeros(1, dtype=np.intp)
     order: list[Indices] = []

@@ -210,6 +210,21 @@ def test_what_the_model_does_at_random_points_is_told_beside_what_is_proved(run:
     _refused(run("compile", *arguments, "--report", tmp_path / "no" / "r.html"), 3, "r.html")
 
 
+def test_a_compile_that_its_time_limit_stopped_goes_on_from_a_file(run: Run, tmp_path: Path) -> None:
+    target, state = tmp_path / "b.gates", tmp_path / "b.state"
+    arguments = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", target, "--samples", 0)
+    limited = (*arguments, "--max-regions", 50, "--resume", state)
+    _, out, _ = run("compile", *limited, "--time-limit", "0s")
+    assert out.endswith(f"{state}: the time limit stopped the proofs; the same command goes on where they are\n")
+    _refused(run("compile", *arguments, "--resume", state, "--max-regions", 60), 2, "another compilation")
+    _, out, _ = run("compile", *limited)
+    assert str(state) not in out
+    assert not state.exists()
+    resumed = target.read_bytes()
+    run("compile", *arguments, "--max-regions", 50)
+    assert target.read_bytes() == resumed
+
+
 def test_inspect_shows_properties_and_coverage(run: Run, compiled: Path) -> None:
     status, out, err = run("inspect", compiled)
     assert (status, err) == (0, "")
