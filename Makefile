@@ -32,7 +32,7 @@ PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras --a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: help demo native native-for-tests native-required test test-fast fuzz conformance coverage check format generate lock
-.PHONY: bench-proxy bench-fairness bench-compile bench-coverage bench-swap drill soak clean
+.PHONY: attack bench-proxy bench-fairness bench-compile bench-coverage bench-swap drill soak clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -100,6 +100,11 @@ bench-compile: $(VENV)/dev.stamp
 bench-coverage: $(VENV)/dev.stamp
 	@sh sidecar/native/build.sh $(VENV) release || [ $$? -eq 3 ]  # the column that it misses is NOT RUN
 	$(BIN)/python tests/benchmarks/bench_coverage.py
+
+ATTACK_SAMPLES ?= 1000000
+
+attack: $(VENV)/dev.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.attack --samples $(ATTACK_SAMPLES) $(ATTACK)
 
 bench-swap: $(VENV)/dev.stamp
 	$(BIN)/python tests/benchmarks/swap_under_load.py
