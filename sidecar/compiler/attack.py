@@ -154,15 +154,6 @@ class Attack:
         self.counterexamples.resume(state.found)
         self._rounds, self._generator.bit_generator.state = state.rounds, state.generator
 
-    def state(self) -> AttackState:
-        """What :meth:`resume` goes on from."""
-        return AttackState(self.counterexamples.found, self._rounds, self._generator.bit_generator.state)
-
-    def resume(self, state: AttackState) -> None:
-        """Go on where another attack of the same seed was."""
-        self.counterexamples.resume(state.found)
-        self._rounds, self._generator.bit_generator.state = state.rounds, state.generator
-
     def look(self, regions: int, points: Rows) -> None:
         """Look at points that seem to violate, and go through the rounds that are due after so many regions."""
         self.counterexamples.look_at(points)
