@@ -149,10 +149,15 @@ def test_each_request_is_judged_by_the_bundle_that_is_active_when_it_arrives():
     fixture.infer = ModelStreamInfer(registry, fixture.upstream, fixture.metrics, fixture.workers, fixture.load, 5.0)
     whole = fixture.client.read
 
+    has_read = False
+
     async def read() -> bytes | None:
-        await asyncio.sleep(0.02)
-        if fixture.client.got:
+        nonlocal has_read
+        while has_read and not fixture.client.got:
+            await asyncio.sleep(0.001)
+        if has_read:
             registry.current = off
+        has_read = True
         return await whole()
 
     fixture.client.read = read
