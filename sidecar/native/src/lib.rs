@@ -19,6 +19,7 @@ mod metadata;
 mod piece;
 mod python;
 mod python_lane;
+mod refused;
 mod reply;
 #[cfg(test)]
 mod tests;
