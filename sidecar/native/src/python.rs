@@ -692,6 +692,12 @@ pub fn evaluate<'py>(
     }
 }
 
+/// Whether metadata of this name, in lower case, travels on: for tests that compare it with Python's rule.
+#[pyfunction]
+pub fn travels(name: &str) -> bool {
+    crate::metadata::travels(name)
+}
+
 // -- tables ---------------------------------------------------------------------------------------------------
 
 fn get<'py, T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>> + 'py>(
