@@ -493,14 +493,12 @@ def _reference(text: str) -> "Reference":
 
 def _serve(arguments: argparse.Namespace) -> int:
     import asyncio
-    import logging
 
-    from sidecar.proxy.log import LogWriter
+    from sidecar.proxy.log import start_logging
     from sidecar.proxy.serve import serve
 
     settings = _resolve(arguments).settings
-    log = LogWriter(2)  # standard error
-    logging.basicConfig(level=logging.INFO, handlers=[log])
+    log = start_logging(2)  # standard error
     asyncio.run(serve(settings, _settings_file(arguments), lambda: log.lost))
     return 0
 

@@ -96,12 +96,18 @@ def round_to_datatype(value: Fraction, datatype: Datatype) -> float:
         OverflowError: the nearest value, exponents unlimited, exceeds the largest finite one; of an integer datatype,
             the nearest whole number lies outside its range.
     """
+    return round_ratio(value.numerator, value.denominator, datatype)
+
+
+def round_ratio(numerator: int, denominator: int, datatype: Datatype) -> float:
+    """The same of ``numerator / denominator``, which need not be in lowest terms; the denominator is positive."""
     if datatype in INTEGER_RANGES:
-        return _within_range(round(value), datatype)
-    position = _locate(value, datatype)
+        return _within_range(round(Fraction(numerator, denominator)), datatype)
+    position = _locate(numerator, denominator, datatype)
     twice = 2 * position.remainder
     up = twice > position.divisor or (twice == position.divisor and position.steps % 2 == 1)
-    return math.copysign(_magnitude(position.steps + up, position.exponent, datatype), value)
+    magnitude = _magnitude(position.steps + up, position.exponent, datatype)
+    return -magnitude if numerator < 0 else magnitude
 
 
 def round_array(values: Sequence[Fraction], datatypes: Sequence[Datatype]) -> npt.NDArray[np.float64]:
@@ -120,7 +126,7 @@ def largest_not_above(value: Fraction, datatype: Datatype) -> float:
         return largest
     if datatype in INTEGER_RANGES:
         return _within_range(math.floor(value), datatype)
-    position = _locate(value, datatype)
+    position = _locate(value.numerator, value.denominator, datatype)
     away_from_zero = value < 0 and position.remainder > 0
     return math.copysign(_magnitude(position.steps + away_from_zero, position.exponent, datatype), value)
 
@@ -166,8 +172,15 @@ def spacing(value: Fraction, datatype: Datatype) -> Fraction:
     """
     if datatype in INTEGER_RANGES:
         return Fraction(1)
-    exponent = _spacing_exponent(value, _FORMATS[datatype])
+    exponent = _spacing_exponent(abs(value.numerator), value.denominator, _FORMATS[datatype])
     return Fraction(2**exponent) if exponent >= 0 else Fraction(1, 2**-exponent)
+
+
+def spacing_exponent(value: float, datatype: Datatype) -> int:
+    """The exponent of a floating-point datatype's spacing (:func:`spacing`, a power of two) around a finite value."""
+    form = _FORMATS[datatype]
+    exponent = math.frexp(value)[1] - 1 if value else form.min_exponent
+    return max(exponent, form.min_exponent) - form.precision + 1
 
 
 def gamma(operations: int) -> float:
@@ -186,10 +199,10 @@ def _within_range(value: int, datatype: Datatype) -> float:
     return float(value)
 
 
-def _locate(value: Fraction, datatype: Datatype) -> _GridPosition:
+def _locate(numerator: int, denominator: int, datatype: Datatype) -> _GridPosition:
     """Where a rational's magnitude lies on the datatype's grid."""
-    exponent = _spacing_exponent(value, _FORMATS[datatype])
-    dividend, divisor = abs(value.numerator), value.denominator
+    dividend, divisor = abs(numerator), denominator
+    exponent = _spacing_exponent(dividend, divisor, _FORMATS[datatype])
     if exponent >= 0:
         divisor <<= exponent
     else:
@@ -198,13 +211,12 @@ def _locate(value: Fraction, datatype: Datatype) -> _GridPosition:
     return _GridPosition(steps, remainder, divisor, exponent)
 
 
-def _spacing_exponent(value: Fraction, form: _Format) -> int:
-    exponent = form.min_exponent if value == 0 else max(_floor_log2(abs(value)), form.min_exponent)
+def _spacing_exponent(numerator: int, denominator: int, form: _Format) -> int:
+    exponent = form.min_exponent if numerator == 0 else max(_floor_log2(numerator, denominator), form.min_exponent)
     return exponent - form.precision + 1
 
 
-def _floor_log2(magnitude: Fraction) -> int:
-    numerator, denominator = magnitude.numerator, magnitude.denominator
+def _floor_log2(numerator: int, denominator: int) -> int:
     exponent = numerator.bit_length() - denominator.bit_length()  # or one too many
     reached = numerator >= denominator << exponent if exponent >= 0 else numerator << -exponent >= denominator
     return exponent if reached else exponent - 1

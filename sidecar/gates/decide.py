@@ -8,20 +8,22 @@ import dataclasses
 import enum
 import math
 from collections.abc import Iterable, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from sidecar.errors import Reason
-from sidecar.gates.exact import requirement_holds
 from sidecar.gates.membership import contains
-from sidecar.gates.prepare import PreparedGates, tensor_places
-from sidecar.gates.projection import project
+from sidecar.gates.prepare import PreparedGates
+from sidecar.gates.projection import project_by_search, project_in_closed_form
 from sidecar.gates.satisfaction import lacks_required_values, satisfied
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Action, Mode
 from sidecar.tensors import Rows, decode_raw, encode_raw
+
+_FEW_VALUES: Final = 64
+"""Up to that many are compared one by one, in less time than array operations take."""
 
 
 class Outcome(enum.StrEnum):
@@ -88,7 +90,8 @@ def decide(prepared: PreparedGates, modes: Sequence[Mode], inputs: Rows, outputs
 def decide_in_steps(
     prepared: PreparedGates, modes: Sequence[Mode], contained: npt.NDArray[np.bool_], inputs: Rows, outputs: Rows
 ) -> Steps[Decisions]:
-    """As :func:`decide`, with a stop before each row on which an enforced gate fires.
+    """As :func:`decide`, with a stop before each row on which an enforced gate fires. A row alone is answered without
+    one where that takes no search: it is short then, too.
 
     ``contained`` is bool (row, gate): what :func:`contains` says, and anything of gates that are off.
     """
@@ -96,20 +99,25 @@ def decide_in_steps(
     violated = watched & ~satisfied(prepared, inputs, outputs, watched)
     if not np.count_nonzero(violated):  # of one row, in a tenth of the time of any()
         return Decisions(contained, violated, ())
+    if len(inputs) == 1:
+        fired = _fired(modes, violated[0])
+        row = yield from _decide_row(prepared, modes, 0, inputs[0], outputs[0], contained[0], fired, alone=True)
+        return Decisions(contained, violated, (row,))
     left = int(violated[:, [mode is Mode.ENFORCE for mode in modes]].any(axis=1).sum())
     rows = []
-    for row in np.flatnonzero(violated.any(axis=1)).tolist():
-        fired = _fired(modes, violated[row])
+    for number in np.flatnonzero(violated.any(axis=1)).tolist():
+        fired = _fired(modes, violated[number])
         if fired[Mode.ENFORCE]:
             yield left
             left -= 1
-        rows.append(_decide_row(prepared, modes, row, inputs[row], outputs[row], contained[row], fired))
+        given = number, inputs[number], outputs[number], contained[number]
+        rows.append((yield from _decide_row(prepared, modes, *given, fired, alone=False)))
     return Decisions(contained, violated, tuple(rows))
 
 
 def _fired(modes: Sequence[Mode], violated: npt.NDArray[np.bool_]) -> dict[Mode, tuple[int, ...]]:
     """The gates that fired on a row, ascending, by their mode."""
-    fired = np.flatnonzero(violated).tolist()
+    fired = [gate for gate, is_violated in enumerate(violated.tolist()) if is_violated]
     return {mode: tuple(gate for gate in fired if modes[gate] is mode) for mode in (Mode.ENFORCE, Mode.SHADOW)}
 
 
@@ -121,10 +129,9 @@ def recheck(
         wire = _over_the_wire(prepared, output)
     except ValueError:
         return False
-    if _lacks_values(prepared, gates, inputs, wire):
-        return False
-    x, y = inputs.tolist(), wire.tolist()
-    return all(requirement_holds(prepared.gates[gate].requirement, x, y) for gate in gates)
+    considered = np.zeros((1, len(prepared.gates)), dtype=np.bool_)
+    considered[0, list(gates)] = True
+    return bool(satisfied(prepared, inputs[np.newaxis], wire[np.newaxis], considered).all())
 
 
 def _decide_row(
@@ -135,13 +142,17 @@ def _decide_row(
     outputs: npt.NDArray[np.float64],
     contained: npt.NDArray[np.bool_],
     by_mode: dict[Mode, tuple[int, ...]],
-) -> RowDecision:
+    *,
+    alone: bool,
+) -> Steps[RowDecision]:
+    """The decision on a row; of one that is alone with a stop before a search."""
     fired, shadow_fired = by_mode[Mode.ENFORCE], by_mode[Mode.SHADOW]
     if not fired:
         return RowDecision(row, Outcome.UNTOUCHED, fired, shadow_fired, None, None, None, 0.0)
-    joint = [gate for gate, mode in enumerate(modes) if mode is Mode.ENFORCE and contained[gate]]
+    inside = contained.tolist()
+    joint = [gate for gate, mode in enumerate(modes) if mode is Mode.ENFORCE and inside[gate]]
     action = _strongest(prepared.gates[gate].action for gate in fired)
-    answer = _answer(prepared, action, fired, joint, inputs, outputs)
+    answer = yield from _answer(prepared, action, fired, joint, inputs, outputs, alone=alone)
     if isinstance(answer, Reason):
         return RowDecision(row, Outcome.REFUSED, fired, shadow_fired, action, answer, None, 0.0)
     change = _largest_change(outputs, answer)
@@ -160,7 +171,9 @@ def _answer(
     joint: Sequence[int],
     inputs: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64] | Reason:
+    *,
+    alone: bool,
+) -> Steps[npt.NDArray[np.float64] | Reason]:
     """An answer that has passed the final check of all enforced gates that contain the row, or why there is none."""
     match action:
         case Action.REFUSE:
@@ -170,8 +183,12 @@ def _answer(
         case Action.PROJECT:
             if _lacks_values(prepared, joint, inputs, outputs):
                 return Reason.OUTPUT_NOT_FINITE
-            projected = project(prepared, joint, inputs, outputs).output
-            candidates = [] if projected is None else [projected]
+            projected = project_in_closed_form(prepared, joint, inputs, outputs)
+            if projected is None:
+                if alone:
+                    yield 1
+                projected = project_by_search(prepared, joint, inputs, outputs)
+            candidates = [] if projected.output is None else [projected.output]
         case _:
             assert_never(action)
     passing = (candidate for candidate in candidates if recheck(prepared, joint, inputs, candidate))
@@ -184,6 +201,8 @@ def _lacks_values(
     inputs: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
 ) -> bool:
+    if np.isfinite(outputs).all() and np.isfinite(inputs).all():
+        return False
     lacking = lacks_required_values(prepared, inputs[np.newaxis], outputs[np.newaxis])
     return bool(lacking[0, list(gates)].any())
 
@@ -191,15 +210,23 @@ def _lacks_values(
 def _over_the_wire(prepared: PreparedGates, output: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """What a client decodes from the bytes of an answer. Raises ValueError where a value has no encoding."""
     specs = prepared.signature.outputs
-    return np.concatenate(
-        [
-            decode_raw(encode_raw(output[places.start : places.stop], spec.datatype), spec.datatype)
-            for spec, places in zip(specs, tensor_places(specs), strict=True)
-        ]
-    )
+    tensors = [
+        decode_raw(encode_raw(output[places.start : places.stop], spec.datatype), spec.datatype)
+        for spec, places in zip(specs, prepared.output_places, strict=True)
+    ]
+    return tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
 
 
 def _largest_change(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
+    if len(before) <= _FEW_VALUES:
+        return max(map(_change, before.tolist(), after.tolist()))
     changed = ~((before == after) | (np.isnan(before) & np.isnan(after)))
     changes = np.abs(after[changed] - before[changed])
     return math.inf if np.isnan(changes).any() else float(np.max(changes, initial=0.0))
+
+
+def _change(before: float, after: float) -> float:
+    if before == after or (math.isnan(before) and math.isnan(after)):
+        return 0.0
+    change = abs(after - before)
+    return math.inf if math.isnan(change) else change

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.gates.closed_form import ClosedForms
 from sidecar.gates.effective import wire_bounds
 from sidecar.gates.filter import LiteralTable, literal_table
 from sidecar.gates.limits import PLAIN_VALUES
@@ -65,6 +66,16 @@ class PreparedGates:
     literals: LiteralTable
     required: npt.NDArray[np.bool_]
     fallbacks: npt.NDArray[np.float64]
+
+    @functools.cached_property
+    def output_places(self) -> tuple[range, ...]:
+        """Which indices of an output row each tensor takes."""
+        return tuple(tensor_places(self.signature.outputs))
+
+    @functools.cached_property
+    def closed_forms(self) -> ClosedForms:
+        """What `project` makes corrections of first."""
+        return ClosedForms(self.gates, self.signature)
 
     @functools.cached_property
     def plain(self) -> tuple[PlainGate, ...] | None:

@@ -1,6 +1,7 @@
 """`project`: the nearest answer that satisfies all properties that hold for a row, as values of the wire.
 
-The nearest point is found exactly, in rational arithmetic, and rounded to the outputs' wire datatypes. Rounding can
+The nearest point is found exactly, in rational arithmetic (in whole numbers first: :mod:`sidecar.gates.closed_form`),
+and rounded to the outputs' wire datatypes. Rounding can
 undo a requirement, a strict one nearly always; then the clauses that it undid are tightened, by doubling steps from
 about one spacing of the datatype, and the search starts again. What is returned has passed the stated requirement
 exactly, on the rounded values.
@@ -62,6 +63,34 @@ def project(
         inputs: one finite row.
         outputs: float64 (output,); values of the wire datatypes, finite where the gates' literals mention them.
     """
+    found = project_in_closed_form(prepared, gates, inputs, outputs)
+    return project_by_search(prepared, gates, inputs, outputs) if found is None else found
+
+
+def project_in_closed_form(
+    prepared: PreparedGates, gates: Sequence[int], inputs: Row, outputs: npt.NDArray[np.float64]
+) -> ProjectionResult | None:
+    """As :func:`project`, where that has a closed form, which is surely short; None where it takes a search."""
+    form = prepared.closed_forms.of(gates)
+    if form is None:
+        return None
+    row = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
+    try:
+        moved = form.nearest(row, outputs.tolist())
+    except OverflowError:
+        return ProjectionResult(None, Obstacle.OUT_OF_RANGE)
+    if moved is None:
+        return None
+    output = outputs.copy()
+    for index, value in moved.items():
+        output[index] = value
+    return ProjectionResult(output, None)
+
+
+def project_by_search(
+    prepared: PreparedGates, gates: Sequence[int], inputs: Row, outputs: npt.NDArray[np.float64]
+) -> ProjectionResult:
+    """As :func:`project`, in rational numbers throughout: what the closed forms are held to."""
     joint = [prepared.gates[number] for number in gates]
     norms = {gate.norm for gate in joint}
     try:

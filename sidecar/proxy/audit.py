@@ -14,6 +14,7 @@ from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import Events, Refusal, RowEvent, RowOutcome
 
 _LOGGER: Final = logging.getLogger("sidecar.audit")
+_ENCODER: Final = json.JSONEncoder(allow_nan=False)
 
 
 def record_events(bundle: ActiveBundle, decision: str, events: Events) -> None:
@@ -103,4 +104,4 @@ def _number(value: float) -> float | str:
 
 def _write(record: dict[str, object]) -> None:
     if _LOGGER.isEnabledFor(logging.INFO):
-        _LOGGER.info(json.dumps(record, allow_nan=False))
+        _LOGGER.info(_ENCODER.encode(record))

@@ -5,10 +5,12 @@ fails closed: whatever goes wrong here, nothing of the upstream's response is an
 """
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import functools
 import logging
 import time
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from sidecar.config import DEFAULT_FALLBACK_RESERVE_SECONDS, UpstreamWords
@@ -61,6 +63,12 @@ class _Exchange(Exchange):
     client: str = dataclasses.field(kw_only=True)
 
 
+def _exchange(call_id: str, client: str | None, age_seconds: float) -> _Exchange:
+    return _Exchange(
+        started=time.perf_counter() - age_seconds, decision=decision_id(call_id, 1), client=client or call_id
+    )
+
+
 class ModelInfer:
     """Answers ModelInfer calls by the bundles that are active when a call starts.
 
@@ -103,17 +111,34 @@ class ModelInfer:
         ``client`` take turns with others'; None stands for one of which nothing is known. The call came in
         ``age_seconds`` ago.
         """
-        exchange = _Exchange(
-            started=time.perf_counter() - age_seconds, decision=decision_id(call_id, 1), client=client or call_id
-        )
+        exchange = _exchange(call_id, client, age_seconds)
+        return await self._failing_closed(exchange, self._answer(exchange, request, metadata, timeout_seconds, dialect))
+
+    def judge(
+        self, call_id: str, request: bytes, reply: UpstreamReply, client: str, age_seconds: float
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """As :meth:`answer`, where a small request has been to the upstream already. What is surely short is done here
+        and now; of anything else comes what gives the answer.
+        """
+        exchange = _exchange(call_id, client, age_seconds)
         try:
-            return await self._answer(exchange, request, metadata, timeout_seconds, dialect)
+            answer = self._judge_admitted(exchange, request, reply)
+        except Exception as error:
+            return self._failed(exchange, error)
+        return answer if isinstance(answer, Answer) else self._failing_closed(exchange, answer)
+
+    async def _failing_closed(self, exchange: _Exchange, answering: Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            return await answering
         except asyncio.CancelledError:
             self._books.finished(exchange, RequestOutcome.CANCELLED)
             raise
         except Exception as error:
-            _LOGGER.exception("decision %s failed", exchange.decision)
-            return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
+            return self._failed(exchange, error)
+
+    def _failed(self, exchange: _Exchange, error: Exception) -> Answer:
+        _LOGGER.exception("decision %s failed", exchange.decision, exc_info=error)
+        return self._refuse(exchange, Refusal(Reason.INTERNAL, repr(error), exchange.bundle))
 
     async def _answer(
         self,
@@ -135,8 +160,38 @@ class ModelInfer:
         if isinstance(reply, UpstreamFailure):
             failure, told = await self._understood(exchange, reply, dialect, len(admission.forward))
             return await self._without_answer(exchange, plan, failure, told)
+        answer = self._judge(exchange, plan, reply)
+        return answer if isinstance(answer, Answer) else await answer
+
+    def _judge_admitted(
+        self, exchange: _Exchange, request: bytes, reply: UpstreamReply
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        admission = exchange.timed(admit, request, (), self._registry.current)
+        if isinstance(admission, Refusal):
+            exchange.bundle = admission.bundle
+            return self._refuse(exchange, admission)
+        exchange.bundle = bundle_of(admission.plan)
+        return self._judge(exchange, admission.plan, reply)
+
+    def _judge(
+        self, exchange: _Exchange, plan: Plan | Passage, reply: UpstreamReply
+    ) -> Answer | Coroutine[Any, Any, Answer]:
         steps = self._judge_and_record(exchange, plan, reply.body)
-        judgement = await self._workers.judge(plan, exchange.client, steps, len(reply.body))
+        begun = self._workers.begin(plan, exchange.client, steps, len(reply.body))
+        if isinstance(begun, concurrent.futures.Future):
+            return self._finish(exchange, plan, begun, reply)
+        return self._judged(exchange, begun, reply)
+
+    async def _finish(
+        self,
+        exchange: _Exchange,
+        plan: Plan | Passage,
+        begun: concurrent.futures.Future[Judgement | Refusal],
+        reply: UpstreamReply,
+    ) -> Answer:
+        return self._judged(exchange, await self._workers.finish(plan, begun), reply)
+
+    def _judged(self, exchange: _Exchange, judgement: Judgement | Refusal, reply: UpstreamReply) -> Answer:
         if isinstance(judgement, Refusal):
             return self._refuse(exchange, judgement)
         return self._conclude(exchange, judgement, reply)

@@ -29,12 +29,35 @@ CLOSING_SECONDS: Final = 2.0
 """How long the process's end waits for what is queued."""
 
 
+class _Formatter(logging.Formatter):
+    """Makes the text of a second once."""
+
+    _second = -1
+    _text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
+        if int(record.created) != self._second:
+            self._second = int(record.created)
+            self._text = time.strftime(datefmt or self.default_time_format, time.localtime(self._second))
+        return f"{self._text},{int(record.msecs):03d}"
+
+
+def start_logging(descriptor: int) -> "LogWriter":
+    """Have all records written there."""
+    writer = LogWriter(descriptor)
+    logging.basicConfig(level=logging.INFO, handlers=[writer])
+    # What the format does not name is not looked for; see "Optimization" in logging's own documentation.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
+    return writer
+
+
 class LogWriter(logging.Handler):
     """A handler that writes to a file descriptor; ``lost`` records could not be written."""
 
     def __init__(self, descriptor: int, queue_records: int = QUEUE_RECORDS) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(FORMAT))
+        self.setFormatter(_Formatter(FORMAT))
         self._descriptor = descriptor
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._queue_records = queue_records

@@ -256,9 +256,10 @@ class Metrics:
             self._fallbacks.labels(model, events.fell_back.reason).inc()
         for row in events.fired:
             if row.outcome is RowOutcome.CORRECTED and row.action is not None:
-                self._corrections.labels(model, row.action).inc()
+                self._child(self._corrections, model, row.action).inc()
             for violation in row.violations:
-                self._violations.labels(model, violation.property_id, violation.mode, violation.region).inc()
+                where = violation.property_id, violation.mode, violation.region
+                self._child(self._violations, model, *where).inc()
                 if violation.is_breach:
                     self._breaches.labels(model, violation.property_id).inc()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 
+from sidecar.proxy.answer import Answer
+from sidecar.proxy.decision_ids import CALL_ID_KEY
 from sidecar.proxy.failure_policy import REASON_KEY, Status
 from sidecar.proxy.metadata import Metadata
 
@@ -75,6 +77,17 @@ class HandedContext:
         raise grpc.aio.AbortError("Locally aborted.")
 
     # For the transport.
+
+    def answer(self, answer: Answer) -> None:
+        """Send all of a unary call's answer, and end it."""
+        own = ((CALL_ID_KEY, self.call_id),)
+        initial, trailing = answer.initial + own, answer.trailing + own
+        if isinstance(answer.result, Status):
+            self.call.open(_pairs(initial))
+            self._end(answer.result.code, answer.result.details, trailing)
+        else:
+            self._is_over = True
+            self.call.answer(_pairs(initial), answer.result, _pairs(trailing))
 
     def got(self, message: bytes | None) -> None:
         """A message has come; None: no more will."""

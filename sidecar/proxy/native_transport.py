@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import logging
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,23 +21,26 @@ from sidecar.config import ServeSettings
 from sidecar.errors import OperationError, Reason
 from sidecar.proxy import audit
 from sidecar.proxy.active_bundle import ActiveBundle, ActiveModels
+from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import decision_id
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import status_of_refusal
-from sidecar.proxy.load import Load, let_in
+from sidecar.proxy.load import let_in
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
 from sidecar.proxy.metrics import CALL_BUCKETS, GATE_BUCKETS, Metrics
-from sidecar.proxy.native_calls import HandedContext, metadata_of
+from sidecar.proxy.native_calls import HandedContext
 from sidecar.proxy.native_counts import OPEN_CONNECTIONS, REFUSED, NativeCounts
+from sidecar.proxy.native_outcome import Asked, said
+from sidecar.proxy.native_refusals import NativeRefusals
 from sidecar.proxy.native_room import NativeRoom
 from sidecar.proxy.native_tables import bundle_tables, is_judged_natively
 from sidecar.proxy.native_tls import NativeCredentials, NativeTls
 from sidecar.proxy.processors import usable_processors
-from sidecar.proxy.server import send_answer
 from sidecar.proxy.transport import Handlers, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME, place_for_socket
-from sidecar.proxy.upstream import UpstreamOutcome, UpstreamStream, failure_of, failure_without_message, reply_of
+from sidecar.proxy.upstream import UpstreamFailure
+from sidecar.proxy.workers import MAX_REQUEST_BYTES_ON_THE_LOOP
 
 if TYPE_CHECKING:
     from sidecar.proxy.native_module import Call, Outcome, Transport
@@ -48,8 +52,6 @@ GOODBYE_SECONDS: Final = 1.0
 """After the last call, for connections to be closed from both sides."""
 
 _LOGGER: Final = logging.getLogger("sidecar.proxy")
-
-_CODE: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class NativeTransport:
@@ -76,6 +78,8 @@ class NativeTransport:
         self._tls = NativeTls(self._transport, settings, credentials, metrics)
         self._tables: dict[tuple[ActiveBundle, int], dict[str, Any]] = {}
         self._calls: dict[int, tuple[HandedContext, asyncio.Task[None]]] = {}
+        self._refusals = NativeRefusals(settings)
+        self._ready: list[tuple[HandedContext, Answer]] = []
         self._loop = asyncio.get_running_loop()
         self.room: Final = NativeRoom(self._transport)
         self._has_stopped = asyncio.Event()
@@ -130,6 +134,7 @@ class NativeTransport:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._refusals.record(self._transport.refused())
         if self._looking is not None:
             self._looking.cancel()
             self._loop.remove_reader(self._transport.fileno())
@@ -142,6 +147,7 @@ class NativeTransport:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self._tls.look()
+            await self._refusals.keep_recording(self._transport.refused())
             if not self._transport.is_alive():
                 raise OperationError("a thread of the native transport has ended; start the sidecar again")
 
@@ -153,10 +159,17 @@ class NativeTransport:
                 self._begin(call)
             elif (known := self._calls.get(call.key())) is not None:
                 self._tell(*known, kind, message, why)
+        # Together: the first one that leaves wakes a thread that then finds the others.
+        for context, answer in self._ready:
+            context.answer(answer)
+        self._ready.clear()
 
     def _begin(self, call: "Call") -> None:
-        key, context = call.key(), HandedContext(call, self._loop)
-        task = self._loop.create_task(self._answer(context))
+        context, outcome = HandedContext(call, self._loop), call.outcome
+        handling = self._handle(context) if outcome is None else self._judge(context, outcome)
+        if handling is None:
+            return
+        key, task = call.key(), self._loop.create_task(self._answer(context, handling))
         self._calls[key] = context, task
         task.add_done_callback(lambda _: self._calls.pop(key, None))
 
@@ -166,10 +179,10 @@ class NativeTransport:
         if kind == "written":
             context.written()
         elif kind == "cancelled":
-            task.cancel()
+            self._loop.call_soon(task.cancel)  # once it has begun, or nobody would count it
         elif why in REFUSED:
             # As gRPC's own library does, which ends such a call by itself.
-            self._refuse(context, Refusal(REFUSED[why], _text(REFUSED[why], self._settings)))
+            self._refuse(context, self._refusals.of(why))
             task.cancel()
         else:
             context.got(message)
@@ -179,13 +192,12 @@ class NativeTransport:
         audit.record_refusal(decision_id(context.call_id, 1), refusal)
         self._metrics.refused(None, refusal.reason)
 
-    async def _answer(self, context: HandedContext) -> None:
+    async def _answer(self, context: HandedContext, handling: Coroutine[Any, Any, None]) -> None:
         # What was looked at natively is held there.
         let_in(is_request_held=context.call.models is not None)
         reason = Reason.INTERNAL
         try:
-            outcome = context.call.outcome
-            await (self._handle(context) if outcome is None else self._judge(context, outcome))
+            await handling
             context.end()
         except grpc.aio.AbortError:
             pass
@@ -208,13 +220,21 @@ class NativeTransport:
             async for message in handler.unary_stream(await _only_message(context), context):
                 await context.write(message)
 
-    async def _judge(self, context: HandedContext, outcome: "Outcome") -> None:
-        call = context.call
-        infer = self._handlers.judging(call.models, _Asked(outcome))
-        left = context.time_remaining()
-        seconds = self._settings.upstream_timeout_seconds if left is None else left
-        told = call.request or b"", context.invocation_metadata(), seconds, context.peer()
-        await send_answer(context, call.call_id, await infer.answer(call.call_id, *told, age_seconds=call.age))  # type: ignore[arg-type]
+    def _judge(self, context: HandedContext, outcome: "Outcome") -> Coroutine[Any, Any, None] | None:
+        """What judges an answer that is here; None where that is done."""
+        call, request, reply = context.call, context.call.request or b"", said(outcome)
+        infer = self._handlers.judging(call.models, Asked(reply))
+        told = call.call_id, request
+        if isinstance(reply, UpstreamFailure) or len(request) > MAX_REQUEST_BYTES_ON_THE_LOOP:
+            left = context.time_remaining()
+            seconds = self._settings.upstream_timeout_seconds if left is None else left
+            metadata, peer = context.invocation_metadata(), context.peer()
+            return _send(context, infer.answer(*told, metadata, seconds, peer, age_seconds=call.age))
+        answer = infer.judge(*told, reply, context.peer(), call.age)
+        if isinstance(answer, Answer):
+            self._ready.append((context, answer))
+            return None
+        return _send(context, answer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,33 +252,8 @@ async def _only_message(context: HandedContext) -> bytes:
     return message
 
 
-class _Asked:
-    """An upstream that has been asked already."""
-
-    losses = 0
-
-    def __init__(self, outcome: "Outcome") -> None:
-        self._outcome = outcome
-
-    async def call(
-        self, _method: str, _request: bytes, _metadata: Metadata, _timeout_seconds: float
-    ) -> UpstreamOutcome:
-        """What it said."""
-        if len(self._outcome) == 3:
-            body, initial, trailing = self._outcome
-            return reply_of(body, metadata_of(initial), metadata_of(trailing))
-        code, details, answered, initial, trailing = self._outcome
-        if code == 0:
-            return failure_without_message()
-        known = _CODE.get(code, grpc.StatusCode.UNKNOWN)
-        return failure_of(known, details, answered, metadata_of(initial), metadata_of(trailing))
-
-    def stream(self, _method: str, _metadata: Metadata, _timeout_seconds: float | None) -> UpstreamStream:
-        """Streams are not asked natively."""
-        raise AssertionError("a call that has been judged natively is no stream")
-
-    async def close(self) -> None:
-        """It is nobody's to close."""
+async def _send(context: HandedContext, answering: Coroutine[Any, Any, Answer]) -> None:
+    context.answer(await answering)
 
 
 def _bound(make: "type[Transport]", settings: ServeSettings) -> "Transport":
@@ -274,7 +269,7 @@ def _bound(make: "type[Transport]", settings: ServeSettings) -> "Transport":
                 limit_held_bytes=settings.limit_held_bytes,
                 limit_calls=settings.limit_calls,
                 keepalive_seconds=settings.keepalive_seconds,
-                refusals={name: _told(reason, settings) for name, reason in REFUSED.items()},
+                refusals=NativeRefusals(settings).told(),
                 infer_methods=[MODEL_INFER],
                 call_bounds=list(CALL_BUCKETS),
                 gate_bounds=list(GATE_BUCKETS),
@@ -284,20 +279,3 @@ def _bound(make: "type[Transport]", settings: ServeSettings) -> "Transport":
                 f"cannot listen on {settings.listen}: {error.strerror or error}; is another process listening there? "
                 "Choose another address with --listen"
             ) from error
-
-
-def _told(reason: Reason, settings: ServeSettings) -> tuple[int, str]:
-    status = status_of_refusal(Refusal(reason, _text(reason, settings)))
-    return status.code.value[0], status.details
-
-
-def _text(reason: Reason, settings: ServeSettings) -> str:
-    """What a client is told, beside the reason."""
-    load = Load(settings.limit_calls, settings.limit_held_bytes)
-    return {
-        Reason.TOO_MANY_CALLS: load.too_many_calls,
-        Reason.MEMORY_EXHAUSTED: load.memory_exhausted,
-        Reason.MESSAGE_TOO_LARGE: f"the message is larger than the limit of {settings.limit_bytes} bytes",
-        Reason.SLOW_REQUEST: "the request did not arrive in time; retry later",
-        Reason.PYTHON_LANE_FULL: "as many calls wait to be looked into as may; retry later",
-    }.get(reason, "")

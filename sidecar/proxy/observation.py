@@ -43,21 +43,25 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
 
     ``contained`` is bool (row, gate), False for gates that are off.
     """
-    if len(inputs) == 1 and not decisions.rows:
-        return _untouched_alone(bundle, inputs[0].tolist(), contained[0].tolist())
     refused = any(row.outcome is Outcome.REFUSED for row in decisions.rows)
+    if len(inputs) == 1:
+        return _alone(bundle, inputs[0].tolist(), contained[0].tolist(), decisions.rows, refused)
     return Events(
         rows=_row_counts(contained, decisions, refused),
-        fired=tuple(_row_event(bundle, inputs, row, refused) for row in decisions.rows),
+        fired=tuple(_row_event(bundle, inputs[row.row].tolist(), row, refused) for row in decisions.rows),
         in_domain=tuple(_domain_rows(bundle, inputs, contained)),
     )
 
 
-def _untouched_alone(bundle: ActiveBundle, inputs: list[float], contained: list[bool]) -> Events:
+def _alone(
+    bundle: ActiveBundle, inputs: list[float], contained: list[bool], fired: tuple[RowDecision, ...], refused: bool
+) -> Events:
     """The commonest case by far, without array operations."""
     gates = [gate for gate, inside in enumerate(contained) if inside]
+    outcome = RowOutcome(fired[0].outcome) if fired else RowOutcome.UNTOUCHED if gates else RowOutcome.OUTSIDE
     return Events(
-        rows=((RowOutcome.UNTOUCHED if gates else RowOutcome.OUTSIDE, 1),),
+        rows=((outcome, 1),),
+        fired=tuple(_row_event(bundle, inputs, row, refused) for row in fired),
         in_domain=tuple(
             DomainRows(bundle.property_ids[gate], Label(label_row(bundle.coverage, gate, inputs)), 1) for gate in gates
         ),
@@ -80,8 +84,7 @@ def _row_counts(
     return tuple((outcome, rows) for outcome, rows in counts.items() if rows)
 
 
-def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bool) -> RowEvent:
-    here = inputs[row.row].tolist()
+def _row_event(bundle: ActiveBundle, inputs: list[float], row: RowDecision, refused: bool) -> RowEvent:
     return RowEvent(
         row=row.row,
         outcome=RowOutcome.REFUSED if refused else RowOutcome(row.outcome),
@@ -89,7 +92,7 @@ def _row_event(bundle: ActiveBundle, inputs: Rows, row: RowDecision, refused: bo
         reason=row.reason,
         largest_change=row.largest_change,
         violations=tuple(
-            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label_row(bundle.coverage, gate, here)))
+            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label_row(bundle.coverage, gate, inputs)))
             for gate in sorted((*row.fired, *row.shadow_fired))
         ),
     )

@@ -46,6 +46,15 @@ class Workers:
         self, plan: Plan | Passage, client: str, steps: Steps[_Result], response_bytes: int = 0
     ) -> _Result | Refusal:
         """Take the steps that judge an answer for a client; a refusal where too many corrections are waiting."""
+        begun = self.begin(plan, client, steps, response_bytes)
+        if isinstance(begun, concurrent.futures.Future):
+            return await self.finish(plan, begun)
+        return begun
+
+    def begin(
+        self, plan: Plan | Passage, client: str, steps: Steps[_Result], response_bytes: int = 0
+    ) -> _Result | concurrent.futures.Future[_Result]:
+        """The same; what is surely short is done here and now, of anything else comes what ``finish`` waits for."""
         left = 0
         if _is_short(plan) and not _is_slow_to_read(plan, response_bytes):
             try:
@@ -53,8 +62,12 @@ class Workers:
             except StopIteration as end:
                 judged: _Result = end.value
                 return judged
+        return self._turns.take(client, steps, left)
+
+    async def finish(self, plan: Plan | Passage, begun: concurrent.futures.Future[_Result]) -> _Result | Refusal:
+        """What comes of what was begun."""
         try:
-            judged = await asyncio.wrap_future(self._turns.take(client, steps, left))
+            judged = await asyncio.wrap_future(begun)
         except TooMuchWaiting:
             text = "as many rows wait to be corrected as may; retry later, or send smaller batches"
             return Refusal(Reason.TOO_MANY_CORRECTIONS, text, bundle_of(plan))

@@ -1,6 +1,8 @@
 """Limits on what is in flight: who comes too much is told so, at once, and all is given back afterwards."""
 
 import contextlib
+import json
+import logging
 
 import grpc
 import pytest
@@ -74,6 +76,27 @@ def test_one_call_too_many_is_told_so_and_the_others_are_answered(loop, upstream
         assert _refused(running, "too_many_calls") == 2
         assert running.metrics.value("gate_requests_total", model="", outcome="refused") == 1
     assert len([method for method, *_ in upstream.asked if method == MODEL_INFER]) == 3
+
+
+def test_what_is_refused_for_a_limit_has_an_audit_record_on_either_transport(loop, upstream, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "sidecar.audit")
+    with sidecar(loop, settings(tmp_path, upstream.port, limit_calls=2, limit_bytes=2_000)) as running:
+        large = call(running.listen_port, MODEL_INFER, _padded(3_000))
+        with _in_flight(loop, upstream, running, INSIDE, 2):
+            one_too_many = call(running.listen_port, MODEL_INFER, INSIDE)
+        _wait_until(lambda: len(_records(caplog)) == 2)
+        assert running.metrics.value("gate_native_events_total", event="unrecorded_refusals") in (0, None)
+    by_reason = {record["reason"]: record for record in _records(caplog)}
+    assert by_reason.keys() == {"message_too_large", "too_many_calls"}
+    record = by_reason["too_many_calls"]
+    assert record["decision"] == one_too_many.trailing["gate-decision"]
+    assert (record["model"], record["revision"], record["outcome"]) == (None, None, "error")
+    assert record["message"] == one_too_many.details.partition(": ")[2]
+    assert large.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def _records(caplog):
+    return [json.loads(record.getMessage()) for record in caplog.records if record.name == "sidecar.audit"]
 
 
 def test_bytes_of_requests_count_together(loop, upstream, tmp_path):

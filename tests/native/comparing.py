@@ -17,10 +17,10 @@ LIMIT_ROWS: Final = 8
 class Compared:
     """A bundle on both sides."""
 
-    def __init__(self, bundle: ActiveBundle) -> None:
+    def __init__(self, bundle: ActiveBundle, limit_rows: int = LIMIT_ROWS) -> None:
         self._bundle = bundle
-        self._models = active_models([bundle], limit_rows=LIMIT_ROWS)
-        self._tables = bundle_tables(bundle, LIMIT_ROWS)
+        self._models = active_models([bundle], limit_rows=limit_rows)
+        self._tables = bundle_tables(bundle, limit_rows)
         self._native: Any = importlib.import_module("gate_sidecar_native") if NATIVE_IS_BUILT else None
 
     def why_handed(self, request: bytes, answer: bytes) -> str | None:

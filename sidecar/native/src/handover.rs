@@ -100,6 +100,12 @@ pub enum Command {
     Open(Pairs),
     /// Send a message.
     Write(Bytes),
+    /// Send all of a unary call's answer, and end it.
+    Answer {
+        initial: Pairs,
+        message: Bytes,
+        trailing: Pairs,
+    },
     /// End the call.
     End {
         code: i32,

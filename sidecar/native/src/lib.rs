@@ -19,6 +19,7 @@ mod metadata;
 mod piece;
 mod python;
 mod python_lane;
+mod refused;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ fn gate_sidecar_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add("TABLE_FORMAT", python::TABLE_FORMAT)?;
     module.add_function(wrap_pyfunction!(python::evaluate, module)?)?;
+    module.add_function(wrap_pyfunction!(python::travels, module)?)?;
     module.add_class::<python::Transport>()?;
     module.add_class::<python::Call>()
 }

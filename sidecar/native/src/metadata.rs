@@ -23,7 +23,8 @@ const GRPC_BUT_END_TO_END: [&str; 3] = ["grpc-status-details-bin", "grpc-tags-bi
 /// Pairs as Python holds them: a name, and the value's bytes.
 pub type Pairs = Vec<(String, Vec<u8>)>;
 
-fn travels(name: &str) -> bool {
+/// Whether a name, in lower case, travels on.
+pub fn travels(name: &str) -> bool {
     GRPC_BUT_END_TO_END.contains(&name)
         || !(HOP_BY_HOP.contains(&name) || name.starts_with("grpc-") || name.starts_with("gate-"))
 }

@@ -8,6 +8,7 @@ use crate::flood::Flood;
 use crate::grpc::Code;
 use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
 use crate::metadata::Pairs;
+use crate::refused::Refused;
 use crate::upstream::Target;
 use crate::worker::{Connection, Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +29,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// Refusals that wait for their audit records; some hundred KiB.
+const REFUSED_WAITING: usize = 1000;
 
 /// Of the arrays that `activate` takes; Python says the same.
 pub const TABLE_FORMAT: &str = "1";
@@ -97,6 +101,7 @@ impl Transport {
             keepalive_answer: seconds("keepalive_timeout_seconds", keepalive_timeout_seconds)?,
         };
         let half = u32::try_from(limit_calls / 2).unwrap_or(u32::MAX).max(1);
+        let refused = Arc::new(Refused::new(REFUSED_WAITING));
         let shared = Arc::new(Shared {
             active: ArcSwap::from_pointee(Active {
                 models: HashMap::new(),
@@ -106,7 +111,8 @@ impl Transport {
             queue,
             counters: Default::default(),
             budget: Budget::new(limit_calls, limit_held_bytes),
-            refusals: refusals_of(&refusals)?,
+            refusals: refusals_of(&refusals, &refused)?,
+            refused,
             limit_bytes,
             // By default no connection alone can take the room of all calls.
             limit_streams: limit_streams.unwrap_or(half),
@@ -295,10 +301,16 @@ impl Transport {
             ("window_update_flood", &counters.floods[Flood::WindowUpdates as usize]),
             ("frame_flood", &counters.floods[Flood::Frames as usize]),
             ("too_much", &counters.too_much),
+            ("unrecorded_refusals", &self.shared.refused.unrecorded),
         ] {
             all.set_item(name, count.load(Relaxed))?;
         }
         Ok(all)
+    }
+
+    /// Calls that were refused without Python since the last time, of which only so many wait: (call id, why).
+    fn refused(&self) -> Vec<(String, &'static str)> {
+        self.shared.refused.take()
     }
 
     /// How many calls Python was given after they were looked at here, by reason.
@@ -350,7 +362,7 @@ impl Transport {
     }
 }
 
-fn refusals_of(given: &HashMap<String, (i32, String)>) -> PyResult<Refusals> {
+fn refusals_of(given: &HashMap<String, (i32, String)>, refused: &Arc<Refused>) -> PyResult<Refusals> {
     let of = |reason: &'static str, otherwise: Option<(i32, &str)>| {
         let otherwise = otherwise.map(|(code, details)| (code, details.to_owned()));
         let (code, details) = given
@@ -358,7 +370,13 @@ fn refusals_of(given: &HashMap<String, (i32, String)>) -> PyResult<Refusals> {
             .cloned()
             .or(otherwise)
             .ok_or_else(|| PyValueError::new_err(format!("no refusal for {reason}")))?;
-        Ok::<_, PyErr>(Refusal { code, details, reason })
+        let refused = refused.clone();
+        Ok::<_, PyErr>(Refusal {
+            code,
+            details,
+            reason,
+            refused,
+        })
     };
     let exhausted = Code::ResourceExhausted as i32;
     Ok(Refusals {
@@ -615,6 +633,16 @@ impl Call {
             .send(Command::Write(Bytes::copy_from_slice(message.as_bytes())));
     }
 
+    /// Send all of a unary call's answer, and end it: nothing more is told of it.
+    fn answer(&self, initial: Pairs, message: &Bound<'_, PyBytes>, trailing: Pairs) {
+        let message = Bytes::copy_from_slice(message.as_bytes());
+        let _ = self.handed.commands.send(Command::Answer {
+            initial,
+            message,
+            trailing,
+        });
+    }
+
     /// End the call.
     fn end(&self, code: i32, details: String, trailing: Pairs) {
         let _ = self.handed.commands.send(Command::End {
@@ -662,6 +690,12 @@ pub fn evaluate<'py>(
             ("answered", seen.outside, seen.untouched, domains).into_pyobject(py)
         }
     }
+}
+
+/// Whether metadata of this name, in lower case, travels on: for tests that compare it with Python's rule.
+#[pyfunction]
+pub fn travels(name: &str) -> bool {
+    crate::metadata::travels(name)
 }
 
 // -- tables ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+/// gRPC's status.
+const OK: i32 = 0;
+
 /// One call on its way through Python.
 pub struct PythonLane<'a> {
     call: &'a Call,
@@ -79,19 +82,17 @@ impl<'a> PythonLane<'a> {
                     Some(Command::Read) => reading = true,
                     Some(Command::Open(initial)) => reply.open(&initial),
                     Some(Command::Write(message)) => {
-                        if call.lease.hold(message.len()).is_err() {
-                            add(&shared.counters.memory_exhausted, 1);
-                            return reply.refuse(&shared.refusals.memory_exhausted);
-                        }
-                        reply.open(&[]);
-                        let sent = reply.write(&message, &call.lease).await;
-                        call.lease.give_back(message.len());
-                        match sent {
-                            Ok(()) => {}
-                            Err(Unsent::Stalled) => return call.count_unsent(Unsent::Stalled),
-                            Err(Unsent::Gone) => return,
+                        if !write(call, reply, &[], &message).await {
+                            return;
                         }
                         queue.push(Event::Written(handed.clone()));
+                    }
+                    Some(Command::Answer { initial, message, trailing }) => {
+                        told.is_cancelled = false;
+                        if write(call, reply, &initial, &message).await {
+                            reply.end(OK, "", &trailing);
+                        }
+                        return;
                     }
                     Some(Command::End { code, details, trailing }) => {
                         told.is_cancelled = false;
@@ -116,6 +117,28 @@ impl<'a> PythonLane<'a> {
                 },
                 () = reply.given_up() => return,
             }
+        }
+    }
+}
+
+/// Send a message, after the initial metadata where these are not sent; false where the call is over without it.
+async fn write(call: &Call, reply: &mut Reply, initial: &[(String, Vec<u8>)], message: &Bytes) -> bool {
+    let shared = &call.worker.shared;
+    if call.lease.hold(message.len()).is_err() {
+        add(&shared.counters.memory_exhausted, 1);
+        reply.refuse(&shared.refusals.memory_exhausted);
+        return false;
+    }
+    reply.open(initial);
+    let sent = reply.write(message, &call.lease).await;
+    call.lease.give_back(message.len());
+    match sent {
+        Ok(()) => true,
+        Err(why) => {
+            if matches!(why, Unsent::Stalled) {
+                call.count_unsent(why);
+            }
+            false
         }
     }
 }

@@ -99,6 +99,7 @@ impl Reply {
 
     /// An error of ours, as Python's table has it.
     pub fn refuse(&mut self, refusal: &Refusal) {
+        refusal.refused.note(self.call_id.as_bytes(), refusal.reason);
         let mut end = HeaderMap::new();
         end.insert(DECISION, self.decision.clone());
         end.insert(REASON, HeaderValue::from_static(refusal.reason));

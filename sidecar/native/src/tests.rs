@@ -6,6 +6,7 @@ use crate::budget::Budget;
 use crate::counters::ModelCounters;
 use crate::grpc::Frame;
 use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
+use crate::refused::Refused;
 use crate::upstream::Target;
 use crate::worker::{Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -197,6 +198,7 @@ fn refusal(reason: &'static str) -> Refusal {
         code: 8,
         details: format!("{reason} in words"),
         reason,
+        refused: Arc::new(Refused::new(10)),
     }
 }
 
@@ -269,6 +271,7 @@ impl Sidecar {
                     ..refusal("internal")
                 },
             },
+            refused: Arc::new(Refused::new(10)),
             limit_bytes: 1 << 19,
             limit_streams: 100,
             limit_connections: 3,

@@ -9,6 +9,7 @@ use crate::flood::Allowance;
 use crate::grpc;
 use crate::handover::Queue;
 use crate::piece::Piece;
+use crate::refused::Refused;
 use crate::tls::UpstreamTls;
 use crate::traffic::{Traffic, Watched, unanswered};
 use crate::upstream::{Line, Target};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub counters: Counters,
     pub budget: Arc<Budget>,
     pub refusals: Refusals,
+    /// Of these, for their records.
+    pub refused: Arc<Refused>,
     pub limit_bytes: usize,
     /// Of one connection.
     pub limit_streams: u32,
@@ -67,6 +70,7 @@ pub struct Refusal {
     pub code: i32,
     pub details: String,
     pub reason: &'static str,
+    pub refused: Arc<Refused>,
 }
 
 /// What is refused without asking Python: it may come in floods.

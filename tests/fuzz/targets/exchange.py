@@ -2,6 +2,7 @@
 
 No exception leaves them, and whatever answer leaves ``judge`` keeps every enforced property of every row in its domain,
 as an exact judge that shares nothing with the product reads both messages; answers that keep them are not touched.
+Where the native evaluation is built it decides the same, or hands over.
 """
 
 import random
@@ -20,17 +21,21 @@ from tests.fuzz.guarded_truth import ENFORCED, violations
 from tests.fuzz.referee import pb
 from tests.fuzz.target import Target, require
 from tests.fuzz.wire_mutator import messages, mutated
+from tests.native.comparing import Compared
+from tests.transports import NATIVE_IS_BUILT
 
 LIMIT_ROWS = 8
 MAX_SEED_BYTES = 600
-MODELS = tuple(
-    active_models([activate(bundle_bytes(), mode=mode, policy=lambda _, kept=policy: kept)], limit_rows=LIMIT_ROWS)
+BUNDLES = tuple(
+    activate(bundle_bytes(), mode=mode, policy=lambda _, kept=policy: kept)
     for mode, policy in (
         (None, ModelPolicy()),
         (Mode.SHADOW, ModelPolicy()),
         (None, ModelPolicy(outside=Outside.REFUSE)),
     )
 )
+MODELS = tuple(active_models([bundle], limit_rows=LIMIT_ROWS) for bundle in BUNDLES)
+COMPARED = tuple(Compared(bundle, LIMIT_ROWS) for bundle in BUNDLES if NATIVE_IS_BUILT)
 ENFORCING, SHADOW, REFUSING_OUTSIDE = range(3)
 OUTPUTS = (("y", slice(0, 3), "FP32"), ("z", slice(3, 4), "FP64"))
 
@@ -43,6 +48,8 @@ _ANSWERS = messages(pb.ModelInferResponse, (case.answer for case in _SMALL))
 def check(data: bytes, judging=judge) -> None:
     selector, request, response = framing.split(data, 3)
     variant = selector[0] % len(MODELS) if selector else 0
+    if COMPARED:
+        COMPARED[variant].why_handed(request, response)
     admission = admit(request, (), MODELS[variant])
     if isinstance(admission, Refusal):
         return
