@@ -2,6 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,24 @@ def test_points_are_values_of_the_wire_in_the_box(
     assert len(np.unique(points[:, 0])) >= (4 if datatype is Datatype.INT16 else 300)
 
 
+class _Balanced(HTMLParser):
+    """Every element is closed, the inner ones first."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
 PROPERTIES = """
 model: {name: "a <b> & c", batch_axis: 0}
 inputs:
@@ -130,6 +149,7 @@ def test_a_bundle_s_model_is_sampled_and_no_other(tmp_path: Path) -> None:
         assert "a &lt;b&gt; &amp; c" in text
         assert "no &lt;script&gt;" in text
         assert "<script" not in text
+        _Balanced(text)
         assert digest(compiled.content) in text
         assert ("near = " in text) == bool(len(compiled.counterexamples[0]))
     changed = onnx.load(path)
