@@ -64,7 +64,7 @@ def provable(
     unmerged: Sequence[Sequence[CoverageTree]],
     progress: Callable[[ProofStatus], None],
 ) -> Provable:
-    """Hints for all silent and violating leaves; those for which there are none become open.
+    """Hints for all silent and violating leaves; where there are none they become open.
 
     Args:
         network: of the model.
@@ -92,8 +92,8 @@ def provable(
 
 def _opened(gate: Gate, region: int, found: Proved) -> str:
     return (
-        f"{gate.property_id}, region {region}: {found.opened:,} leaves ({found.opened_volume:.2g} of its box) that the"
-        " search settled are open, since the checker's own bounds do not prove them"
+        f"{gate.property_id}, region {region}: of {found.opened:,} leaves that the search settled a part is open"
+        f" ({found.opened_volume:.2g} of the region's box), since the checker's own bounds do not prove it"
     )
 
 

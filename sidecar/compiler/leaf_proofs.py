@@ -1,4 +1,4 @@
-"""Hints that let the checker prove a coverage tree's leaves; leaves for which there are none become open.
+"""Hints that let the checker prove a coverage tree's leaves; what it cannot prove of a leaf becomes open.
 
 The checker's own bounds decide here too, with more charged for rounding than it charges itself, so that what passes
 here passes on every machine. They are looser than the search's, so a leaf as the search settled it may have to be
@@ -16,7 +16,7 @@ from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.certificate.bounds import Enclosure, Staged, enclose, lower_form
 from sidecar.certificate.leaves import Demand, Pieces, claims, combined, parts, proved_within
 from sidecar.certificate.values import PIECE, LeafProofs
-from sidecar.compiler.split_tree import merged
+from sidecar.compiler.split_tree import NODE, Nodes, merged
 from sidecar.gates.values import Box
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -27,7 +27,7 @@ CARE: Final = 3.0
 """What is charged here for the checker's own rounding, as a multiple of what it charges."""
 
 MOST_HALVINGS: Final = 8
-"""How often a leaf is halved before it becomes open."""
+"""How often a leaf is halved before what is not proved of it becomes open."""
 
 _FACTORS: Final = np.linspace(0.0, 1.0, 17)
 
@@ -39,7 +39,7 @@ class Proved:
     Args:
         tree: merged.
         proofs: for its claims.
-        opened: number of leaves that became open; opened_volume: their share of the region's box.
+        opened: number of leaves of which a part became open; opened_volume: those parts' share of the region's box.
     """
 
     tree: CoverageTree
@@ -62,9 +62,6 @@ def prove_leaves(
     """
     divisions = _Divisions(unmerged, len(wanted.literals.offset))
     lower, upper, leaf = claims(unmerged, box)
-    volume = np.zeros(len(unmerged.feature))
-    volume[leaf] = _shares(lower, upper, box)
-    failed = np.zeros(len(unmerged.feature), dtype=np.bool_)
     node, bounded = leaf, 0
     for halving in range(MOST_HALVINGS + 1):
         again, feature = [], []
@@ -78,14 +75,17 @@ def prove_leaves(
             progress(bounded := bounded + len(part))
         left = np.concatenate([np.zeros(0, np.intp), *again])
         if halving == MOST_HALVINGS:
-            failed[leaf[left]] = True
             break
         along = np.concatenate([np.zeros(0, np.intp), *feature]).astype(np.int32)
         middle = lower[left, along] + (upper[left, along] - lower[left, along]) * 0.5
         lower, upper, leaf = parts(lower[left], upper[left], leaf[left], along, middle)
         node = divisions.divide(node[left], along, middle)
-    tree = merged(_opened(unmerged, failed, volume))
-    return Proved(tree, divisions.proofs(tree), int(failed.sum()), float(volume[failed].sum()))
+    volume = _shares(lower[left], upper[left], box)
+    moved = np.bincount(unmerged.label[leaf[left]], weights=volume, minlength=len(unmerged.volume))
+    volumes = np.maximum(unmerged.volume - moved, 0.0)
+    volumes[Label.OPEN] += moved.sum()
+    tree = merged(divisions.opened(node[left], leaf[left]), volumes)
+    return Proved(tree, divisions.proofs(tree), len(np.unique(leaf[left])), float(moved.sum()))
 
 
 def _shares(lower: Floats, upper: Floats, box: Box) -> Floats:
@@ -93,21 +93,13 @@ def _shares(lower: Floats, upper: Floats, box: Box) -> Floats:
     return np.asarray(np.where(width > 0.0, (upper - lower) / np.where(width > 0.0, width, 1.0), 1.0).prod(axis=1))
 
 
-def _opened(tree: CoverageTree, failed: Flags, volume: Floats) -> CoverageTree:
-    volumes = tree.volume.copy()
-    for before in (Label.SILENT, Label.VIOLATING):
-        moved = volume[failed & (tree.label == before)].sum()
-        volumes[before] = max(volumes[before] - moved, 0.0)
-        volumes[Label.OPEN] += moved
-    return dataclasses.replace(tree, label=np.where(failed, np.uint8(Label.OPEN), tree.label), volume=volumes)
-
-
 class _Divisions:
     """The search's tree, its leaves divided further, with the hints of all pieces."""
 
     def __init__(self, tree: CoverageTree, literals: int) -> None:
         self._feature, self._threshold = tree.feature.astype(np.int32), tree.threshold
-        self._left, self._right = tree.left.astype(np.intp), tree.right.astype(np.intp)
+        self._left, self._label = tree.left.astype(np.intp), tree.label
+        self._leaf = np.arange(len(tree.feature))
         self._weights = np.zeros((len(tree.feature), literals), dtype=np.uint8)
         self._clause = np.full(len(tree.feature), PIECE, dtype=np.int32)
 
@@ -117,18 +109,27 @@ class _Divisions:
 
     def divide(self, node: Indices, feature: npt.NDArray[np.int32], threshold: Floats) -> Indices:
         """Divide leaves; their lower parts, then their upper parts."""
-        first, count = len(self._feature), len(node)
-        children = first + np.arange(2 * count)
+        count = len(node)
+        left = len(self._feature) + 2 * np.arange(count)
         self._feature[node], self._threshold = feature, np.concatenate([self._threshold, np.zeros(2 * count)])
-        self._threshold[node] = threshold
-        self._left[node], self._right[node] = children[:count], children[count:]
+        self._threshold[node], self._left[node] = threshold, left
         self._feature = np.concatenate([self._feature, np.full(2 * count, LEAF, dtype=np.int32)])
-        self._left, self._right = (
-            np.concatenate([old, np.zeros(2 * count, np.intp)]) for old in (self._left, self._right)
-        )
+        self._left = np.concatenate([self._left, np.zeros(2 * count, np.intp)])
+        self._label = np.concatenate([self._label, np.repeat(self._label[node], 2)])
+        self._leaf = np.concatenate([self._leaf, np.repeat(self._leaf[node], 2)])
         self._weights = np.concatenate([self._weights, np.zeros((2 * count, self._weights.shape[1]), np.uint8)])
         self._clause = np.concatenate([self._clause, np.full(2 * count, PIECE, dtype=np.int32)])
-        return children
+        return np.concatenate([left, left + 1])
+
+    def opened(self, failed: Indices, leaf: Indices) -> Nodes:
+        """The search's tree, the leaves of which something failed divided as here, and that open."""
+        nodes = np.zeros(len(self._feature), dtype=NODE)
+        inner = (self._feature != LEAF) & ((self._label == Label.OUTSIDE) | np.isin(self._leaf, leaf))
+        nodes["feature"] = np.where(inner, self._feature, LEAF)
+        nodes["threshold"], nodes["left"] = self._threshold, self._left
+        nodes["label"] = np.where(inner, Label.OUTSIDE, self._label)
+        nodes["label"][failed] = Label.OPEN
+        return nodes
 
     def proofs(self, tree: CoverageTree) -> LeafProofs:
         """For the claims of a tree that came from this one by merging."""
@@ -137,7 +138,7 @@ class _Divisions:
         while len(node):
             rounds.append(node)
             node = node[self._feature[node] != LEAF]
-            node = np.concatenate([self._left[node], self._right[node]])
+            node = np.concatenate([self._left[node], self._left[node] + 1])
         every = np.concatenate([np.zeros(0, np.intp), *rounds])
         splits = self._feature[every]
         piece = every[splits == LEAF]
@@ -154,7 +155,7 @@ class _Divisions:
         nodes = np.zeros(1, dtype=np.intp)
         while len(nodes := nodes[tree.feature[nodes] != LEAF]):
             counterpart[tree.left[nodes]] = self._left[counterpart[nodes]]
-            counterpart[tree.right[nodes]] = self._right[counterpart[nodes]]
+            counterpart[tree.right[nodes]] = self._left[counterpart[nodes]] + 1
             nodes = np.concatenate([tree.left[nodes], tree.right[nodes]]).astype(np.intp)
         return counterpart
 

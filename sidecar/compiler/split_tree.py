@@ -81,13 +81,10 @@ class SplitTree:
             self._nodes = grown
 
 
-def merged(tree: CoverageTree) -> CoverageTree:
-    """A finished tree with equally labelled sibling leaves merged, numbered level by level."""
-    nodes = np.zeros(len(tree.feature), dtype=NODE)
-    for name in ("feature", "threshold", "left", "label"):
-        nodes[name] = getattr(tree, name)
+def merged(nodes: Nodes, volume: Floats) -> CoverageTree:
+    """Nodes as a tree with equally labelled sibling leaves merged, numbered level by level; its volumes are given."""
     _merge(nodes)
-    return dataclasses.replace(_as_tree(nodes), volume=tree.volume)
+    return dataclasses.replace(_as_tree(nodes), volume=volume)
 
 
 def _as_tree(nodes: Nodes) -> CoverageTree:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.bundle.coverage_rules import check_tree
 from sidecar.bundle.values import Arithmetic
 from sidecar.certificate.bounds import enclose, lower_bound, staged
 from sidecar.certificate.leaves import Pieces, Task, combined, demand, pieces
@@ -106,6 +107,7 @@ def test_established_pieces_tell_the_truth_about_every_point(seed: int, spread: 
     wanted = demand(requirement, region, network)
     careful = staged(network, Arithmetic.IEEE32, wanted.widest, CARE)
     proved = prove_leaves(careful, wanted, found.unmerged, box, lambda _: None)
+    check_tree(proved.tree, box)
     some = pieces(proved.tree, box, wanted, proved.proofs)
     assert Task(staged(network, Arithmetic.IEEE32, wanted.widest), wanted).proved(some).all()
     _require_true(rng, network, requirement, region, some)
