@@ -84,7 +84,7 @@ def test_what_is_refused_for_a_limit_has_an_audit_record_on_either_transport(loo
         large = call(running.listen_port, MODEL_INFER, _padded(3_000))
         with _in_flight(loop, upstream, running, INSIDE, 2):
             one_too_many = call(running.listen_port, MODEL_INFER, INSIDE)
-        _wait_until(lambda: len(_records(caplog)) == 2)
+        wait_until(lambda: len(_records(caplog)) == 2)
         assert running.metrics.value("gate_native_events_total", event="unrecorded_refusals") in (0, None)
     by_reason = {record["reason"]: record for record in _records(caplog)}
     assert by_reason.keys() == {"message_too_large", "too_many_calls"}
