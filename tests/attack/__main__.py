@@ -87,8 +87,11 @@ def _head(how: str) -> None:
 def _attacked(claim: Claim, count: int, how: str) -> int:
     """Attack both kinds of leaves and print a line for each; how many fall."""
     fallen = 0
-    for label, silent in KINDS:
-        leaves, began = claim.leaves(label), time.monotonic()
+    claimed_leaves = [(claim.leaves(label), label, silent) for label, silent in KINDS]
+    if not any(len(leaves) for leaves, _, _ in claimed_leaves):
+        print(f"   {claim.name:<36}{how:<13}{'nothing claimed in that time':>35}")
+    for leaves, label, silent in claimed_leaves:
+        began = time.monotonic()
         if not len(leaves):
             continue
         answering = Answering(claim.model)

@@ -76,21 +76,21 @@ def run(limits: Sequence[float], global_limits: Sequence[float], samples: int, s
 
 def _head(limits: Sequence[float]) -> None:
     columns = "".join(f"{f'silent/violating/open at {limit:g} s':>38}" for limit in limits)
-    print(f"   {'pair':<12}{columns}{'ended':>9}{f'truly violating ({CONFIDENCE:.0%} interval)':>38}")
+    print(f"   {'pair':<12}{columns}{'ended':>9}{'CPU':>9}{f'truly violating ({CONFIDENCE:.0%} interval)':>38}")
 
 
 def _pair(each: Instance, limits: Sequence[float], samples: int, smallest: float, *, bar: bool) -> bool:
     model, (stated,) = each.read()
     (region,) = (effective_region(part, model.signature.input_datatypes()) for part in stated.domain)
     required = in_box(stated.requirement, region)
-    began, states = time.monotonic(), list[tuple[float, Progress]]()
+    began, used, states = time.monotonic(), time.process_time(), list[tuple[float, Progress]]()
 
     def keep(state: Progress) -> None:
         states.append((time.monotonic() - began, state))
 
     longest = SearchLimits(time_limit_seconds=limits[-1], minimum_volume=smallest)
     partition(model.network, region.box, required, arithmetic_of(model), longest, keep)
-    ended = time.monotonic() - began
+    ended, used = time.monotonic() - began, time.process_time() - used
     shares = [_at(limit, states) for limit in limits]
     lower, upper = outward(region.box)
     points = np.random.default_rng(0).uniform(lower, upper, (samples, len(lower)))
@@ -102,7 +102,7 @@ def _pair(each: Instance, limits: Sequence[float], samples: int, smallest: float
     opened = 1.0 - shares[-1].silent - shares[-1].violating
     met = opened <= 2 * sampled.share + BAR_ALLOWANCE
     print(
-        f"   {each.name:<12}{columns}{ended:>7.1f} s{f'{sampled.share:.4%} ({low:.4%}, {high:.4%})':>38}"
+        f"   {each.name:<12}{columns}{ended:>7.1f} s{used:>7.1f} s{f'{sampled.share:.4%} ({low:.4%}, {high:.4%})':>38}"
         + ("" if met or not bar else "  open too large"),
         flush=True,
     )

@@ -45,7 +45,7 @@ def run() -> bool:
     print("   slowest: " + "; ".join(f"{each.name} {seconds:.2f} s" for each, _, seconds in slowest))
     hardest = next(seconds for each, _, seconds in decided if each.name == HARDEST)
     print(f"   wall {wall:.1f} s ({start_up:.1f} s of it loading compiled kernels), CPU {_cpu(used):.1f} s", end="")
-    print(f" (all threads), load average now {os.getloadavg()[0]:.1f}")
+    print(f" (all threads: {_cpu(used) / wall / _cores():.0%} of the cores), load average {os.getloadavg()[0]:.1f}")
     for tool in ("nnenum", "alpha-beta-CROWN"):
         total = sum(dict(each.published_seconds)[tool] for each in instances)
         print(f"   {tool} on the same instances at VNN-COMP 2021: {total:,.0f} s{_MACHINE[tool]}")

@@ -22,10 +22,11 @@ from tests.fuzz.targets import bundle, exchange, request, response, vnnlib
 MUTATIONS = 500
 
 
-def notices(name: str, check: Callable[[bytes], None]) -> bool:
+def notices(name: str, check: Callable[[bytes], None], begins: bytes = b"", mutations: int = MUTATIONS) -> bool:
     target, rng = load(name), random.Random(7)
     inputs = [*target.seeds, *(path.read_bytes() for path in stored(name))]
-    inputs += [target.mutate(rng.choice(inputs), rng) for _ in range(MUTATIONS)]
+    inputs = [data for data in inputs if data.startswith(begins)]
+    inputs += [target.mutate(rng.choice(inputs), rng) for _ in range(mutations)]
     try:
         for data in inputs:
             check(data)
@@ -111,3 +112,21 @@ def _closed(clause):
 
 def test_a_property_whose_ties_are_read_wrongly():
     assert notices("vnnlib", lambda data: vnnlib.check(data, _with_closed_literals))
+
+
+def _with_outputs_exchanged(path, signature):
+    file = read_vnnlib(path, signature)
+    clauses = [[tuple(map(_exchanged, clause)) for clause in each.requirement.clauses] for each in file.properties]
+    properties = zip(file.properties, map(tuple, clauses), strict=True)
+    return dataclasses.replace(
+        file, properties=tuple(dataclasses.replace(each, requirement=Requirement(new)) for each, new in properties)
+    )
+
+
+def _exchanged(literal):
+    return dataclasses.replace(literal, outputs=tuple(sorted((1 - index, value) for index, value in literal.outputs)))
+
+
+@pytest.mark.parametrize("defect", [_with_closed_literals, _with_outputs_exchanged])
+def test_a_property_of_the_second_version_that_is_read_wrongly(defect: Callable):
+    assert notices("vnnlib", lambda data: vnnlib.check(data, defect), b"(vnnlib-version <2.0>)", mutations=3000)

@@ -46,7 +46,7 @@ def in_the_first_version(text: str) -> str:
         if declared is None:
             raise ValueError(f"no {kind} is declared")
         element = rf"(?<!\w){declared[1]}\s*\[\s*(?:0+\s*,\s*)?0*([0-9])\s*\]"
-        text = re.sub(element, rf"\0{letter}_\1", text)
+        text = re.sub(element, rf" \0{letter}_\1 ", text)
     return text.replace("\0", "")
 
 
