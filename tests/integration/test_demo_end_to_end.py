@@ -74,7 +74,7 @@ def test_interrupted_demo_ends_its_servers(number: signal.Signals, tmp_path: Pat
     with output.open("wb") as stream:
         demo = subprocess.Popen([sys.executable, "-u", "-c", program], stdout=stream, stderr=subprocess.DEVNULL)
         try:
-            wait_until(lambda: "in front of it on" in output.read_text())
+            wait_until(lambda: "in front of it on" in output.read_text(), 60.0)
             demo.send_signal(number)
             assert demo.wait(20) != 0
         finally:
