@@ -1,9 +1,9 @@
 """What a coverage map costs: bytes, the time to label a row, the time to check it: `make bench-coverage`.
 
-One process, one instance after the other; the best of several rounds counts, since the machine is shared. A row alone
-is labelled in plain Python, many rows together in NumPy, and natively in Rust. The native figure is what a row costs
-more under this map than under a map of one leaf, whole requests judged both times; building the tables is left out by
-the difference between many rows and one.
+One process, one instance after the other (N2,9 takes minutes, most of them for its certificate); the best of several
+rounds counts, since the machine is shared. A row alone is labelled in plain Python, many rows together in NumPy, and
+natively in Rust. The native figure is what a row costs more under this map than under a map of one leaf, whole requests
+judged both times; building the tables is left out by the difference between many rows and one.
 """
 
 import dataclasses
