@@ -1,6 +1,6 @@
 """Goes at every claim that the search makes: `make attack`.
 
-    python -m tests.attack [--samples N] [--simulated N] [--seconds S] [--planted N] [--all]
+    python -m tests.attack [--samples N] [--simulated N] [--seconds S] [--planted N] [--all | --only NAME ...]
 
 Prints three tables: claims attacked through onnxruntime; the same in the arithmetic that bundles declare, simulated,
 and for comparison in coarser ones that they do not; networks with planted counterexamples. Exit status 1 where a claim
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from sidecar.bundle.coverage import Label
+from sidecar.compiler.compiled import compiled_step
 from sidecar.compiler.search import SearchLimits
 from sidecar.compiler.verify import arithmetic_of
 from sidecar.demo.driving import MODEL_PATH, PROPERTIES_PATH
@@ -40,15 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--simulated", type=int, default=20_000, help="the same in simulated arithmetic")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each search")
     parser.add_argument("--planted", type=int, default=4, help="networks for each place and depth")
-    parser.add_argument("--all", action="store_true", help="all 186 ACAS Xu instances, not a choice of them")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="all 186 ACAS Xu instances, not a choice of them")
+    which.add_argument("--only", nargs="+", default=CHOSEN, metavar="NAME", help="ACAS Xu instances, as '5_7 prop_2'")
     parser.add_argument("--no-public", action="store_true", help="without the public networks")
     given = parser.parse_args(arguments)
+    compiled_step()  # loading it is no search's time
     limits = SearchLimits(time_limit_seconds=given.seconds)
     began, unsound = time.monotonic(), 0
     print(f"Claims of the search ({given.seconds:g} s each); {given.samples:,} random rows for each, and what follows")
     _head("through")
     claims = []
-    for claim in _claims(given.all, given.no_public, limits):
+    for claim in _claims(None if given.all else given.only, given.no_public, limits):
         unsound += _attacked(claim, given.samples, "onnxruntime")
         claims.append(claim)
     print(f"\nThe same, {given.simulated:,} random rows each, in simulated arithmetic")
@@ -64,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if unsound else 0
 
 
-def _claims(everything: bool, no_public: bool, limits: SearchLimits) -> Iterator[Claim]:
+def _claims(only: Sequence[str] | None, no_public: bool, limits: SearchLimits) -> Iterator[Claim]:
     model = read_model(MODEL_PATH)
     for stated in read_properties(PROPERTIES_PATH, model.signature).properties:
         yield from claimed(f"demo {stated.trace.property_id}", model, stated, limits)
@@ -74,7 +78,7 @@ def _claims(everything: bool, no_public: bool, limits: SearchLimits) -> Iterator
         print(f"   NOT RUN: ACAS Xu; no public data at GATE_DATA ({data_folder()})")
         return
     for each in acas_xu():
-        if everything or each.name in CHOSEN:
+        if only is None or each.name in only:
             model, properties = each.read()
             for stated in properties:
                 yield from claimed(each.name, model, stated, limits)
