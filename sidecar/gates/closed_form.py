@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.gates.values import Gate, Norm
-from sidecar.gates.whole import NO_CHANGE, Change, WholeLiteral, WholeRow, whole_literal
+from sidecar.gates.whole import NO_CHANGE, Change, Mentioned, WholeLiteral, WholeRow, mentioned, whole_literal
 from sidecar.numerics import MAX_GROWTH_ROUNDS
 from sidecar.tensors import FLOATING_DATATYPES, ModelSignature
 
@@ -46,7 +46,7 @@ class ClosedForm:
 
     clauses: tuple[tuple[WholeLiteral, ...], ...]
     comparisons: Comparisons | None
-    signature: ModelSignature
+    mentioned: Mentioned
 
     def nearest(self, inputs: Sequence[float], outputs: Sequence[float]) -> dict[int, float] | None:
         """The outputs that have to move, by index, as values of the wire; None where that has no closed form.
@@ -58,7 +58,7 @@ class ClosedForm:
         Raises:
             OverflowError: a datatype's range ends before the nearest answer.
         """
-        row = WholeRow(self.clauses, self.signature.output_datatypes(), inputs, outputs)
+        row = WholeRow(self.mentioned, inputs, outputs)
         stated = [[row.shortfall(literal) for literal in clause] for clause in self.clauses]
         tightened = [list(clause) for clause in stated]
         for _ in range(MAX_GROWTH_ROUNDS):
@@ -163,7 +163,7 @@ def closed_form(gates: Sequence[Gate], signature: ModelSignature) -> ClosedForm 
         tuple(literal.times(unit // literal.compared) if literal.compared else literal for literal in clause)
         for clause in clauses
     )
-    return ClosedForm(common, _comparisons(common, unit), signature)
+    return ClosedForm(common, _comparisons(common, unit), mentioned(literals, signature.output_datatypes()))
 
 
 def _comparisons(clauses: Sequence[Sequence[WholeLiteral]], unit: int) -> Comparisons | None:

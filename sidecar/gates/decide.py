@@ -17,7 +17,7 @@ from sidecar.errors import Reason
 from sidecar.gates.membership import contains
 from sidecar.gates.prepare import PreparedGates
 from sidecar.gates.projection import project_by_search, project_in_closed_form
-from sidecar.gates.satisfaction import lacks_required_values, satisfied
+from sidecar.gates.satisfaction import lacks_required_values, satisfied, satisfies
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Action, Mode
 from sidecar.tensors import Rows, decode_raw, encode_raw
@@ -129,9 +129,7 @@ def recheck(
         wire = _over_the_wire(prepared, output)
     except ValueError:
         return False
-    considered = np.zeros((1, len(prepared.gates)), dtype=np.bool_)
-    considered[0, list(gates)] = True
-    return bool(satisfied(prepared, inputs[np.newaxis], wire[np.newaxis], considered).all())
+    return satisfies(prepared, gates, inputs.tolist(), wire.tolist())
 
 
 def _decide_row(
@@ -201,7 +199,7 @@ def _lacks_values(
     inputs: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
 ) -> bool:
-    if np.isfinite(outputs).all() and np.isfinite(inputs).all():
+    if all(map(math.isfinite, outputs.tolist())) and all(map(math.isfinite, inputs.tolist())):
         return False
     lacking = lacks_required_values(prepared, inputs[np.newaxis], outputs[np.newaxis])
     return bool(lacking[0, list(gates)].any())

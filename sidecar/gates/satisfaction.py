@@ -5,6 +5,8 @@ requires the output tensors that its requirement mentions, as a whole: a client 
 too. A tensor that the requirement does not mention may hold anything.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,6 +45,16 @@ def satisfied(
     return result
 
 
+def satisfies(prepared: PreparedGates, gates: Sequence[int], inputs: list[float], outputs: list[float]) -> bool:
+    """Exact satisfaction of some gates on one row, jointly."""
+    if prepared.plain is None:
+        considered = np.zeros((1, len(prepared.gates)), dtype=np.bool_)
+        considered[0, list(gates)] = True
+        return bool(satisfied(prepared, np.array([inputs]), np.array([outputs]), considered).all())
+    extended = [1.0, *inputs, *outputs]
+    return all(_satisfies(prepared, prepared.plain, gate, extended) for gate in gates)
+
+
 def lacks_required_values(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> npt.NDArray[np.bool_]:
     """Whether a value that the gate requires is not finite, bool (row, gate)."""
     return _lacking(prepared, _extended(inputs, outputs))
@@ -56,13 +68,17 @@ def _satisfied_alone(
     considered: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     extended = [1.0, *inputs, *outputs]
-    result = []
-    for number, asked in enumerate(considered[0].tolist()):
-        known = known_of_gate(plain[number], extended) if asked else True
-        if known is None:
-            known = requirement_holds(prepared.gates[number].requirement, inputs, outputs)
-        result.append(known)
-    return np.array([result])
+    asked = enumerate(considered[0].tolist())
+    return np.array([[not is_asked or _satisfies(prepared, plain, gate, extended) for gate, is_asked in asked]])
+
+
+def _satisfies(prepared: PreparedGates, plain: tuple[PlainGate, ...], gate: int, extended: Sequence[float]) -> bool:
+    known = known_of_gate(plain[gate], extended)
+    if known is None:
+        first_output = 1 + prepared.signature.input_size
+        inputs, outputs = extended[1:first_output], extended[first_output:]
+        return requirement_holds(prepared.gates[gate].requirement, inputs, outputs)
+    return known
 
 
 def _satisfied(

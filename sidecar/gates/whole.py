@@ -74,24 +74,41 @@ def whole_literal(literal: Literal, margin: Fraction) -> WholeLiteral:
     return WholeLiteral(outputs, times(literal.inputs), offset, int(factor * margin), norm_squared, literal.strict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Mentioned:
+    """What some literals read of a row.
+
+    Args:
+        inputs, outputs: by index.
+        datatypes: of all outputs.
+        scale: the least with which growth is whole.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    datatypes: tuple[Datatype, ...]
+    scale: int
+
+
+def mentioned(literals: Sequence[Literal], datatypes: tuple[Datatype, ...]) -> Mentioned:
+    """What literals read of rows with outputs of these datatypes."""
+    inputs = {index for literal in literals for index, _ in literal.inputs}
+    outputs = {index for literal in literals for index, _ in literal.outputs}
+    finest = min(spacing_exponent(0.0, datatypes[index]) for index in outputs)
+    scale = _GROWTH.denominator.bit_length() - 1 - finest
+    return Mentioned(tuple(sorted(inputs)), tuple(sorted(outputs)), datatypes, scale)
+
+
 class WholeRow:
     """A row's values in whole numbers: times ``2 ** scale``, of which they all are multiples, and what growth adds."""
 
-    def __init__(
-        self,
-        clauses: Sequence[Sequence[WholeLiteral]],
-        datatypes: Sequence[Datatype],
-        inputs: Sequence[float],
-        outputs: Sequence[float],
-    ) -> None:
+    def __init__(self, mentioned: Mentioned, inputs: Sequence[float], outputs: Sequence[float]) -> None:
         self._outputs = outputs
-        self._datatypes = datatypes
-        literals = [literal for clause in clauses for literal in clause]
-        given = {index: inputs[index].as_integer_ratio() for literal in literals for index, _ in literal.inputs}
-        answered = {index: outputs[index].as_integer_ratio() for literal in literals for index, _ in literal.outputs}
-        finest = min(spacing_exponent(0.0, self._datatypes[index]) for index in answered)
+        self._datatypes = mentioned.datatypes
+        given = {index: inputs[index].as_integer_ratio() for index in mentioned.inputs}
+        answered = {index: outputs[index].as_integer_ratio() for index in mentioned.outputs}
         bits = [bottom.bit_length() - 1 for _, bottom in (*given.values(), *answered.values())]
-        self._scale = max(_GROWTH.denominator.bit_length() - 1 - finest, *bits)
+        self._scale = max(mentioned.scale, *bits)
         self._x = {index: self._whole(ratio) for index, ratio in given.items()}
         self._y = {index: self._whole(ratio) for index, ratio in answered.items()}
 

@@ -1,7 +1,7 @@
 """From decisions to events: what was seen, with the coverage map's label on it. Nothing here decides anything."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
         return _alone(bundle, inputs[0].tolist(), contained[0].tolist(), decisions.rows, refused)
     return Events(
         rows=_row_counts(contained, decisions, refused),
-        fired=tuple(_row_event(bundle, inputs[row.row].tolist(), row, refused) for row in decisions.rows),
+        fired=tuple(_row_event(bundle, _labels(bundle, inputs, row), row, refused) for row in decisions.rows),
         in_domain=tuple(_domain_rows(bundle, inputs, contained)),
     )
 
@@ -57,14 +57,12 @@ def _alone(
     bundle: ActiveBundle, inputs: list[float], contained: list[bool], fired: tuple[RowDecision, ...], refused: bool
 ) -> Events:
     """The commonest case by far, without array operations."""
-    gates = [gate for gate, inside in enumerate(contained) if inside]
-    outcome = RowOutcome(fired[0].outcome) if fired else RowOutcome.UNTOUCHED if gates else RowOutcome.OUTSIDE
+    labels = {gate: Label(label_row(bundle.coverage, gate, inputs)) for gate, inside in enumerate(contained) if inside}
+    outcome = RowOutcome(fired[0].outcome) if fired else RowOutcome.UNTOUCHED if labels else RowOutcome.OUTSIDE
     return Events(
         rows=((outcome, 1),),
-        fired=tuple(_row_event(bundle, inputs, row, refused) for row in fired),
-        in_domain=tuple(
-            DomainRows(bundle.property_ids[gate], Label(label_row(bundle.coverage, gate, inputs)), 1) for gate in gates
-        ),
+        fired=tuple(_row_event(bundle, labels, row, refused) for row in fired),
+        in_domain=tuple(DomainRows(bundle.property_ids[gate], proved, 1) for gate, proved in labels.items()),
     )
 
 
@@ -84,7 +82,12 @@ def _row_counts(
     return tuple((outcome, rows) for outcome, rows in counts.items() if rows)
 
 
-def _row_event(bundle: ActiveBundle, inputs: list[float], row: RowDecision, refused: bool) -> RowEvent:
+def _labels(bundle: ActiveBundle, inputs: Rows, row: RowDecision) -> dict[int, Label]:
+    here = inputs[row.row].tolist()
+    return {gate: Label(label_row(bundle.coverage, gate, here)) for gate in (*row.fired, *row.shadow_fired)}
+
+
+def _row_event(bundle: ActiveBundle, labels: Mapping[int, Label], row: RowDecision, refused: bool) -> RowEvent:
     return RowEvent(
         row=row.row,
         outcome=RowOutcome.REFUSED if refused else RowOutcome(row.outcome),
@@ -92,7 +95,7 @@ def _row_event(bundle: ActiveBundle, inputs: list[float], row: RowDecision, refu
         reason=row.reason,
         largest_change=row.largest_change,
         violations=tuple(
-            Violation(bundle.property_ids[gate], bundle.modes[gate], Label(label_row(bundle.coverage, gate, inputs)))
+            Violation(bundle.property_ids[gate], bundle.modes[gate], labels[gate])
             for gate in sorted((*row.fired, *row.shadow_fired))
         ),
     )

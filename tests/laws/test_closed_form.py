@@ -7,6 +7,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+import sidecar.gates.closed_form as closed_form_module
 from sidecar.gates.closed_form import MAX_KNOWN, MAX_LITERALS, ClosedForms, closed_form
 from sidecar.gates.prepare import prepare
 from sidecar.gates.projection import Obstacle, project, project_by_search
@@ -140,6 +141,14 @@ def test_a_requirement_thinner_than_the_datatype_is_left_to_the_search():
     outputs = np.zeros(OUTPUTS)
     assert prepared.closed_forms.of((0,)).nearest([0.0], outputs.tolist()) is None
     assert project(prepared, (0,), [0.0], outputs).obstacle is not None
+
+
+def test_what_does_not_hold_after_so_many_rounds_is_left_to_the_search(monkeypatch):
+    monkeypatch.setattr(
+        closed_form_module, "MAX_GROWTH_ROUNDS", 1
+    )  # of which no requirement is known that uses them up
+    prepared = _prepared([_gate(Requirement(((_comparison(1, 0, Fraction(1), Fraction(0), True),),)))], Datatype.FP32)
+    assert prepared.closed_forms.of((0,)).nearest([0.0], [1.0, 0.0, 0.0, 0.0]) is None
 
 
 @pytest.mark.parametrize(

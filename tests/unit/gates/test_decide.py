@@ -1,5 +1,6 @@
 """Decisions on rows: precedence, overlaps, modes, missing values, and the check that nothing passes by."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from sidecar.errors import Reason
-from sidecar.gates.decide import Outcome, decide, recheck
+from sidecar.gates.decide import Outcome, decide, decide_in_steps, recheck
 from sidecar.gates.prepare import prepare
-from sidecar.gates.values import Action, Mode
+from sidecar.gates.values import Action, Box, Mode, Norm, Region
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
 ENFORCE, SHADOW, OFF = Mode.ENFORCE, Mode.SHADOW, Mode.OFF
@@ -172,3 +173,45 @@ class TestRecheck:
         assert decided([0.0, 0.25], wide) is None
         decision = decided([0.25, 0.0], wide)
         assert decision.output[1] - decision.output[0] >= 0.5
+
+
+class TestSteps:
+    """Where whoever drives the steps may turn to something else."""
+
+    @staticmethod
+    def _stops(prepared, modes, rows):
+        count = len(rows)
+        steps = decide_in_steps(prepared, modes, np.ones((count, 1), np.bool_), np.zeros((count, 1)), np.array(rows))
+        return list(steps)
+
+    def test_a_row_alone_is_corrected_without_a_stop_where_that_takes_no_search(self, build, rising):
+        assert self._stops(prepare([rising], build.signature(outputs=2)), [ENFORCE], [[1.0, 0.0]]) == []
+
+    def test_a_search_is_a_stop(self, build):
+        prepared = prepare([build.gate([build.above(1, 0)], norm=Norm.L1)], build.signature(outputs=2))
+        assert self._stops(prepared, [ENFORCE], [[1.0, 0.0]]) == [1]
+
+    @pytest.mark.parametrize("norm", [Norm.L2, Norm.L1])
+    def test_so_is_each_row_of_a_batch_that_an_enforced_gate_fires_on(self, build, norm):
+        prepared = prepare([build.gate([build.above(1, 0)], norm=norm)], build.signature(outputs=2))
+        rows = [[1.0, 0.0], [0.0, 1.0], [3.0, 0.0]]
+        assert self._stops(prepared, [ENFORCE], rows) == [2, 1]
+        assert self._stops(prepared, [SHADOW], rows) == []
+
+
+def test_rows_of_many_values_are_decided_by_arrays(build):
+    """More than what is looked at value by value: nothing depends on which."""
+    size = 300
+    signature = ModelSignature(
+        (TensorSpec("x", Datatype.FP32, (size,)),), (TensorSpec("y", Datatype.FP32, (size,)),), batch_axis=None
+    )
+    few = build.gate([build.above(1, 0)])
+    box = Box((few.domain[0].box.lower[0],) * size, (few.domain[0].box.upper[0],) * size)
+    prepared = prepare([dataclasses.replace(few, domain=(Region(box),))], signature)
+    assert prepared.plain is None
+    outputs = np.zeros((1, size))
+    outputs[0, 0] = 1.0
+    (row,) = decide(prepared, [ENFORCE], np.zeros((1, size)), outputs).rows
+    assert row.outcome is Outcome.CORRECTED
+    assert row.largest_change == np.abs(row.output - outputs[0]).max()
+    assert not recheck(prepared, [0], np.zeros(size), outputs[0])
