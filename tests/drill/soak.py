@@ -37,7 +37,7 @@ the time. Sidecar, Triton and clients share {cores} cores. Python {python}, grpc
 
 CRASHED = """
 Triton crashed {crashes} times, with signal 11, and was started again; {failed:,} calls failed with upstream_unavailable
-meanwhile. Its releases before 25.x are known for it where requests are cancelled (its issues 7368 and 8034)."""
+meanwhile. It is known for that where requests are cancelled (its issues 7368 and 8034)."""
 
 
 @contextlib.contextmanager
