@@ -131,7 +131,9 @@ def test_the_end_of_a_datatypes_range_is_an_obstacle_as_ever():
     largest = 65504.0
     literal = _comparison(0, 1, Fraction(1), Fraction(-(10**6)), strict=False)
     prepared = _prepared([_gate(Requirement(((literal,),)))], Datatype.FP16)
-    assert project(prepared, (0,), [0.0], np.array([largest, 0.0, 0.0, 0.0])).obstacle is Obstacle.OUT_OF_RANGE
+    outputs = np.array([largest, 0.0, 0.0, 0.0])
+    assert project(prepared, (0,), [0.0], outputs).obstacle is Obstacle.OUT_OF_RANGE
+    assert project_by_search(prepared, (0,), [0.0], outputs).obstacle is Obstacle.OUT_OF_RANGE
 
 
 def test_a_requirement_thinner_than_the_datatype_is_left_to_the_search():
