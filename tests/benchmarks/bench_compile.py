@@ -6,7 +6,8 @@ Usage: python tests/benchmarks/bench_compile.py [--only SECTION ...] [--limits S
 Sections: ``verdicts`` (all 186 ACAS Xu instances in one process), ``coverage`` (41 violated pairs against time),
 ``sets`` (the larger sets, a budget each), ``bundles`` (whole compilations; by name only, some minutes). The machine may
 be shared, so seconds are a guide, and the load is printed; region counts and shares of searches that end by themselves
-are the same in every run. For the pairs with most of the domain alone: --only coverage --limits 0 --global-minutes 1,5,60.
+are the same in every run. For the pairs with most of the domain:
+--only coverage --limits 0 --global-minutes 1,5,60.
 """
 
 import argparse
