@@ -37,7 +37,7 @@ def render(verified: Sequence[Verified], naming: Naming, arithmetic: str) -> str
     lines = []
     for each in verified:
         name, verdict = each.stated.trace.property_id, each.verdict.upper()
-        lines.append(f"{name:<{width}}  {verdict:<8}  {each.seconds:.1f} s, {each.regions:,} regions{_why(each)}")
+        lines.append(f"{name:<{width}}  {verdict:<8}  {each.seconds:.1f} s, {_regions(each)}{_why(each)}")
         if each.counterexample is not None:
             lines += _counterexample_lines(each, each.counterexample, naming)
     found = {each.verdict for each in verified}
@@ -51,6 +51,10 @@ _MEANING: Final = {
     Verdict.VIOLATED: "VIOLATED: onnxruntime gives that answer to that input; it was judged in exact arithmetic",
     Verdict.UNKNOWN: "UNKNOWN: neither proved nor refuted; --time-limit gives it longer",
 }
+
+
+def _regions(each: Verified) -> str:
+    return f"{each.regions:,} region{'' if each.regions == 1 else 's'}"
 
 
 def _why(each: Verified) -> str:

@@ -6,7 +6,8 @@ Usage: python tests/benchmarks/bench_compile.py [--only SECTION ...] [--limits S
 Sections: ``verdicts`` (all 186 ACAS Xu instances in one process), ``coverage`` (41 violated pairs against time),
 ``sets`` (the larger sets, a budget each), ``bundles`` (whole compilations; by name only, some minutes). The machine may
 be shared, so seconds are a guide, and the load is printed; region counts and shares of searches that end by themselves
-are the same in every run. For the pairs with most of the domain in full: --only coverage --global-minutes 1,5,60.
+are the same in every run. For the pairs with most of the domain:
+--only coverage --limits 0 --global-minutes 1,5,60.
 """
 
 import argparse
@@ -31,7 +32,9 @@ def main() -> int:
     """Print the sections asked for; 1 where a verdict is wrong or there is no data."""
     parser = argparse.ArgumentParser(description="How fast and how far the search proves, on public networks.")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=DEFAULT, help="these sections")
-    parser.add_argument("--limits", type=_numbers, default="1,10", help="seconds, for the pairs with property 2")
+    parser.add_argument(
+        "--limits", type=_numbers, default="1,10", help="seconds, for the pairs with property 2; 0 for none"
+    )
     parser.add_argument(
         "--global-minutes", type=_numbers, default="1", help="for the pairs with properties 7 and 8; 0 leaves them out"
     )
@@ -49,7 +52,8 @@ def main() -> int:
     right = compile_verdicts.run() if "verdicts" in arguments.only else True
     if "coverage" in arguments.only:
         minutes = [60.0 * value for value in arguments.global_minutes if value > 0]
-        compile_coverage.run(arguments.limits, minutes, arguments.samples, arguments.minimum_volume)
+        seconds = [value for value in arguments.limits if value > 0]
+        compile_coverage.run(seconds, minutes, arguments.samples, arguments.minimum_volume)
     if "sets" in arguments.only:
         compile_sets.run(arguments.set, arguments.budget, arguments.most)
     if "bundles" in arguments.only:

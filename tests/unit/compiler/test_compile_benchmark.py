@@ -2,18 +2,7 @@
 
 import pathlib
 
-import pytest
-
-from tests.benchmarks.compile_coverage import Sampled
 from tests.benchmarks.public_sets import acas_xu, meaningful_violated_pairs
-
-
-def test_a_sampled_share_lies_in_its_interval() -> None:
-    low, high = Sampled(3, 4_000_000).interval
-    assert low < 3 / 4_000_000 < high < 3e-6
-    assert Sampled(0, 1000).interval[0] == 0.0
-    assert Sampled(1000, 1000).interval[1] == 1.0
-    assert Sampled(0, 200_000).interval[1] == pytest.approx(1 - 0.005 ** (1 / 200_000))
 
 
 def test_the_instances_are_the_published_ones(acasxu: pathlib.Path) -> None:
