@@ -1,5 +1,6 @@
 //! What the crate as a whole has to keep to. Small tests of one module stand in that module.
 
+mod boxes_law;
 mod build;
 mod decisions;
 mod filter_law;

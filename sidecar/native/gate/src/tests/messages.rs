@@ -4,7 +4,7 @@ use super::build::{
     Message, at_least, doubles, evaluated, field, floats, gate, is_handed, model, number, parts, request, response,
     strip, tensor,
 };
-use crate::message::{Layout, Tensors, read_response};
+use crate::message::{Tensors, read_response};
 use crate::{Model, UNUSUAL, Unusual, read_request};
 
 const ROW: [f64; 3] = [0.5, 0.0, 0.0];
@@ -422,9 +422,8 @@ fn what_is_no_contents_is_small() {
 
 #[test]
 fn no_tensors_have_no_rows() {
-    let layout = Layout { first: 1, width: 7 };
-    let rows = Tensors::default().rows(&[], true, None, 4, layout, &mut vec![]);
-    assert_eq!(rows, Err(Unusual::Tensors));
+    let found = Tensors::default().find([].into_iter(), &[], true, None, 4);
+    assert_eq!(found.map(|found| found.count), Err(Unusual::Tensors));
 }
 
 #[test]
