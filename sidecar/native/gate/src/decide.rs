@@ -10,7 +10,7 @@ use crate::tables::Mode;
 use crate::tensors::Found;
 
 /// What judging the answer needs to know of an admitted request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// What is kept of the rows, with room for the outputs.
     rows: Vec<f64>,

@@ -1,7 +1,7 @@
 //! In which regions' boxes rows lie, as far as was looked at them.
 
 /// One bit for each row and region.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Inside {
     words: Vec<u64>,
     by_row: usize,

@@ -4,6 +4,7 @@
 //! says [`Unusual`], and then those functions get the same bytes. No I/O, no clock, no Python; it reads the flat
 //! arrays of `sidecar.gates.prepare` and `sidecar.bundle.coverage`, which both evaluators share.
 
+mod arriving;
 mod boxes;
 mod columns;
 mod datatype;
@@ -19,6 +20,7 @@ mod tensors;
 mod tests;
 mod wire;
 
+pub use arriving::{Arriving, Beginning};
 pub use datatype::Datatype;
 pub use decide::{Domain, Plan, Seen, admit, judge};
 pub use message::{Request, read_request};

@@ -11,13 +11,13 @@ pub(crate) const MAX_TENSORS: usize = 16;
 /// Of dimensions of a tensor.
 pub(crate) const MAX_DIMENSIONS: usize = 8;
 
-/// Of fields at the top of a request.
+/// Of fields at the top of a request, beside contents.
 const MAX_FIELDS: usize = 128;
 
 /// Bytes of a field that is no tensor's contents.
 const MAX_STRUCTURE: usize = 4096;
 
-const RAW_INPUT_CONTENTS: u8 = 7;
+pub(crate) const RAW_INPUT_CONTENTS: u8 = 7;
 
 /// A list of at most `N`.
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +145,12 @@ struct Bulk(usize);
 
 impl Bulk {
     fn refuse(&mut self, field: &Field<'_>) -> Result<(), Unusual> {
+        if field.number == RAW_INPUT_CONTENTS {
+            return Ok(());
+        }
         self.0 += 1;
         let is_large = matches!(field.payload, Payload::Bytes(bytes) if bytes.len() > MAX_STRUCTURE);
-        if self.0 > MAX_FIELDS || (is_large && field.number != RAW_INPUT_CONTENTS) {
+        if self.0 > MAX_FIELDS || is_large {
             return Err(Unusual::Size);
         }
         Ok(())

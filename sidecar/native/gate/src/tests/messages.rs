@@ -414,8 +414,8 @@ fn what_is_no_contents_is_small() {
     assert_eq!(handed(&named(4096)), None);
     assert_eq!(handed(&named(4097)), Some(Unusual::Size));
     let fields = |count| request(&[ROW]).with(field(4, b"").repeat(count));
-    assert_eq!(handed(&fields(128 - 5)), None);
-    assert_eq!(handed(&fields(128 - 4)), Some(Unusual::Size));
+    assert_eq!(handed(&fields(128 - 3)), None);
+    assert_eq!(handed(&fields(128 - 2)), Some(Unusual::Size));
     let wide = [field(5, &tensor("other", "BYTES", &[1])), field(7, &[0; 10_000])].concat();
     assert_eq!(handed(&request(&[ROW]).with(wide)), None);
 }
