@@ -21,6 +21,7 @@ mod python;
 mod python_lane;
 mod refused;
 mod reply;
+mod streamed;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -203,7 +203,7 @@ impl Transport {
                 .entry(key)
                 .or_insert_with(|| Arc::new(ModelCounters::new(gates, &self.call_bounds, &self.gate_bounds)))
                 .clone();
-            active.insert(name, ActiveModel { model, counters });
+            active.insert(name, Arc::new(ActiveModel { model, counters }));
         }
         self.shared.active.store(Arc::new(Active {
             models: active,
@@ -295,6 +295,8 @@ impl Transport {
             ("not_grpc", &counters.not_grpc),
             ("stalled", &counters.stalled),
             ("retried", &counters.retried),
+            ("streamed", &counters.streamed),
+            ("streams_given_up", &counters.streams_given_up),
             ("reset_flood", &counters.floods[Flood::Resets as usize]),
             ("settings_flood", &counters.floods[Flood::Settings as usize]),
             ("ping_flood", &counters.floods[Flood::Pings as usize]),
