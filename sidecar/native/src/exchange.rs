@@ -8,13 +8,15 @@ use crate::handover::Outcome;
 use crate::metadata::{copy_travelling, pairs};
 use crate::piece::Piece;
 use crate::reply::Reply;
-use crate::upstream::Sender;
+use crate::upstream::{Line, Sender};
+use crate::worker::Long;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// What became of it.
@@ -43,6 +45,7 @@ pub struct Opened {
     sender: Sender,
     response: ResponseFuture,
     stream: SendStream<Piece>,
+    long: Option<Long>,
 }
 
 /// Forward a request, and wait for its answer as long as the client or we may. `opened`: where all of it is forwarded but
@@ -93,14 +96,14 @@ async fn exchange(call: &Call, request: &Kept, opened: Option<(Opened, Bytes)>) 
 }
 
 async fn attempt(call: &Call, request: &Kept) -> Tried {
-    match open(call).await {
+    match open(call, call.worker.line()).await {
         Ok(opened) => finish(call, opened, request.frame().bytes()).await,
         Err(tried) => tried,
     }
 }
 
-async fn open(call: &Call) -> Result<Opened, Tried> {
-    let mut sender = match call.worker.line().ready().await {
+async fn open(call: &Call, line: &Rc<Line>) -> Result<Opened, Tried> {
+    let mut sender = match line.ready().await {
         Ok(sender) => sender,
         Err(unreachable) => return Err(Tried::Answered(failure(Code::Unavailable, &unreachable.0))),
     };
@@ -109,6 +112,7 @@ async fn open(call: &Call) -> Result<Opened, Tried> {
             sender,
             response,
             stream,
+            long: None,
         }),
         Err(error) => Err(Tried::Unprocessed(error)),
     }
@@ -117,7 +121,10 @@ async fn open(call: &Call) -> Result<Opened, Tried> {
 impl Opened {
     /// Begin a call whose message is still to come; None where that cannot be now.
     pub async fn begin(call: &Call) -> Option<Self> {
-        open(call).await.ok()
+        let (line, long) = call.worker.long_line();
+        let mut opened = open(call, line).await.ok()?;
+        opened.long = Some(long);
+        Some(opened)
     }
 
     /// Send some of the message, which does not end with it; whether the upstream takes it.
@@ -132,6 +139,7 @@ async fn finish(call: &Call, opened: Opened, last: Bytes) -> Tried {
         sender,
         response,
         mut stream,
+        long: _until_answered,
     } = opened;
     let id = u32::from(stream.stream_id());
     // Reads the answer even while the request is still on its way: an upstream may refuse it early.

@@ -8,6 +8,7 @@ mod budget;
 mod call;
 mod caught;
 mod counters;
+mod dial;
 mod exchange;
 mod fair;
 mod flood;

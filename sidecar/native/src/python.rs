@@ -4,13 +4,13 @@ use crate::active::{Active, ActiveModel};
 use crate::budget::Budget;
 use crate::caught::caught;
 use crate::counters::ModelCounters;
+use crate::dial::Target;
 use crate::flood::Flood;
 use crate::grpc::Code;
 use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
 use crate::metadata::Pairs;
 use crate::refused::Refused;
-use crate::upstream::Target;
-use crate::worker::{Connection, Refusal, Refusals, Shared, Times, Worker};
+use crate::worker::{Other, Refusal, Refusals, Shared, Times, Work, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use gate::{
@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -436,15 +436,19 @@ fn start(
     shared: &Arc<Shared>,
     stop: &watch::Sender<bool>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let mut senders = Vec::new();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let long: Vec<Arc<AtomicUsize>> = (0..workers).map(|_| Arc::default()).collect();
     let mut threads = Vec::new();
-    for number in 0..workers {
-        let (sender, connections) = mpsc::unbounded_channel();
-        senders.push(sender);
+    for (number, work) in receivers.into_iter().enumerate() {
         let (shared, stopped) = (shared.clone(), stop.subscribe());
+        let (own, next) = (long[number].clone(), (number + 1) % workers);
+        let other = (next != number).then(|| Other {
+            work: senders[next].clone(),
+            long: long[next].clone(),
+        });
         threads.push(thread(format!("gate-worker-{number}"), stopped, move || {
-            let worker = Worker::new(shared);
-            async move { worker.run(connections).await }
+            let worker = Worker::new(shared, own, other);
+            async move { worker.run(work).await }
         })?);
     }
     let draining = shared.draining.subscribe();
@@ -475,11 +479,7 @@ fn thread<F: Future<Output = ()>>(
     })
 }
 
-async fn accept(
-    listening: Listening,
-    workers: Vec<mpsc::UnboundedSender<(u64, Connection)>>,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn accept(listening: Listening, workers: Vec<mpsc::UnboundedSender<Work>>, mut draining: watch::Receiver<bool>) {
     let accepting = async {
         let mut peer = 0u64;
         match listening {
@@ -492,7 +492,7 @@ async fn accept(
                         Ok((stream, _)) => {
                             let _ = stream.set_nodelay(true);
                             if let Ok(stream) = stream.into_std() {
-                                let _ = workers[peer as usize % workers.len()].send((peer, Connection::Tcp(stream)));
+                                let _ = workers[peer as usize % workers.len()].send(Work::Tcp(peer, stream));
                                 peer += 1;
                             }
                         }
@@ -509,7 +509,7 @@ async fn accept(
                     match listener.accept().await {
                         Ok((stream, _)) => {
                             if let Ok(stream) = stream.into_std() {
-                                let _ = workers[peer as usize % workers.len()].send((peer, Connection::Unix(stream)));
+                                let _ = workers[peer as usize % workers.len()].send(Work::Unix(peer, stream));
                                 peer += 1;
                             }
                         }

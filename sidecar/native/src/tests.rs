@@ -4,10 +4,10 @@
 use crate::active::{Active, ActiveModel};
 use crate::budget::Budget;
 use crate::counters::ModelCounters;
+use crate::dial::Target;
 use crate::grpc::Frame;
 use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
 use crate::refused::Refused;
-use crate::upstream::Target;
 use crate::worker::{Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -58,6 +58,7 @@ struct Upstream {
     asked: Rc<Cell<usize>>,
     resets: Rc<Cell<usize>>,
     bodies: Bodies,
+    connections: Rc<Cell<usize>>,
     address: String,
 }
 
@@ -70,10 +71,13 @@ impl Upstream {
         let address = listener.local_addr().expect("bound").to_string();
         let (asked, resets) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let bodies = Bodies::default();
+        let connections = Rc::new(Cell::new(0));
+        let connected = connections.clone();
         let (counted, given_up, read) = (asked.clone(), resets.clone(), bodies.clone());
         spawn_local(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
+                connected.set(connected.get() + 1);
                 spawn_local(serve(stream, script, counted.clone(), given_up.clone(), read.clone()));
             }
         });
@@ -81,6 +85,7 @@ impl Upstream {
             asked,
             resets,
             bodies,
+            connections,
             address,
         }
     }
@@ -289,6 +294,11 @@ struct Sidecar {
 
 impl Sidecar {
     async fn new(upstream: &str, setting: Setting) -> Self {
+        Sidecar::beside(upstream, setting, None).await
+    }
+
+    /// With another worker.
+    async fn beside(upstream: &str, setting: Setting, other: Option<crate::worker::Other>) -> Self {
         let (queue, awakened) = Queue::new(setting.handover).expect("sockets");
         let models = [("m", 1), ("wide", streamed::INPUTS), ("long", streamed::LONG)].map(|(name, inputs)| {
             let counters = Arc::new(ModelCounters::new(1, &[1.0], &[1.0]));
@@ -327,7 +337,7 @@ impl Sidecar {
             times: setting.times,
             draining: watch::channel(false).0,
         });
-        let worker = Worker::new(shared);
+        let worker = Worker::new(shared, Arc::default(), other);
         let requests = connect(&worker, 1).await;
         Sidecar {
             worker,

@@ -359,3 +359,69 @@ fn small_pieces_and_what_follows_the_message_do_no_harm() {
         sidecar.holds_nothing().await;
     });
 }
+
+#[test]
+fn another_worker_moves_a_long_request_while_it_has_none_of_its_own() {
+    run(async {
+        let upstream = Upstream::new(&[Does::Answer]).await;
+        let (work, given) = tokio::sync::mpsc::unbounded_channel();
+        let long = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let other = crate::worker::Other {
+            work,
+            long: long.clone(),
+        };
+        let sidecar = Sidecar::beside(&upstream.address, patient(), Some(other)).await;
+        let dials = Rc::new(Cell::new(0));
+        let (helper, counted, mut given) = (sidecar.worker.clone(), dials.clone(), given);
+        spawn_local(async move {
+            // As a worker does with its work.
+            while let Some(work) = given.recv().await {
+                let (each, is_work) = tokio::sync::mpsc::unbounded_channel();
+                counted.set(counted.get() + 1);
+                each.send(work).expect("taken");
+                spawn_local(helper.clone().run(is_work));
+            }
+        });
+        let message = long_message();
+        let asked = |requests: SendRequest<Bytes>| {
+            let message = message.clone();
+            async move { ask(requests, INFER, &[], Some(&message)).await }
+        };
+        assert_eq!(sidecar.infer(&[]).await.status(), "0");
+        assert_eq!((dials.get(), upstream.connections.get()), (0, 1), "it is not long");
+        for _ in 0..2 {
+            assert_eq!(asked(sidecar.requests.clone()).await.status(), "0");
+            assert_eq!((dials.get(), upstream.connections.get()), (1, 2));
+        }
+        long.store(1, Relaxed);
+        assert_eq!(asked(sidecar.requests.clone()).await.status(), "0");
+        assert_eq!((dials.get(), upstream.connections.get()), (1, 2), "over its own");
+        assert_eq!(sidecar.counted(|all| &all.streamed), 3);
+        sidecar.holds_nothing().await;
+    });
+}
+
+#[test]
+fn a_worker_that_has_ended_moves_nothing() {
+    run(async {
+        let upstream = Upstream::new(&[Does::Answer]).await;
+        let (work, _) = tokio::sync::mpsc::unbounded_channel();
+        let other = crate::worker::Other {
+            work,
+            long: Arc::default(),
+        };
+        let sidecar = Sidecar::beside(&upstream.address, patient(), Some(other)).await;
+        let got = ask(sidecar.requests.clone(), INFER, &[], Some(&long_message())).await;
+        assert_eq!(
+            (got.status(), sidecar.counted(|all| &all.streamed)),
+            ("0", 0),
+            "gathered, and asked over its own"
+        );
+        sidecar.holds_nothing().await;
+    });
+}
+
+/// Without its prefix.
+fn long_message() -> Bytes {
+    long(false).slice(5..)
+}
