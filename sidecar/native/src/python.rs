@@ -17,7 +17,7 @@ use gate::{
     Coverage, CoverageArrays, Datatype, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts,
     TableError, Tensor, UNUSUAL, Unusual,
 };
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::collections::HashMap;
@@ -675,7 +675,7 @@ pub fn evaluate<'py>(
     response: &[u8],
 ) -> PyResult<Bound<'py, PyTuple>> {
     let model = model(tables)?;
-    let seen = gate::read_request(request)
+    let admitted = gate::read_request(request)
         .and_then(|request| {
             if request.model_name == name {
                 Ok(request)
@@ -683,8 +683,13 @@ pub fn evaluate<'py>(
                 Err(Unusual::Model)
             }
         })
-        .and_then(|request| gate::admit(&model, &request))
-        .and_then(|mut plan| gate::judge(&model, &mut plan, response));
+        .and_then(|request| gate::admit(&model, &request));
+    if let Some(arrived) = arrived(name, &model, request)
+        && arrived.as_ref().ok() != admitted.as_ref().ok()
+    {
+        return Err(PyAssertionError::new_err("looked at in pieces it is another plan"));
+    }
+    let seen = admitted.and_then(|mut plan| gate::judge(&model, &mut plan, response));
     match seen {
         Err(why) => ("handed", why.name()).into_pyobject(py),
         Ok(seen) => {
@@ -698,6 +703,16 @@ pub fn evaluate<'py>(
 #[pyfunction]
 pub fn travels(name: &str) -> bool {
     crate::metadata::travels(name)
+}
+
+/// The plan of a request that is looked at while it arrives, byte by byte at first; None where it would not be.
+fn arrived(name: &str, model: &Model, request: &[u8]) -> Option<Result<gate::Plan, Unusual>> {
+    let beginning = gate::Beginning::read(request, request.len())?;
+    let mut arriving = gate::Arriving::begin(model, &beginning).filter(|_| beginning.request.model_name == name)?;
+    let (first, rest) = beginning.contents.split_at(beginning.contents.len().min(64));
+    let mut pieces = first.chunks(1).chain(rest.chunks(1021));
+    let fed = pieces.try_for_each(|piece| arriving.feed(model, piece));
+    Some(fed.and_then(|()| arriving.end(model)))
 }
 
 // -- tables ---------------------------------------------------------------------------------------------------
