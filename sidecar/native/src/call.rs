@@ -4,13 +4,14 @@ use crate::active::{Active, ActiveModel};
 use crate::budget::Lease;
 use crate::caught::{caught, stage};
 use crate::counters::add;
-use crate::exchange::{self, Upstream};
-use crate::grpc::{self, Frame, Messages, NoMessage};
+use crate::exchange::{self, Opened, Upstream};
+use crate::grpc::{self, Arrived, Frame, Kept, Messages, NoMessage};
 use crate::handover::{Command, Handed, Outcome, Turn};
 use crate::metadata::pairs;
 use crate::piece::Piece;
 use crate::python_lane::PythonLane;
 use crate::reply::{Reply, Unsent};
+use crate::streamed;
 use crate::worker::{CallId, Client, Worker};
 use bytes::Bytes;
 use gate::{Plan, UNUSUAL, Unusual};
@@ -84,6 +85,18 @@ fn path(uri: &Uri) -> &str {
     uri.path_and_query().map_or("", |path| path.as_str())
 }
 
+/// A request whose message is here.
+pub struct Asked {
+    pub request: Kept,
+    /// The bundles that it started with.
+    pub active: Arc<Active>,
+    pub admitted: Result<(Arc<ActiveModel>, Plan), Unusual>,
+    /// Where it was forwarded while it arrived: but for these last bytes.
+    pub opened: Option<(Opened, Bytes)>,
+    /// How long checking it took.
+    pub admitting: Duration,
+}
+
 type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// One call as it goes along.
@@ -100,26 +113,34 @@ pub struct Call {
 
 impl Call {
     async fn infer(&self, mut messages: Messages, reply: &mut Reply) {
-        let frame = match self.received(&mut messages).await {
-            Ok(frame) => frame,
+        let Asked {
+            request,
+            active,
+            admitted,
+            opened,
+            admitting,
+        } = match self.received(&mut messages).await {
+            // A second message is not looked at, as gRPC servers do; nor is it kept.
+            Ok(Arrived::Whole(frame)) => {
+                drop(messages);
+                self.asked(frame)
+            }
+            Ok(Arrived::Beginning(first)) => match Box::pin(streamed::arrive(self, messages, first, reply)).await {
+                Ok(asked) => asked,
+                Err(why) => return self.end_without_message(reply, why).await,
+            },
             Err(why) => return self.end_without_message(reply, why).await,
         };
-        // A second message is not looked at, as gRPC servers do; nor is it kept.
-        drop(messages);
-        let active = self.worker.shared.active.load_full();
-        let started = Instant::now();
-        let admitted = self.admit(&active, &frame);
-        let admitting = started.elapsed();
         let (model, mut plan) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => {
                 self.count_handed(why);
                 return self
-                    .give_to_python(reply, None, Some(frame), None, Some(active.clone()))
+                    .give_to_python(reply, None, Some(request), None, Some(active))
                     .await;
             }
         };
-        let (answer, initial, trailing) = match exchange::ask(self, &frame, reply).await {
+        let (answer, initial, trailing) = match exchange::ask(self, &request, opened, reply).await {
             Upstream::Reply {
                 frame,
                 initial,
@@ -127,21 +148,21 @@ impl Call {
             } => (frame, initial, trailing),
             Upstream::Failure(outcome) => {
                 return self
-                    .give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
+                    .give_to_python(reply, None, Some(request), Some(outcome), Some(active))
                     .await;
             }
             Upstream::Exhausted => return self.end_without_message(reply, NoMessage::Exhausted).await,
             Upstream::Cancelled => return add(&model.counters.cancelled_requests, 1),
         };
         let started = Instant::now();
-        let seen = self.judge(model, &mut plan, &answer);
+        let seen = self.judge(&model, &mut plan, &answer);
         let judging = started.elapsed();
         match seen {
             Ok(seen) => {
                 stage(&self.headers, "answer");
                 let outcome = if plan.is_watched { "untouched" } else { "outside" };
                 match reply.answer(answer, &self.lease, &initial, &trailing, outcome).await {
-                    Ok(()) => self.count(model, &seen, admitting + judging),
+                    Ok(()) => self.count(&model, &seen, admitting + judging),
                     Err(Unsent::Gone) => add(&model.counters.cancelled_requests, 1),
                     Err(Unsent::Stalled) => self.count_unsent(Unsent::Stalled),
                 }
@@ -153,15 +174,29 @@ impl Call {
                     initial: pairs(&initial),
                     trailing: pairs(&trailing),
                 };
-                self.give_to_python(reply, None, Some(frame), Some(outcome), Some(active.clone()))
+                self.give_to_python(reply, None, Some(request), Some(outcome), Some(active))
                     .await;
             }
         }
     }
 
+    /// A request that is here as a whole.
+    pub fn asked(&self, frame: Frame) -> Asked {
+        let active = self.worker.shared.active.load_full();
+        let started = Instant::now();
+        let admitted = self.admit(&active, &frame);
+        Asked {
+            request: Kept::Whole(frame),
+            active,
+            admitted,
+            opened: None,
+            admitting: started.elapsed(),
+        }
+    }
+
     /// The request's message: usually it is there already, and then no timer is set.
-    async fn received(&self, messages: &mut Messages) -> Result<Frame, NoMessage> {
-        let mut next = pin!(messages.next(&self.lease));
+    async fn received(&self, messages: &mut Messages) -> Result<Arrived, NoMessage> {
+        let mut next = pin!(messages.begin(&self.lease));
         match poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await {
             Poll::Ready(message) => message,
             Poll::Pending => {
@@ -171,19 +206,23 @@ impl Call {
         }
     }
 
-    fn admit<'a>(&self, active: &'a Active, frame: &Frame) -> Result<(&'a ActiveModel, Plan), Unusual> {
+    fn admit(&self, active: &Active, frame: &Frame) -> Result<(Arc<ActiveModel>, Plan), Unusual> {
         stage(&self.headers, "admit");
         if frame.is_compressed() {
             return Err(Unusual::Encoding);
         }
-        if self.headers.values().any(|value| value.to_str().is_err()) {
-            // gRPC does not allow it.
+        if !self.has_text_metadata() {
             return Err(Unusual::Field);
         }
         let request = gate::read_request(frame.message())?;
         let model = active.models.get(request.model_name).ok_or(Unusual::Model)?;
         let plan = gate::admit(&model.model, &request)?;
-        Ok((model, plan))
+        Ok((model.clone(), plan))
+    }
+
+    /// gRPC allows no other.
+    pub fn has_text_metadata(&self) -> bool {
+        self.headers.values().all(|value| value.to_str().is_ok())
     }
 
     fn judge(&self, model: &ActiveModel, plan: &mut Plan, answer: &Frame) -> Result<gate::Seen, Unusual> {
@@ -283,24 +322,24 @@ impl Call {
         &'a self,
         reply: &'a mut Reply,
         messages: Option<Messages>,
-        frame: Option<Frame>,
+        request: Option<Kept>,
         outcome: Option<Outcome>,
         active: Option<Arc<Active>>,
     ) -> Boxed<'a> {
-        Box::pin(self.given_to_python(reply, messages, frame, outcome, active))
+        Box::pin(self.given_to_python(reply, messages, request, outcome, active))
     }
 
     async fn given_to_python(
         &self,
         reply: &mut Reply,
         messages: Option<Messages>,
-        frame: Option<Frame>,
+        request: Option<Kept>,
         outcome: Option<Outcome>,
         active: Option<Arc<Active>>,
     ) {
-        let first = match frame {
+        let first = match request {
             None => None,
-            Some(frame) => match self.inflated(frame).await {
+            Some(request) => match self.inflated(request.frame()).await {
                 Ok(message) => Some(message),
                 Err(why) => return self.end_without_message(reply, why).await,
             },

@@ -14,7 +14,7 @@ pub struct Panicked;
 ///
 /// # Errors
 /// It panicked. What it changed through references is as it left it: the caller may end it, and do nothing else.
-pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
+pub async fn caught<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
     poll_fn(
         |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),

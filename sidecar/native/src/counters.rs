@@ -86,6 +86,10 @@ pub struct Counters {
     pub stalled: AtomicU64,
     /// Asked again, where the upstream cannot have looked at the request.
     pub retried: AtomicU64,
+    /// Requests that were forwarded while they arrived, to their end.
+    pub streamed: AtomicU64,
+    /// Requests that were begun so, and then not: the upstream was told to forget them.
+    pub streams_given_up: AtomicU64,
     pub open_connections: AtomicU64,
     pub too_many_connections: AtomicU64,
     pub dead_connections: AtomicU64,

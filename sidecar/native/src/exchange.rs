@@ -3,16 +3,21 @@
 use crate::call::Call;
 use crate::caught::stage;
 use crate::counters::add;
-use crate::grpc::{self, APPLICATION_GRPC, Code, Frame, MESSAGE, Messages, NoMessage, STATUS};
+use crate::grpc::{self, APPLICATION_GRPC, Code, Frame, Kept, MESSAGE, Messages, NoMessage, STATUS};
 use crate::handover::Outcome;
 use crate::metadata::{copy_travelling, pairs};
 use crate::piece::Piece;
 use crate::reply::Reply;
-use crate::upstream::Sender;
+use crate::upstream::{Line, Sender};
+use crate::worker::Long;
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::ResponseFuture;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// What became of it.
 pub enum Upstream {
@@ -35,12 +40,18 @@ enum Tried {
     Unprocessed(h2::Error),
 }
 
-/// Forward a request, and wait for its answer as long as the client or we may.
-pub async fn ask(call: &Call, frame: &Frame, reply: &mut Reply) -> Upstream {
-    let left = match call.deadline {
-        Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-        None => call.worker.shared.times.upstream,
-    };
+/// A call upstream that is begun.
+pub struct Opened {
+    sender: Sender,
+    response: ResponseFuture,
+    stream: SendStream<Piece>,
+    long: Option<Long>,
+}
+
+/// Forward a request, and wait for its answer as long as the client or we may. `opened`: where all of it is forwarded but
+/// these last bytes.
+pub async fn ask(call: &Call, request: &Kept, opened: Option<(Opened, Bytes)>, reply: &mut Reply) -> Upstream {
+    let left = left(call);
     if left.is_zero() {
         return failure(
             Code::DeadlineExceeded,
@@ -51,20 +62,32 @@ pub async fn ask(call: &Call, frame: &Frame, reply: &mut Reply) -> Upstream {
     tokio::select! {
         biased;
         () = reply.given_up() => Upstream::Cancelled,
-        asked = tokio::time::timeout(left, exchange(call, frame)) => asked.unwrap_or_else(|_| {
+        asked = tokio::time::timeout(left, exchange(call, request, opened)) => asked.unwrap_or_else(|_| {
             call.client.traffic.reset_upstream();
             failure(Code::DeadlineExceeded, "the upstream did not answer in time")
         }),
     }
 }
 
+/// How long the upstream may take.
+pub fn left(call: &Call) -> Duration {
+    match call.deadline {
+        Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+        None => call.worker.shared.times.upstream,
+    }
+}
+
 /// Once, and once more over the next connection where the upstream cannot have looked at the request.
-async fn exchange(call: &Call, frame: &Frame) -> Upstream {
-    match attempt(call, frame).await {
+async fn exchange(call: &Call, request: &Kept, opened: Option<(Opened, Bytes)>) -> Upstream {
+    let tried = match opened {
+        Some((opened, last)) => finish(call, opened, last).await,
+        None => attempt(call, request).await,
+    };
+    match tried {
         Tried::Answered(upstream) => upstream,
         Tried::Unprocessed(_) => {
             add(&call.worker.shared.counters.retried, 1);
-            match attempt(call, frame).await {
+            match attempt(call, request).await {
                 Tried::Answered(upstream) => upstream,
                 Tried::Unprocessed(error) => broken(&error),
             }
@@ -72,18 +95,61 @@ async fn exchange(call: &Call, frame: &Frame) -> Upstream {
     }
 }
 
-async fn attempt(call: &Call, frame: &Frame) -> Tried {
-    let mut sender = match call.worker.line().ready().await {
+async fn attempt(call: &Call, request: &Kept) -> Tried {
+    match open(call, call.worker.line()).await {
+        Ok(opened) => finish(call, opened, request.frame().bytes()).await,
+        Err(tried) => tried,
+    }
+}
+
+async fn open(call: &Call, line: &Rc<Line>) -> Result<Opened, Tried> {
+    let mut sender = match line.ready().await {
         Ok(sender) => sender,
-        Err(unreachable) => return Tried::Answered(failure(Code::Unavailable, &unreachable.0)),
+        Err(unreachable) => return Err(Tried::Answered(failure(Code::Unavailable, &unreachable.0))),
     };
-    let (response, stream) = match sender.send(request(call)) {
-        Ok(sent) => sent,
-        Err(error) => return Tried::Unprocessed(error),
-    };
+    match sender.send(request(call)) {
+        Ok((response, stream)) => Ok(Opened {
+            sender,
+            response,
+            stream,
+            long: None,
+        }),
+        Err(error) => Err(Tried::Unprocessed(error)),
+    }
+}
+
+impl Opened {
+    /// Begin a call whose message is still to come; None where that cannot be now.
+    pub async fn begin(call: &Call) -> Option<Self> {
+        let (line, long) = call.worker.long_line();
+        let mut opened = open(call, line).await.ok()?;
+        opened.long = Some(long);
+        Some(opened)
+    }
+
+    /// Send some of the message, which does not end with it; whether the upstream takes it.
+    pub async fn send(&mut self, bytes: Bytes, call: &Call) -> bool {
+        push(&mut self.stream, bytes, call, false).await
+    }
+}
+
+/// Send the end of the message, and wait for the answer.
+async fn finish(call: &Call, opened: Opened, last: Bytes) -> Tried {
+    let Opened {
+        sender,
+        response,
+        mut stream,
+        long: _until_answered,
+    } = opened;
     let id = u32::from(stream.stream_id());
     // Reads the answer even while the request is still on its way: an upstream may refuse it early.
-    let sending = pin!(send(stream, frame, call));
+    let sending = pin!(async move {
+        // What fails here is seen by who waits for the answer.
+        if push(&mut stream, last, call, true).await {
+            // Kept: a stream that is dropped is one that we gave up.
+            std::future::pending().await
+        }
+    });
     let answering = pin!(answered(call, response, &sender));
     let tried = both(sending, answering).await;
     tried.unwrap_or_else(|error| {
@@ -108,30 +174,31 @@ async fn both<T>(
     .await
 }
 
-/// What fails here is seen by who waits for the answer.
-async fn send(mut stream: h2::SendStream<Piece>, frame: &Frame, call: &Call) {
-    let mut left = frame.bytes();
+/// As fast as the upstream takes it; whether it did.
+async fn push(stream: &mut SendStream<Piece>, mut left: Bytes, call: &Call, is_end: bool) -> bool {
     stream.reserve_capacity(left.len());
     while !left.is_empty() {
         let room = match stream.capacity() {
             0 => match poll_fn(|context| stream.poll_capacity(context)).await {
                 Some(Ok(room)) => room,
-                _ => return,
+                _ => return false,
             },
             room => room,
         };
         if room > 0 {
             let now = left.split_to(room.min(left.len()));
-            if stream.send_data(Piece::new(now, &call.lease), left.is_empty()).is_err() {
-                return;
+            if stream
+                .send_data(Piece::new(now, &call.lease), is_end && left.is_empty())
+                .is_err()
+            {
+                return false;
             }
         }
     }
-    // Kept: a stream that is dropped is one that we gave up.
-    std::future::pending().await
+    true
 }
 
-async fn answered(call: &Call, response: h2::client::ResponseFuture, sender: &Sender) -> Result<Tried, h2::Error> {
+async fn answered(call: &Call, response: ResponseFuture, sender: &Sender) -> Result<Tried, h2::Error> {
     let (head, body) = response.await?.into_parts();
     sender.proved();
     if head.status != StatusCode::OK {

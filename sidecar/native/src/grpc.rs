@@ -24,6 +24,12 @@ const COPIED: usize = 1 << 10;
 /// As much room is made at once for a message that is announced and not there yet.
 const ROOM: usize = 1 << 20;
 
+/// A longer message may be forwarded while it arrives, once so much of it is here.
+pub const BEGINNING: usize = 64 << 10;
+
+/// Up to this length pieces are brought together, for what a piece itself takes.
+const SMALL: usize = 4 << 10;
+
 /// Status codes that are said here; all others come from Python or from the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -81,6 +87,30 @@ impl Frame {
     }
 }
 
+/// A request's message, kept until its answer is judged.
+pub enum Kept {
+    Whole(Frame),
+    /// As it came, with its prefix.
+    Pieces(Vec<Bytes>),
+}
+
+impl Kept {
+    /// In one piece; copied where it is not.
+    pub fn frame(&self) -> Frame {
+        match self {
+            Kept::Whole(frame) => frame.clone(),
+            Kept::Pieces(pieces) => Frame(pieces.concat().into()),
+        }
+    }
+}
+
+/// What is here of a message.
+pub enum Arrived {
+    Whole(Frame),
+    /// The first bytes, with the prefix; it is not compressed.
+    Beginning(Bytes),
+}
+
 /// Why there is no message.
 #[derive(Debug)]
 pub enum NoMessage {
@@ -121,18 +151,33 @@ impl Messages {
     /// # Errors
     /// There is none.
     pub async fn next(&mut self, lease: &Lease) -> Result<Frame, NoMessage> {
+        match self.arrive(lease, usize::MAX).await? {
+            Arrived::Whole(frame) => Ok(frame),
+            Arrived::Beginning(_) => Err(NoMessage::TooLarge), // of more than there is memory
+        }
+    }
+
+    /// The next message, or the beginning of a long one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn begin(&mut self, lease: &Lease) -> Result<Arrived, NoMessage> {
+        self.arrive(lease, BEGINNING).await
+    }
+
+    async fn arrive(&mut self, lease: &Lease, enough: usize) -> Result<Arrived, NoMessage> {
         if self.rest.is_empty() {
             // The usual case: the first piece is the message.
             let piece = self.piece(lease).await?;
             match whole(&piece, self.limit)? {
-                Some(end) if end == piece.len() && end > COPIED => return Ok(Frame(piece)),
-                Some(end) if end == piece.len() => return Ok(Frame(Bytes::copy_from_slice(&piece))),
+                Some(end) if end == piece.len() && end > COPIED => return Ok(Arrived::Whole(Frame(piece))),
+                Some(end) if end == piece.len() => return Ok(Arrived::Whole(Frame(Bytes::copy_from_slice(&piece)))),
                 _ => self.rest.extend_from_slice(&piece),
             }
         }
         match self.within {
-            None => self.gathered(lease).await,
-            Some(within) => tokio::time::timeout(within, self.gathered(lease))
+            None => self.gathered(lease, enough).await,
+            Some(within) => tokio::time::timeout(within, self.gathered(lease, enough))
                 .await
                 .unwrap_or(Err(NoMessage::TooSlow)),
         }
@@ -143,19 +188,51 @@ impl Messages {
         self.rest.len()
     }
 
-    async fn gathered(&mut self, lease: &Lease) -> Result<Frame, NoMessage> {
+    async fn gathered(&mut self, lease: &Lease, enough: usize) -> Result<Arrived, NoMessage> {
         loop {
             if let Some(end) = whole(&self.rest, self.limit)? {
-                return Ok(Frame(self.rest.split_to(end).freeze()));
+                return Ok(Arrived::Whole(Frame(self.rest.split_to(end).freeze())));
             }
-            self.rest
-                .reserve(announced(&self.rest).saturating_sub(self.rest.len()).min(ROOM));
+            if self.rest.len() >= enough && self.rest.first() == Some(&0) {
+                return Ok(Arrived::Beginning(self.rest.split().freeze()));
+            }
+            let room = announced(&self.rest).min(enough.saturating_add(BEGINNING));
+            self.rest.reserve(room.saturating_sub(self.rest.len()).min(ROOM));
             match self.piece(lease).await {
                 Ok(piece) => self.rest.extend_from_slice(&piece),
                 Err(NoMessage::Ended { .. }) => return Err(NoMessage::Ended { within: true }),
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// At least one of the next bytes of a message, of which `left` are still to come. May be given up, and asked again.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub async fn more(&mut self, left: usize, lease: &Lease) -> Result<Bytes, NoMessage> {
+        let enough = left.min(SMALL);
+        while self.rest.len() < enough {
+            let mut piece = match self.piece(lease).await {
+                Err(NoMessage::Ended { .. }) => return Err(NoMessage::Ended { within: true }),
+                piece => piece?,
+            };
+            if self.rest.is_empty() && piece.len() >= enough {
+                piece.truncate(left); // what follows the message is not looked at
+                return Ok(piece);
+            }
+            self.rest.extend_from_slice(&piece);
+        }
+        Ok(self.rest.split_to(left.min(self.rest.len())).freeze())
+    }
+
+    /// Take back what is here of a message that is now wanted as a whole.
+    pub fn take_back(&mut self, pieces: &[Bytes]) {
+        let later = std::mem::take(&mut self.rest);
+        self.rest
+            .reserve(pieces.iter().map(Bytes::len).sum::<usize>() + later.len());
+        pieces.iter().for_each(|piece| self.rest.extend_from_slice(piece));
+        self.rest.extend_from_slice(&later);
     }
 
     /// What follows the only message; None where that is another one.
@@ -191,7 +268,7 @@ impl Messages {
 }
 
 /// How long the first message of a buffer says that it will be, with its prefix.
-fn announced(buffer: &[u8]) -> usize {
+pub fn announced(buffer: &[u8]) -> usize {
     match buffer.first_chunk::<PREFIX>() {
         Some([_, length @ ..]) => PREFIX.saturating_add(u32::from_be_bytes(*length) as usize),
         None => PREFIX,

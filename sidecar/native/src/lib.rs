@@ -8,6 +8,7 @@ mod budget;
 mod call;
 mod caught;
 mod counters;
+mod dial;
 mod exchange;
 mod fair;
 mod flood;
@@ -21,6 +22,7 @@ mod python;
 mod python_lane;
 mod refused;
 mod reply;
+mod streamed;
 #[cfg(test)]
 mod tests;
 mod tls;

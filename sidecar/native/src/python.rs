@@ -4,27 +4,27 @@ use crate::active::{Active, ActiveModel};
 use crate::budget::Budget;
 use crate::caught::caught;
 use crate::counters::ModelCounters;
+use crate::dial::Target;
 use crate::flood::Flood;
 use crate::grpc::Code;
 use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
 use crate::metadata::Pairs;
 use crate::refused::Refused;
-use crate::upstream::Target;
-use crate::worker::{Connection, Refusal, Refusals, Shared, Times, Worker};
+use crate::worker::{Other, Refusal, Refusals, Shared, Times, Work, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use gate::{
     Coverage, CoverageArrays, Datatype, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts,
     TableError, Tensor, UNUSUAL, Unusual,
 };
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -203,7 +203,7 @@ impl Transport {
                 .entry(key)
                 .or_insert_with(|| Arc::new(ModelCounters::new(gates, &self.call_bounds, &self.gate_bounds)))
                 .clone();
-            active.insert(name, ActiveModel { model, counters });
+            active.insert(name, Arc::new(ActiveModel { model, counters }));
         }
         self.shared.active.store(Arc::new(Active {
             models: active,
@@ -295,6 +295,8 @@ impl Transport {
             ("not_grpc", &counters.not_grpc),
             ("stalled", &counters.stalled),
             ("retried", &counters.retried),
+            ("streamed", &counters.streamed),
+            ("streams_given_up", &counters.streams_given_up),
             ("reset_flood", &counters.floods[Flood::Resets as usize]),
             ("settings_flood", &counters.floods[Flood::Settings as usize]),
             ("ping_flood", &counters.floods[Flood::Pings as usize]),
@@ -434,15 +436,19 @@ fn start(
     shared: &Arc<Shared>,
     stop: &watch::Sender<bool>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let mut senders = Vec::new();
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let long: Vec<Arc<AtomicUsize>> = (0..workers).map(|_| Arc::default()).collect();
     let mut threads = Vec::new();
-    for number in 0..workers {
-        let (sender, connections) = mpsc::unbounded_channel();
-        senders.push(sender);
+    for (number, work) in receivers.into_iter().enumerate() {
         let (shared, stopped) = (shared.clone(), stop.subscribe());
+        let (own, next) = (long[number].clone(), (number + 1) % workers);
+        let other = (next != number).then(|| Other {
+            work: senders[next].clone(),
+            long: long[next].clone(),
+        });
         threads.push(thread(format!("gate-worker-{number}"), stopped, move || {
-            let worker = Worker::new(shared);
-            async move { worker.run(connections).await }
+            let worker = Worker::new(shared, own, other);
+            async move { worker.run(work).await }
         })?);
     }
     let draining = shared.draining.subscribe();
@@ -473,11 +479,7 @@ fn thread<F: Future<Output = ()>>(
     })
 }
 
-async fn accept(
-    listening: Listening,
-    workers: Vec<mpsc::UnboundedSender<(u64, Connection)>>,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn accept(listening: Listening, workers: Vec<mpsc::UnboundedSender<Work>>, mut draining: watch::Receiver<bool>) {
     let accepting = async {
         let mut peer = 0u64;
         match listening {
@@ -490,7 +492,7 @@ async fn accept(
                         Ok((stream, _)) => {
                             let _ = stream.set_nodelay(true);
                             if let Ok(stream) = stream.into_std() {
-                                let _ = workers[peer as usize % workers.len()].send((peer, Connection::Tcp(stream)));
+                                let _ = workers[peer as usize % workers.len()].send(Work::Tcp(peer, stream));
                                 peer += 1;
                             }
                         }
@@ -507,7 +509,7 @@ async fn accept(
                     match listener.accept().await {
                         Ok((stream, _)) => {
                             if let Ok(stream) = stream.into_std() {
-                                let _ = workers[peer as usize % workers.len()].send((peer, Connection::Unix(stream)));
+                                let _ = workers[peer as usize % workers.len()].send(Work::Unix(peer, stream));
                                 peer += 1;
                             }
                         }
@@ -673,7 +675,7 @@ pub fn evaluate<'py>(
     response: &[u8],
 ) -> PyResult<Bound<'py, PyTuple>> {
     let model = model(tables)?;
-    let seen = gate::read_request(request)
+    let admitted = gate::read_request(request)
         .and_then(|request| {
             if request.model_name == name {
                 Ok(request)
@@ -681,8 +683,13 @@ pub fn evaluate<'py>(
                 Err(Unusual::Model)
             }
         })
-        .and_then(|request| gate::admit(&model, &request))
-        .and_then(|mut plan| gate::judge(&model, &mut plan, response));
+        .and_then(|request| gate::admit(&model, &request));
+    if let Some(arrived) = arrived(name, &model, request)
+        && arrived.as_ref().ok() != admitted.as_ref().ok()
+    {
+        return Err(PyAssertionError::new_err("looked at in pieces it is another plan"));
+    }
+    let seen = admitted.and_then(|mut plan| gate::judge(&model, &mut plan, response));
     match seen {
         Err(why) => ("handed", why.name()).into_pyobject(py),
         Ok(seen) => {
@@ -696,6 +703,16 @@ pub fn evaluate<'py>(
 #[pyfunction]
 pub fn travels(name: &str) -> bool {
     crate::metadata::travels(name)
+}
+
+/// The plan of a request that is looked at while it arrives, byte by byte at first; None where it would not be.
+fn arrived(name: &str, model: &Model, request: &[u8]) -> Option<Result<gate::Plan, Unusual>> {
+    let beginning = gate::Beginning::read(request, request.len())?;
+    let mut arriving = gate::Arriving::begin(model, &beginning).filter(|_| beginning.request.model_name == name)?;
+    let (first, rest) = beginning.contents.split_at(beginning.contents.len().min(64));
+    let mut pieces = first.chunks(1).chain(rest.chunks(1021));
+    let fed = pieces.try_for_each(|piece| arriving.feed(model, piece));
+    Some(fed.and_then(|()| arriving.end(model)))
 }
 
 // -- tables ---------------------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@
 use crate::active::{Active, ActiveModel};
 use crate::budget::Budget;
 use crate::counters::ModelCounters;
+use crate::dial::Target;
 use crate::grpc::Frame;
 use crate::handover::{Command, Event, Handed, Limits, Outcome, Queue};
 use crate::refused::Refused;
-use crate::upstream::Target;
 use crate::worker::{Refusal, Refusals, Shared, Times, Worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -27,6 +27,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
+mod streamed;
+
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 /// What the upstream does with a stream.
@@ -38,6 +40,8 @@ enum Does {
     Reset(Reason),
     /// Nothing, ever.
     Nothing,
+    /// Read, and nothing else.
+    Read,
     /// The connection is dropped.
     HangUp,
     /// HTTP status.
@@ -53,22 +57,37 @@ enum Does {
 struct Upstream {
     asked: Rc<Cell<usize>>,
     resets: Rc<Cell<usize>>,
+    bodies: Bodies,
+    connections: Rc<Cell<usize>>,
     address: String,
 }
+
+/// What came of each body that was read, and how it ended: with why it was reset, or properly.
+type Bodies = Rc<RefCell<Vec<(Vec<u8>, Option<Option<Reason>>)>>>;
 
 impl Upstream {
     async fn new(script: &'static [Does]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         let (asked, resets) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        let (counted, given_up) = (asked.clone(), resets.clone());
+        let bodies = Bodies::default();
+        let connections = Rc::new(Cell::new(0));
+        let connected = connections.clone();
+        let (counted, given_up, read) = (asked.clone(), resets.clone(), bodies.clone());
         spawn_local(async move {
             loop {
                 let (stream, _) = listener.accept().await.expect("a connection");
-                spawn_local(serve(stream, script, counted.clone(), given_up.clone()));
+                connected.set(connected.get() + 1);
+                spawn_local(serve(stream, script, counted.clone(), given_up.clone(), read.clone()));
             }
         });
-        Upstream { asked, resets, address }
+        Upstream {
+            asked,
+            resets,
+            bodies,
+            connections,
+            address,
+        }
     }
 }
 
@@ -77,6 +96,7 @@ async fn serve(
     script: &'static [Does],
     asked: Rc<Cell<usize>>,
     resets: Rc<Cell<usize>>,
+    bodies: Bodies,
 ) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
@@ -84,7 +104,7 @@ async fn serve(
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let does = script[asked.get().min(script.len() - 1)];
         asked.set(asked.get() + 1);
-        let resets = resets.clone();
+        let (resets, bodies) = (resets.clone(), bodies.clone());
         match does {
             Does::HangUp => return,
             Does::Refuse => respond.send_reset(Reason::REFUSED_STREAM),
@@ -94,9 +114,11 @@ async fn serve(
                 resets.set(resets.get() + 1);
             })),
             other => drop(spawn_local(async move {
-                let mut body = request.into_body();
-                while let Some(Ok(piece)) = body.data().await {
-                    let _ = body.flow_control().release_capacity(piece.len());
+                if read(request.into_body(), &bodies).await.is_err() {
+                    return;
+                }
+                if other == Does::Read {
+                    std::future::pending::<()>().await;
                 }
                 let mut head = Response::builder()
                     .header("content-type", "application/grpc")
@@ -125,6 +147,25 @@ async fn serve(
     }
 }
 
+async fn read(mut body: h2::RecvStream, bodies: &Bodies) -> Result<(), h2::Error> {
+    let at = bodies.borrow().len();
+    bodies.borrow_mut().push((vec![], None));
+    while let Some(piece) = body.data().await {
+        match piece {
+            Ok(piece) => {
+                let _ = body.flow_control().release_capacity(piece.len());
+                bodies.borrow_mut()[at].0.extend_from_slice(&piece);
+            }
+            Err(error) => {
+                bodies.borrow_mut()[at].1 = Some(error.reason());
+                return Err(error);
+            }
+        }
+    }
+    bodies.borrow_mut()[at].1 = Some(None);
+    Ok(())
+}
+
 /// ModelInfer of model `m` with one row of input `x`: FP32, one number.
 fn request() -> Bytes {
     let tensor = field(5, &[field(1, b"x"), field(2, b"FP32"), field(3, &[1, 1])].concat());
@@ -137,11 +178,17 @@ fn response() -> Bytes {
 }
 
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+    let (mut length, mut left) = (vec![], bytes.len());
+    while left > 0x7f {
+        length.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    length.push(left as u8);
+    [&[number << 3 | 2], &length[..], bytes].concat()
 }
 
 /// One gate, far from where requests are: each row is outside.
-fn model() -> Model {
+fn model(inputs: usize) -> Model {
     let none = LiteralArrays {
         offsets: vec![0],
         ..LiteralArrays::default()
@@ -155,16 +202,16 @@ fn model() -> Model {
         absolute: vec![0.0],
     };
     let gates = Gates::new(GateArrays {
-        inputs: 1,
-        lower: vec![-9.0],
-        upper: vec![-8.0],
+        inputs,
+        lower: vec![-9.0; inputs],
+        upper: vec![-8.0; inputs],
         gate_regions: vec![0, 1],
         cut_regions: vec![],
         region_cuts: vec![0],
-        cuts: LiteralTable::new(none, 3).expect("fits"),
+        cuts: LiteralTable::new(none, inputs + 2).expect("fits"),
         gate_clauses: vec![0, 1],
         clause_literals: vec![0, 1],
-        literals: LiteralTable::new(always, 3).expect("fits"),
+        literals: LiteralTable::new(always, inputs + 2).expect("fits"),
     })
     .expect("fits");
     let leaf = CoverageArrays {
@@ -175,13 +222,18 @@ fn model() -> Model {
         right: vec![0],
         label: vec![1],
     };
-    let coverage = Coverage::new(1, leaf).expect("fits");
-    let tensor = |name: &str| {
-        Tensor::new(name.to_owned(), Datatype::from_name("FP32").expect("known"), vec![1]).expect("a tensor")
+    let coverage = Coverage::new(inputs, leaf).expect("fits");
+    let tensor = |name: &str, size: usize| {
+        Tensor::new(
+            name.to_owned(),
+            Datatype::from_name("FP32").expect("known"),
+            vec![size as u64],
+        )
+        .expect("a tensor")
     };
     Model::new(ModelParts {
-        inputs: vec![tensor("x")],
-        outputs: vec![tensor("y")],
+        inputs: vec![tensor("x", inputs)],
+        outputs: vec![tensor("y", 1)],
         batched: true,
         gates,
         coverage,
@@ -242,16 +294,19 @@ struct Sidecar {
 
 impl Sidecar {
     async fn new(upstream: &str, setting: Setting) -> Self {
+        Sidecar::beside(upstream, setting, None).await
+    }
+
+    /// With another worker.
+    async fn beside(upstream: &str, setting: Setting, other: Option<crate::worker::Other>) -> Self {
         let (queue, awakened) = Queue::new(setting.handover).expect("sockets");
-        let counters = Arc::new(ModelCounters::new(1, &[1.0], &[1.0]));
+        let models = [("m", 1), ("wide", streamed::INPUTS), ("long", streamed::LONG)].map(|(name, inputs)| {
+            let counters = Arc::new(ModelCounters::new(1, &[1.0], &[1.0]));
+            let model = model(inputs);
+            (name.to_owned(), Arc::new(ActiveModel { model, counters }))
+        });
         let active = Active {
-            models: HashMap::from([(
-                "m".to_owned(),
-                ActiveModel {
-                    model: model(),
-                    counters,
-                },
-            )]),
+            models: HashMap::from(models),
             python: None,
         };
         let shared = Arc::new(Shared {
@@ -282,7 +337,7 @@ impl Sidecar {
             times: setting.times,
             draining: watch::channel(false).0,
         });
-        let worker = Worker::new(shared);
+        let worker = Worker::new(shared, Arc::default(), other);
         let requests = connect(&worker, 1).await;
         Sidecar {
             worker,

@@ -3,10 +3,10 @@
 
 use crate::flood::{Allowance, Flood};
 use crate::frames::{GOAWAY, HEADERS, Walker};
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,47 +16,47 @@ use tokio::time::Sleep;
 /// The preface that a client sends before its first frame.
 const PREFACE: usize = 24;
 
-/// What is known of a connection.
+/// What is known of a connection. One thread moves its bytes; calls may ask from others.
 pub struct Traffic {
     /// How often something was read.
-    pub reads: Cell<u64>,
+    pub reads: AtomicU64,
     /// The last stream whose HEADERS we began to write.
-    opened: Cell<u32>,
+    opened: AtomicU32,
     /// The last stream that the peer processes, as it says.
-    processed: Cell<u32>,
-    pub in_flight: Cell<usize>,
+    processed: AtomicU32,
+    pub in_flight: AtomicUsize,
     /// Of a client only.
-    allowance: Option<RefCell<Allowance>>,
-    flood: Cell<Option<Flood>>,
+    allowance: Option<Mutex<Allowance>>,
+    flood: OnceLock<Flood>,
     flooded: Notify,
     /// The peer did not read for too long.
-    pub stalled: Cell<bool>,
+    pub stalled: AtomicBool,
 }
 
 impl Traffic {
-    pub fn new(allowance: Option<Allowance>) -> Rc<Self> {
-        Rc::new(Traffic {
-            reads: Cell::new(0),
-            opened: Cell::new(0),
-            processed: Cell::new(u32::MAX),
-            in_flight: Cell::new(0),
-            allowance: allowance.map(RefCell::new),
-            flood: Cell::new(None),
+    pub fn new(allowance: Option<Allowance>) -> Arc<Self> {
+        Arc::new(Traffic {
+            reads: AtomicU64::new(0),
+            opened: AtomicU32::new(0),
+            processed: AtomicU32::new(u32::MAX),
+            in_flight: AtomicUsize::new(0),
+            allowance: allowance.map(Mutex::new),
+            flood: OnceLock::new(),
             flooded: Notify::new(),
-            stalled: Cell::new(false),
+            stalled: AtomicBool::new(false),
         })
     }
 
     /// Whether the peer cannot have seen this stream, once its connection is lost; or has said that it never will.
     pub fn is_unprocessed(&self, stream: u32, is_lost: bool) -> bool {
-        stream > self.processed.get() || (is_lost && stream > self.opened.get())
+        stream > self.processed.load(Relaxed) || (is_lost && stream > self.opened.load(Relaxed))
     }
 
     /// Returns once the peer sends too much of something.
     pub async fn flood(&self) -> Flood {
         loop {
             if let Some(flood) = self.flood.get() {
-                return flood;
+                return *flood;
             }
             self.flooded.notified().await;
         }
@@ -65,24 +65,27 @@ impl Traffic {
     /// A call upstream was given up on this client's account.
     pub fn reset_upstream(&self) {
         if let Some(allowance) = &self.allowance {
-            self.judge(allowance.borrow_mut().reset_upstream(Instant::now));
+            self.judge(lock(allowance).reset_upstream(Instant::now));
         }
     }
 
     fn judge(&self, seen: Result<(), Flood>) {
         if let Err(flood) = seen
-            && self.flood.get().is_none()
+            && self.flood.set(flood).is_ok()
         {
-            self.flood.set(Some(flood));
             self.flooded.notify_one();
         }
     }
 }
 
+fn lock(allowance: &Mutex<Allowance>) -> MutexGuard<'_, Allowance> {
+    allowance.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// A stream of bytes that is looked at.
 pub struct Watched<S> {
     stream: S,
-    traffic: Rc<Traffic>,
+    traffic: Arc<Traffic>,
     reads: Walker,
     writes: Walker,
     stall: Duration,
@@ -91,7 +94,7 @@ pub struct Watched<S> {
 
 impl<S> Watched<S> {
     /// `stall`: for how long the peer may not read.
-    pub fn new(stream: S, traffic: Rc<Traffic>, stall: Duration) -> Self {
+    pub fn new(stream: S, traffic: Arc<Traffic>, stall: Duration) -> Self {
         let (reads, writes) = if traffic.allowance.is_some() {
             (PREFACE, 0)
         } else {
@@ -109,16 +112,16 @@ impl<S> Watched<S> {
 
     fn look_at_read(&mut self, bytes: &[u8]) {
         let traffic = &self.traffic;
-        traffic.reads.set(traffic.reads.get().wrapping_add(1));
+        traffic.reads.fetch_add(1, Relaxed);
         match &traffic.allowance {
             Some(allowance) => {
-                let mut allowance = allowance.borrow_mut();
+                let mut allowance = lock(allowance);
                 self.reads
                     .feed(bytes, |head| traffic.judge(allowance.see(head, Instant::now)));
             }
             None => self.reads.feed(bytes, |head| {
                 if head.kind == GOAWAY {
-                    traffic.processed.set(traffic.processed.get().min(head.last_stream));
+                    traffic.processed.fetch_min(head.last_stream, Relaxed);
                 }
             }),
         }
@@ -127,10 +130,10 @@ impl<S> Watched<S> {
     fn look_at_written(&mut self, bytes: &[u8]) {
         let traffic = &self.traffic;
         match &traffic.allowance {
-            Some(allowance) => allowance.borrow_mut().wrote(bytes.len()),
+            Some(allowance) => lock(allowance).wrote(bytes.len()),
             None => self.writes.feed(bytes, |head| {
                 if head.kind == HEADERS {
-                    traffic.opened.set(traffic.opened.get().max(head.stream));
+                    traffic.opened.fetch_max(head.stream, Relaxed);
                 }
             }),
         }
@@ -145,7 +148,7 @@ impl<S> Watched<S> {
         let stall = self.stall;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         ready!(waiting.as_mut().poll(context));
-        self.traffic.stalled.set(true);
+        self.traffic.stalled.store(true, Relaxed);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -216,9 +219,9 @@ pub async fn unanswered(
     is_due: impl Fn(&Traffic) -> bool,
 ) {
     loop {
-        let before = traffic.reads.get();
+        let before = traffic.reads.load(Relaxed);
         tokio::time::sleep(every).await;
-        if traffic.reads.get() != before || !is_due(traffic) {
+        if traffic.reads.load(Relaxed) != before || !is_due(traffic) {
             continue;
         }
         if !matches!(
@@ -282,6 +285,9 @@ mod tests {
         let traffic = Traffic::new(Some(Allowance::new(Instant::now())));
         let mut watched = Watched::new(near, traffic.clone(), Duration::from_secs(9));
         let error = watched.write_all(&[0; 64]).await.expect_err("no room");
-        assert_eq!((error.kind(), traffic.stalled.get()), (io::ErrorKind::TimedOut, true));
+        assert_eq!(
+            (error.kind(), traffic.stalled.load(Relaxed)),
+            (io::ErrorKind::TimedOut, true)
+        );
     }
 }

@@ -1,64 +1,26 @@
 //! The model server: connections of one worker to it, made when needed and remade with growing pauses.
 
-use crate::caught::caught;
-use crate::counters::add;
+use crate::dial::{Connected, Dial};
 use crate::piece::Piece;
 use crate::tls::UpstreamTls;
-use crate::traffic::{Traffic, Watched, unanswered};
-use crate::worker::{Shared, Times};
+use crate::traffic::Traffic;
+use crate::worker::{Shared, Work};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::Request;
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-const WINDOW: u32 = 16 << 20;
-/// Of an answer: its metadata, and its trailers.
-const MAX_HEADERS: u32 = 64 << 10;
-
-/// Where the model server listens.
-#[derive(Clone, Debug)]
-pub enum Target {
-    Tcp(String),
-    Unix(String),
-}
-
-impl Target {
-    /// `host:port` or `unix:/path`.
-    pub fn parse(text: &str) -> Self {
-        match text.strip_prefix("unix:") {
-            Some(path) => Target::Unix(path.to_owned()),
-            None => Target::Tcp(text.to_owned()),
-        }
-    }
-
-    /// For `:authority`.
-    pub fn authority(&self) -> &str {
-        match self {
-            Target::Tcp(address) => address,
-            Target::Unix(_) => "localhost",
-        }
-    }
-}
 
 /// Why there is no connection.
 #[derive(Clone, Debug)]
 pub struct Unreachable(pub String);
-
-/// A connection that is there.
-#[derive(Clone)]
-struct Connected {
-    requests: SendRequest<Piece>,
-    traffic: Rc<Traffic>,
-}
 
 /// For one request.
 pub struct Sender {
@@ -67,8 +29,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    fn new(line: &Rc<Line>, requests: SendRequest<Piece>, traffic: Rc<Traffic>) -> Self {
-        traffic.in_flight.set(traffic.in_flight.get() + 1);
+    fn new(line: &Rc<Line>, requests: SendRequest<Piece>, traffic: Arc<Traffic>) -> Self {
+        traffic.in_flight.fetch_add(1, Relaxed);
         Sender {
             line: line.clone(),
             connected: Connected { requests, traffic },
@@ -97,8 +59,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let in_flight = &self.connected.traffic.in_flight;
-        in_flight.set(in_flight.get().saturating_sub(1));
+        self.connected.traffic.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
@@ -106,6 +67,8 @@ impl Drop for Sender {
 pub struct Line {
     shared: Arc<Shared>,
     max_frame: u32,
+    /// The worker that moves its bytes; None: this one.
+    mover: Option<mpsc::UnboundedSender<Work>>,
     connected: RefCell<Option<Connected>>,
     /// The credentials that the connection was made with.
     made_with: RefCell<Option<Arc<UpstreamTls>>>,
@@ -120,10 +83,11 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn new(shared: Arc<Shared>, max_frame: u32) -> Rc<Self> {
+    pub fn new(shared: Arc<Shared>, max_frame: u32, mover: Option<mpsc::UnboundedSender<Work>>) -> Rc<Self> {
         Rc::new(Line {
             shared,
             max_frame,
+            mover,
             connected: RefCell::new(None),
             made_with: RefCell::new(None),
             is_connecting: Cell::new(false),
@@ -156,12 +120,12 @@ impl Line {
 
     /// Forget a connection, if it is still the one that calls get. Several in a row over which nothing was answered count
     /// as a failed try.
-    fn lose(&self, traffic: &Rc<Traffic>, why: &str) {
+    fn lose(&self, traffic: &Arc<Traffic>, why: &str) {
         if self
             .connected
             .borrow()
             .as_ref()
-            .is_some_and(|connected| Rc::ptr_eq(&connected.traffic, traffic))
+            .is_some_and(|connected| Arc::ptr_eq(&connected.traffic, traffic))
         {
             *self.connected.borrow_mut() = None;
             why.clone_into(&mut self.why.borrow_mut());
@@ -206,17 +170,28 @@ impl Line {
     }
 
     async fn make(self: Rc<Self>) {
-        match caught(pin!(tokio::time::timeout(CONNECT_WITHIN, self.connect()))).await {
-            Ok(Ok(Ok(connected))) => {
+        let tls = self.made_with.borrow().clone();
+        let (dial, made, lost) = Dial::new(self.shared.clone(), tls, self.max_frame);
+        match &self.mover {
+            None => drop(tokio::task::spawn_local(dial.run())),
+            // One that has ended drops it, and that is seen below.
+            Some(mover) => drop(mover.send(Work::Upstream(dial))),
+        }
+        match made.await.unwrap_or_else(|_| Err("connecting failed".to_owned())) {
+            Ok(connected) => {
                 self.not_before.set(None);
-                *self.connected.borrow_mut() = Some(connected);
+                *self.connected.borrow_mut() = Some(connected.clone());
+                let line = Rc::downgrade(&self);
+                tokio::task::spawn_local(async move {
+                    let traffic = connected.traffic;
+                    drop(connected.requests); // an idle connection without calls may end
+                    let why = lost.await.unwrap_or_else(|_| "the connection failed".to_owned());
+                    if let Some(line) = line.upgrade() {
+                        line.lose(&traffic, &why);
+                    }
+                });
             }
-            Ok(Ok(Err(why))) => self.failed(&why),
-            Ok(Err(_)) => self.failed("no connection in time"),
-            Err(_) => {
-                add(&self.shared.counters.panics, 1);
-                self.failed("connecting failed");
-            }
+            Err(why) => self.failed(&why),
         }
         self.is_connecting.set(false);
         self.settled.notify_waiters();
@@ -226,89 +201,5 @@ impl Line {
         self.not_before.set(Some(Instant::now() + self.pause.get()));
         self.pause.set((self.pause.get() * 2).min(LONGEST_PAUSE));
         why.clone_into(&mut self.why.borrow_mut());
-    }
-
-    async fn connect(self: &Rc<Self>) -> Result<Connected, String> {
-        match &self.shared.upstream {
-            Target::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-                stream.set_nodelay(true).map_err(|error| error.to_string())?;
-                self.secured(stream).await
-            }
-            Target::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| error.to_string())?;
-                self.secured(stream).await
-            }
-        }
-    }
-
-    async fn secured(
-        self: &Rc<Self>,
-        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-    ) -> Result<Connected, String> {
-        let tls = self.made_with.borrow().clone();
-        match tls {
-            None => self.handshake(stream).await,
-            Some(tls) => {
-                let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
-                let stream = connector
-                    .connect(tls.server_name.clone(), stream)
-                    .await
-                    .map_err(|error| format!("TLS: {error}"))?;
-                self.handshake(stream).await
-            }
-        }
-    }
-
-    async fn handshake(
-        self: &Rc<Self>,
-        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-    ) -> Result<Connected, String> {
-        let traffic = Traffic::new(None);
-        let stream = Watched::new(stream, traffic.clone(), self.shared.times.stall);
-        let (requests, mut connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_frame_size(self.max_frame)
-            .max_header_list_size(MAX_HEADERS)
-            .enable_push(false)
-            .handshake::<_, Piece>(stream)
-            .await
-            .map_err(|error| error.to_string())?;
-        let (line, times) = (Rc::downgrade(self), self.shared.times);
-        let connected = Connected {
-            requests,
-            traffic: traffic.clone(),
-        };
-        tokio::task::spawn_local(async move {
-            let pings = connection.ping_pong();
-            let mut driven = pin!(async {
-                tokio::select! {
-                    ended = connection => match ended {
-                        Ok(()) => "the upstream closed the connection".to_owned(),
-                        Err(error) => error.to_string(),
-                    },
-                    () = silence(pings, &traffic, times) => "the upstream does not answer pings".to_owned(),
-                }
-            });
-            let why = caught(driven.as_mut())
-                .await
-                .unwrap_or_else(|_| "the connection failed".to_owned());
-            if let Some(line) = line.upgrade() {
-                line.lose(&traffic, &why);
-            }
-        });
-        Ok(connected)
-    }
-}
-
-/// Servers end connections on which too much is asked without any call.
-async fn silence(pings: Option<h2::PingPong>, traffic: &Traffic, times: Times) {
-    match pings {
-        Some(pings) => {
-            let in_use = |traffic: &Traffic| traffic.in_flight.get() > 0;
-            unanswered(pings, traffic, times.keepalive, times.keepalive_answer, in_use).await;
-        }
-        None => std::future::pending().await,
     }
 }

@@ -5,6 +5,7 @@ use crate::budget::Budget;
 use crate::call;
 use crate::caught::caught;
 use crate::counters::{Counters, add};
+use crate::dial::{Dial, Target};
 use crate::flood::Allowance;
 use crate::grpc;
 use crate::handover::Queue;
@@ -12,7 +13,7 @@ use crate::piece::Piece;
 use crate::refused::Refused;
 use crate::tls::UpstreamTls;
 use crate::traffic::{Traffic, Watched, unanswered};
-use crate::upstream::{Line, Target};
+use crate::upstream::Line;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use h2::Reason;
 use http::uri::{PathAndQuery, Scheme};
@@ -21,7 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
@@ -104,6 +105,10 @@ pub struct Worker {
     pub upstream_timeout: HeaderValue,
     lines: Vec<Rc<Line>>,
     next_line: Cell<usize>,
+    /// For long requests while the other worker has none: it moves the bytes, so that one client may take two cores.
+    far: Option<(Rc<Line>, Other)>,
+    /// How many long requests there are.
+    long: Arc<AtomicUsize>,
     ids: RefCell<Ids>,
     uris: Uris,
 }
@@ -114,27 +119,42 @@ pub type CallId = [u8; 32];
 /// One client's connection, for its calls.
 pub struct Client {
     pub peer: u64,
-    pub traffic: Rc<Traffic>,
+    pub traffic: Arc<Traffic>,
 }
 
 /// Where the infer methods are upstream, over plain connections and over TLS.
 struct Uris([Vec<(String, Uri)>; 2]);
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>) -> Rc<Self> {
-        let lines = (0..shared.upstream_connections.max(1)).map(|_| Line::new(shared.clone(), MAX_FRAME_UPSTREAM));
+    /// `long`: where it counts its long requests; `other`: None where there is no other worker.
+    pub fn new(shared: Arc<Shared>, long: Arc<AtomicUsize>, other: Option<Other>) -> Rc<Self> {
+        let line = |mover| Line::new(shared.clone(), MAX_FRAME_UPSTREAM, mover);
+        let lines = (0..shared.upstream_connections.max(1)).map(|_| line(None)).collect();
+        let far = other.map(|other| (line(Some(other.work.clone())), other));
         let uris = [Scheme::HTTP, Scheme::HTTPS].map(|scheme| {
             let of = |method: &String| (method.clone(), uri(&shared, scheme.clone(), method));
             shared.infer_methods.iter().map(of).collect()
         });
         Rc::new(Worker {
-            lines: lines.collect(),
+            lines,
+            far,
+            long,
             upstream_timeout: grpc::timeout_value(shared.times.upstream),
             shared,
             next_line: Cell::new(0),
             ids: RefCell::default(),
             uris: Uris(uris),
         })
+    }
+
+    /// The connection for a call whose request is long, until it is over.
+    pub fn long_line(&self) -> (&Rc<Line>, Long) {
+        let line = match &self.far {
+            Some((line, other)) if other.long.load(Relaxed) == 0 => line,
+            _ => self.line(),
+        };
+        self.long.fetch_add(1, Relaxed);
+        (line, Long(self.long.clone()))
     }
 
     /// The connection for the next call.
@@ -263,7 +283,7 @@ impl Worker {
     /// Why a connection ended, where it was no proper end.
     fn count_end(&self, error: &h2::Error, traffic: &Traffic) {
         let counters = &self.shared.counters;
-        if traffic.stalled.get() {
+        if traffic.stalled.load(Relaxed) {
             add(&counters.stalled, 1);
         } else if error.is_go_away() && !error.is_remote() {
             let is_flood = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
@@ -278,21 +298,22 @@ impl Worker {
         }
     }
 
-    /// Take connections as they come; never returns, for what goes on over them ends with this.
-    pub async fn run(self: Rc<Self>, mut connections: mpsc::UnboundedReceiver<(u64, Connection)>) {
-        while let Some((peer, connection)) = connections.recv().await {
+    /// Take what there is to do as it comes; never returns, for what goes on ends with this.
+    pub async fn run(self: Rc<Self>, mut work: mpsc::UnboundedReceiver<Work>) {
+        while let Some(work) = work.recv().await {
             let worker = self.clone();
-            match connection {
-                Connection::Tcp(stream) => {
+            match work {
+                Work::Tcp(peer, stream) => {
                     if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                         tokio::task::spawn_local(worker.welcome(peer, stream));
                     }
                 }
-                Connection::Unix(stream) => {
+                Work::Unix(peer, stream) => {
                     if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
                         tokio::task::spawn_local(worker.welcome(peer, stream));
                     }
                 }
+                Work::Upstream(dial) => drop(tokio::task::spawn_local(dial.run())),
             }
         }
         std::future::pending().await
@@ -313,10 +334,28 @@ fn uri(shared: &Shared, scheme: Scheme, method: &str) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// A client's connection, on its way to a worker.
-pub enum Connection {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
+/// A long request, while there is one.
+pub struct Long(Arc<AtomicUsize>);
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Another worker.
+pub struct Other {
+    pub work: mpsc::UnboundedSender<Work>,
+    pub long: Arc<AtomicUsize>,
+}
+
+/// What a worker is given to do.
+pub enum Work {
+    /// A client's connection, by its number.
+    Tcp(u64, std::net::TcpStream),
+    Unix(u64, std::os::unix::net::UnixStream),
+    /// A connection to the upstream, for another worker's calls.
+    Upstream(Dial),
 }
 
 /// Random bits, fetched from the system for many ids at once.

@@ -40,46 +40,68 @@ impl Datatype {
         }
     }
 
-    /// Decode `raw` to as many `values`, of which it holds the bytes; whether all are finite.
-    pub(crate) fn decode(self, raw: &[u8], values: &mut [f64]) -> bool {
+    /// Whether all values of `raw` are finite: none has an exponent of ones only.
+    pub(crate) fn are_finite(self, raw: &[u8]) -> bool {
         match self {
-            Datatype::Fp16 => each(raw, values, |bytes| half(u16::from_le_bytes(bytes))),
-            Datatype::Bf16 => each(raw, values, |bytes| {
-                f64::from(f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16))
-            }),
-            Datatype::Fp32 => each(raw, values, |bytes| f64::from(f32::from_le_bytes(bytes))),
-            Datatype::Fp64 => each(raw, values, f64::from_le_bytes),
+            Datatype::Fp16 => none(raw, |bytes| u16::from_le_bytes(bytes) & 0x7c00 == 0x7c00),
+            Datatype::Bf16 => none(raw, |bytes| u16::from_le_bytes(bytes) & 0x7f80 == 0x7f80),
+            Datatype::Fp32 => none(raw, |bytes| u32::from_le_bytes(bytes) & 0x7f80_0000 == 0x7f80_0000),
+            Datatype::Fp64 => none(raw, |bytes| u64::from_le_bytes(bytes) >> 52 & 0x7ff == 0x7ff),
+        }
+    }
+
+    /// The value of which `raw` holds the bytes.
+    pub(crate) fn value(self, raw: &[u8]) -> f64 {
+        match self {
+            Datatype::Fp16 => f64::from(half(first(raw))),
+            Datatype::Bf16 => f64::from(brain(first(raw))),
+            Datatype::Fp32 => f64::from(f32::from_le_bytes(first(raw))),
+            Datatype::Fp64 => f64::from_le_bytes(first(raw)),
         }
     }
 }
 
-fn each<const N: usize>(raw: &[u8], values: &mut [f64], decoded: impl Fn([u8; N]) -> f64) -> bool {
-    let mut finite = true;
-    for (bytes, value) in raw.as_chunks::<N>().0.iter().zip(values) {
-        *value = decoded(*bytes);
-        finite &= value.is_finite();
-    }
-    finite
+/// Looks at all of them, without a branch: that is what processors do fastest.
+fn none<const N: usize>(raw: &[u8], is_it: impl Fn([u8; N]) -> bool) -> bool {
+    !raw.as_chunks::<N>()
+        .0
+        .iter()
+        .fold(false, |any, bytes| any | is_it(*bytes))
+}
+
+/// Zeros where there are fewer; there never are.
+fn first<const N: usize>(raw: &[u8]) -> [u8; N] {
+    raw.first_chunk().copied().unwrap_or([0; N])
+}
+
+/// bfloat16, exactly: the upper half of a binary32.
+pub(crate) fn brain(bytes: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)
 }
 
 /// IEEE 754 binary16, exactly.
 ///
 /// By its bits, for what powers of two a library computes is for the library to say.
-fn half(bits: u16) -> f64 {
-    let sign = u64::from(bits & 0x8000) << 48;
-    let exponent = u64::from(bits >> 10 & 0x1f);
-    let fraction = u64::from(bits & 0x3ff);
+pub(crate) fn half(bytes: [u8; 2]) -> f32 {
+    let bits = u16::from_le_bytes(bytes);
+    let sign = u32::from(bits & 0x8000) << 16;
+    let exponent = u32::from(bits >> 10 & 0x1f);
+    let fraction = u32::from(bits & 0x3ff);
     let magnitude = match exponent {
-        0 => return f64::from_bits(sign | f64::from(bits & 0x3ff).to_bits()) / 16_777_216.0, // 2**24, exact
-        0x1f => 0x7ff << 52,
-        _ => (exponent + 1023 - 15) << 52,
+        0 => (f32::from(bits & 0x3ff) / 16_777_216.0).to_bits(), // 2**24, exact
+        0x1f => 0xff << 23 | fraction << 13,
+        _ => (exponent + 127 - 15) << 23 | fraction << 13,
     };
-    f64::from_bits(sign | magnitude | fraction << 42)
+    f32::from_bits(sign | magnitude)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_bits(bits: u16) -> f64 {
+        Datatype::Fp16.value(&bits.to_le_bytes())
+    }
 
     #[test]
     fn halves_are_exact() {
@@ -94,10 +116,10 @@ mod tests {
             (0x7c00, f64::INFINITY),
             (0xfc00, f64::NEG_INFINITY),
         ] {
-            assert_eq!(half(bits), value, "{bits:#x}");
+            assert_eq!(of_bits(bits), value, "{bits:#x}");
         }
-        assert!(half(0x7e00).is_nan());
-        assert!(half(0x8000).is_sign_negative());
+        assert!(of_bits(0x7e00).is_nan());
+        assert!(of_bits(0x8000).is_sign_negative());
     }
 
     #[test]
@@ -112,8 +134,13 @@ mod tests {
             for _ in 25..exponent {
                 expected *= 2.0;
             }
-            let found = half(bits);
+            let found = of_bits(bits);
             assert_eq!(found.is_sign_negative(), bits & 0x8000 != 0, "{bits:#x}");
+            assert_eq!(
+                Datatype::Fp16.are_finite(&bits.to_le_bytes()),
+                found.is_finite(),
+                "{bits:#x}"
+            );
             match (exponent, bits & 0x3ff) {
                 (0x1f, 0) => assert!(found.is_infinite(), "{bits:#x}"),
                 (0x1f, _) => assert!(found.is_nan(), "{bits:#x}"),
@@ -123,53 +150,66 @@ mod tests {
     }
 
     #[test]
-    fn values_are_little_endian_and_in_order() {
-        let mut values = [0.0; 2];
-        assert!(Datatype::Fp32.decode(&[0, 0, 128, 63, 0, 0, 0, 192], &mut values));
-        assert_eq!(values, [1.0, -2.0]);
-        assert!(Datatype::Bf16.decode(&[128, 63, 0, 192], &mut values));
-        assert_eq!(values, [1.0, -2.0]);
-        assert!(Datatype::Fp16.decode(&[0, 60, 0, 192], &mut values));
-        assert_eq!(values, [1.0, -2.0]);
-        assert!(Datatype::Fp64.decode(&1.5f64.to_le_bytes(), &mut values[..1]));
-        assert_eq!(values, [1.5, -2.0]);
+    fn every_brain_float_is_the_single_of_its_bits() {
+        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 641 } else { 1 }) {
+            let (raw, single) = (bits.to_le_bytes(), f32::from_bits(u32::from(bits) << 16));
+            assert_eq!(Datatype::Bf16.are_finite(&raw), single.is_finite(), "{bits:#x}");
+            assert!(
+                Datatype::Bf16.value(&raw) == f64::from(single) || single.is_nan(),
+                "{bits:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_little_endian() {
+        assert_eq!(Datatype::Fp32.value(&[0, 0, 0, 192]), -2.0);
+        assert_eq!(Datatype::Bf16.value(&[0, 192]), -2.0);
+        assert_eq!(Datatype::Fp16.value(&[0, 192]), -2.0);
+        assert_eq!(Datatype::Fp64.value(&1.5f64.to_le_bytes()), 1.5);
     }
 
     #[test]
     fn what_is_not_finite_is_seen_wherever_it_stands() {
-        let mut values = [0.0; 3];
-        for at in 0..3 {
-            for (kind, one, bad) in [
-                (
-                    Datatype::Fp16,
-                    vec![0, 60],
-                    vec![vec![0, 124], vec![0, 252], vec![1, 124]],
-                ),
-                (
-                    Datatype::Bf16,
-                    vec![128, 63],
-                    vec![vec![128, 127], vec![128, 255], vec![129, 127]],
-                ),
-                (
-                    Datatype::Fp32,
-                    1f32.to_le_bytes().to_vec(),
-                    [f32::INFINITY, f32::NEG_INFINITY, f32::NAN]
-                        .map(|bad| bad.to_le_bytes().to_vec())
-                        .to_vec(),
-                ),
-                (
-                    Datatype::Fp64,
-                    1f64.to_le_bytes().to_vec(),
-                    [f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
-                        .map(|bad| bad.to_le_bytes().to_vec())
-                        .to_vec(),
-                ),
-            ] {
-                assert!(kind.decode(&one.repeat(3), &mut values));
-                for bad in bad {
-                    let mut items = vec![one.clone(); 3];
-                    items[at] = bad;
-                    assert!(!kind.decode(&items.concat(), &mut values), "{kind:?} {items:?}");
+        for (kind, one, bad) in [
+            (
+                Datatype::Fp16,
+                vec![0, 60],
+                vec![vec![0, 124], vec![0, 252], vec![1, 124]],
+            ),
+            (
+                Datatype::Bf16,
+                vec![128, 63],
+                vec![vec![128, 127], vec![128, 255], vec![129, 127]],
+            ),
+            (
+                Datatype::Fp32,
+                f32::MAX.to_le_bytes().to_vec(),
+                [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0x7f80_0001)]
+                    .map(|bad| bad.to_le_bytes().to_vec())
+                    .to_vec(),
+            ),
+            (
+                Datatype::Fp64,
+                f64::MAX.to_le_bytes().to_vec(),
+                [
+                    f64::INFINITY,
+                    f64::NEG_INFINITY,
+                    f64::NAN,
+                    f64::from_bits(0x7ff0_0000_0000_0001),
+                ]
+                .map(|bad| bad.to_le_bytes().to_vec())
+                .to_vec(),
+            ),
+        ] {
+            for count in [1, 3, 33] {
+                assert!(kind.are_finite(&one.repeat(count)), "{kind:?}");
+                for at in 0..count {
+                    for bad in &bad {
+                        let mut items = vec![one.clone(); count];
+                        items[at].clone_from(bad);
+                        assert!(!kind.are_finite(&items.concat()), "{kind:?} {items:?}");
+                    }
                 }
             }
         }

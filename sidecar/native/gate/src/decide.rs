@@ -1,15 +1,20 @@
 //! Admission and judgement of the ordinary request, after `sidecar.proxy.request_path`.
 
 use crate::Unusual;
-use crate::evaluate::Known;
-use crate::message::{Layout, Request, read_response};
-use crate::tables::{Mode, Model};
+use crate::evaluate::{Known, Row};
+use crate::inside::Inside;
+use crate::message::{Request, read_response};
+use crate::model::Model;
+use crate::scan::{Position, Scan};
+use crate::tables::Mode;
+use crate::tensors::Found;
 
 /// What judging the answer needs to know of an admitted request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Extended rows, with room for the outputs.
+    /// What is kept of the rows, with room for the outputs.
     rows: Vec<f64>,
+    inside: Inside,
     /// By row and gate; gates that are off contain nothing.
     contained: Vec<bool>,
     /// How many rows there are.
@@ -45,43 +50,65 @@ pub struct Seen {
 /// # Errors
 /// The Python functions must check it.
 pub fn admit(model: &Model, request: &Request<'_>) -> Result<Plan, Unusual> {
+    let tensors = &request.tensors;
+    let found = find(model, request, tensors.lengths().as_slice())?;
+    let mut scan = Scan::new(model, found.count);
+    for (input, &place) in found.places.as_slice().iter().enumerate() {
+        scan.feed(model, input, &mut Position::default(), tensors.raw.as_slice()[place])?;
+    }
+    plan(model, scan, found.count, model.is_proved(request.model_version))
+}
+
+/// The inputs of a request, whose contents have these lengths, where everything but their values is as it has to be.
+pub(crate) fn find(model: &Model, request: &Request<'_>, lengths: &[usize]) -> Result<Found, Unusual> {
     let asked = request.asked.as_slice();
     for (at, name) in asked.iter().enumerate() {
         if asked[..at].contains(name) {
             return Err(Unusual::Outputs);
         }
     }
-    if !asked.is_empty() && !model.outputs.iter().all(|output| asked.contains(&output.name.as_str())) {
+    let outputs = || model.outputs.iter().map(|output| output.tensor.name.as_str());
+    if !asked.is_empty() && !outputs().all(|output| asked.contains(&output)) {
         return Err(Unusual::Outputs);
     }
-    let mut rows = Vec::new();
-    let layout = Layout {
-        first: 1,
-        width: model.width(),
-    };
-    let count = request
+    let specs = model.inputs.iter().map(|input| &input.looked.tensor);
+    request
         .tensors
-        .rows(&model.inputs, model.batched, None, model.limit_rows, layout, &mut rows)?;
+        .find(specs, lengths, model.batched, None, model.limit_rows)
+}
+
+/// What to do with the answer, once all values were looked at.
+pub(crate) fn plan(model: &Model, scan: Scan, count: usize, is_proved: bool) -> Result<Plan, Unusual> {
+    let Scan { rows, inside } = scan;
     let gates = model.modes.len();
     let mut contained = vec![false; count * gates];
     let mut is_watched = false;
-    for (row, contained) in rows.chunks_exact(layout.width).zip(contained.chunks_exact_mut(gates)) {
+    for (at, contained) in contained.chunks_exact_mut(gates).enumerate() {
+        let row = row(model, &rows, &inside, at);
         for (gate, mode) in model.modes.iter().enumerate() {
-            contained[gate] = *mode != Mode::Off && decided(model.gates.contains(gate, row))?;
+            contained[gate] = *mode != Mode::Off && decided(model.gates.contains(gate, &row))?;
             is_watched |= contained[gate];
         }
         if model.refuses_outside && !contained.contains(&true) {
             return Err(Unusual::Model);
         }
     }
-    let is_proved = model.is_proved(request.model_version);
     Ok(Plan {
         rows,
+        inside,
         contained,
         count,
         is_watched,
         is_proved,
     })
+}
+
+fn row<'a>(model: &Model, rows: &'a [f64], inside: &'a Inside, at: usize) -> Row<'a> {
+    Row {
+        values: &rows[at * model.width..][..model.width],
+        inside,
+        at,
+    }
 }
 
 /// Judge the upstream's response to an admitted request before anything is answered.
@@ -105,39 +132,31 @@ pub fn judge(model: &Model, plan: &mut Plan, response: &[u8]) -> Result<Seen, Un
     }) {
         return Err(Unusual::Model);
     }
-    let layout = Layout {
-        first: 1 + model.gates.inputs,
-        width: model.width(),
-    };
-    response.tensors.rows(
+    response.tensors.take(
         &model.outputs,
         model.batched,
-        Some(plan.count),
         model.limit_rows,
-        layout,
+        model.width,
         &mut plan.rows,
     )?;
     let mut seen = Seen::default();
     let gates = model.modes.len();
-    for (row, contained) in plan
-        .rows
-        .chunks_exact(layout.width)
-        .zip(plan.contained.chunks_exact(gates))
-    {
+    for (at, contained) in plan.contained.chunks_exact(gates).enumerate() {
+        let row = row(model, &plan.rows, &plan.inside, at);
         if !contained.contains(&true) {
             seen.outside += 1;
             continue;
         }
         seen.untouched += 1;
         for gate in (0..gates).filter(|&gate| contained[gate]) {
-            match model.gates.satisfied(gate, row) {
+            match model.gates.satisfied(gate, &row) {
                 Known::Yes => {}
                 Known::No => return Err(Unusual::Fired),
                 Known::Unknown => return Err(Unusual::Filter),
             }
             seen.domains.push(Domain {
                 gate,
-                label: model.gates.label(&model.coverage, gate, row),
+                label: model.gates.label(&model.coverage, gate, &row),
             });
         }
     }

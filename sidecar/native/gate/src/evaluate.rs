@@ -3,6 +3,7 @@
 //! The filter is that of `sidecar.gates.filter`: the float64 sum of a literal's terms, with a proved bound on its error
 //! in any order of summation. What it cannot decide is not decided here.
 
+use crate::inside::Inside;
 use crate::tables::{Coverage, Gates, LEAF, LiteralTable};
 
 /// What is known of a statement.
@@ -11,6 +12,20 @@ pub(crate) enum Known {
     Yes,
     No,
     Unknown,
+}
+
+/// One row: what is kept of it, and in which boxes it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    pub values: &'a [f64],
+    pub inside: &'a Inside,
+    pub at: usize,
+}
+
+impl Row<'_> {
+    fn is_in(&self, region: usize) -> bool {
+        self.inside.has(self.at, region)
+    }
 }
 
 impl LiteralTable {
@@ -40,11 +55,11 @@ impl LiteralTable {
 }
 
 impl Gates {
-    /// Whether a gate's effective domain contains a row. `extended` starts with the constant one and the inputs.
-    pub(crate) fn contains(&self, gate: usize, extended: &[f64]) -> Known {
+    /// Whether a gate's effective domain contains a row.
+    pub(crate) fn contains(&self, gate: usize, row: &Row<'_>) -> Known {
         let mut known = Known::No;
-        for region in self.regions.segment(gate) {
-            match self.region_contains(region, extended) {
+        for region in self.regions.segment(gate).filter(|&region| row.is_in(region)) {
+            match all(self.region_cuts[region].clone(), |cut| self.cuts.holds(cut, row.values)) {
                 Known::Yes => return Known::Yes,
                 Known::Unknown => known = Known::Unknown,
                 Known::No => {}
@@ -53,28 +68,12 @@ impl Gates {
         known
     }
 
-    fn region_contains(&self, region: usize, extended: &[f64]) -> Known {
-        if !self.in_box(region, extended) {
-            return Known::No;
-        }
-        all(self.region_cuts[region].clone(), |cut| self.cuts.holds(cut, extended))
-    }
-
-    fn in_box(&self, region: usize, extended: &[f64]) -> bool {
-        let bounds = region * self.inputs..(region + 1) * self.inputs;
-        let row = &extended[1..=self.inputs];
-        row.iter()
-            .zip(&self.lower[bounds.clone()])
-            .zip(&self.upper[bounds])
-            .all(|((value, lower), upper)| lower <= value && value <= upper)
-    }
-
     /// Whether a row satisfies a gate's requirement.
-    pub(crate) fn satisfied(&self, gate: usize, extended: &[f64]) -> Known {
+    pub(crate) fn satisfied(&self, gate: usize, row: &Row<'_>) -> Known {
         all(self.clauses.segment(gate), |clause| {
             let mut known = Known::No;
             for literal in self.clause_literals.segment(clause) {
-                match self.literals.holds(literal, extended) {
+                match self.literals.holds(literal, row.values) {
                     Known::Yes => return Known::Yes,
                     Known::Unknown => known = Known::Unknown,
                     Known::No => {}
@@ -87,13 +86,11 @@ impl Gates {
     /// What is proved where a row lies, with respect to a gate: 0 outside, 1 silent, 2 violating, 3 open.
     ///
     /// Over the boxes of several regions violating counts before open, and open before silent.
-    pub(crate) fn label(&self, coverage: &Coverage, gate: usize, extended: &[f64]) -> u8 {
+    pub(crate) fn label(&self, coverage: &Coverage, gate: usize, row: &Row<'_>) -> u8 {
         const RANK: [u8; 4] = [0, 1, 3, 2]; // exchanging two values, it is its own inverse
         let mut rank = 0;
-        for region in self.regions.segment(gate) {
-            if self.in_box(region, extended) {
-                rank = rank.max(RANK[usize::from(coverage.leaf(coverage.root[region], &extended[1..]))]);
-            }
+        for region in self.regions.segment(gate).filter(|&region| row.is_in(region)) {
+            rank = rank.max(RANK[usize::from(coverage.leaf(coverage.root[region], row.values))]);
         }
         RANK[usize::from(rank)]
     }
@@ -102,8 +99,8 @@ impl Gates {
 impl Coverage {
     fn leaf(&self, root: usize, row: &[f64]) -> u8 {
         let mut node = root;
-        while self.feature[node] != LEAF {
-            let goes_left = row[self.feature[node] as usize] <= self.threshold[node];
+        while self.columns[node] != LEAF {
+            let goes_left = row[self.columns[node]] <= self.threshold[node];
             node = if goes_left { self.left[node] } else { self.right[node] };
         }
         self.label[node]

@@ -4,22 +4,28 @@
 //! says [`Unusual`], and then those functions get the same bytes. No I/O, no clock, no Python; it reads the flat
 //! arrays of `sidecar.gates.prepare` and `sidecar.bundle.coverage`, which both evaluators share.
 
+mod arriving;
+mod boxes;
+mod columns;
 mod datatype;
 mod decide;
 mod evaluate;
+mod inside;
 mod message;
+mod model;
+mod scan;
 mod tables;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use arriving::{Arriving, Beginning};
 pub use datatype::Datatype;
 pub use decide::{Domain, Plan, Seen, admit, judge};
 pub use message::{Request, read_request};
-pub use tables::{
-    Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Model, ModelParts, TableError,
-    Tensor,
-};
+pub use model::{Model, ModelParts};
+pub use tables::{Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, TableError, Tensor};
 
 /// Why the Python functions must decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,6 @@
 //! Source: Open Inference Protocol v2, "ModelInfer".
 
 use crate::Unusual;
-use crate::datatype::Datatype;
-use crate::tables::Tensor;
 use crate::wire::{Field, Fields, Payload};
 
 /// Of tensors in a message, inputs or outputs; there are more in no usual one.
@@ -13,13 +11,13 @@ pub(crate) const MAX_TENSORS: usize = 16;
 /// Of dimensions of a tensor.
 pub(crate) const MAX_DIMENSIONS: usize = 8;
 
-/// Of fields at the top of a request.
+/// Of fields at the top of a request, beside contents.
 const MAX_FIELDS: usize = 128;
 
 /// Bytes of a field that is no tensor's contents.
 const MAX_STRUCTURE: usize = 4096;
 
-const RAW_INPUT_CONTENTS: u8 = 7;
+pub(crate) const RAW_INPUT_CONTENTS: u8 = 7;
 
 /// A list of at most `N`.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +45,17 @@ impl<T: Copy, const N: usize> Short<T, N> {
     pub fn as_slice(&self) -> &[T] {
         &self.items[..self.length]
     }
+
+    pub fn map<U: Copy + Default>(&self, of: impl Fn(&T) -> U) -> Short<U, N> {
+        let mut mapped = Short {
+            length: self.length,
+            ..Short::default()
+        };
+        for (to, from) in mapped.items.iter_mut().zip(self.as_slice()) {
+            *to = of(from);
+        }
+        mapped
+    }
 }
 
 /// A tensor without its contents.
@@ -60,8 +69,8 @@ pub(crate) struct Described<'a> {
 /// The tensors of a message, and their raw contents.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tensors<'a> {
-    described: Short<Described<'a>, MAX_TENSORS>,
-    raw: Short<&'a [u8], MAX_TENSORS>,
+    pub described: Short<Described<'a>, MAX_TENSORS>,
+    pub raw: Short<&'a [u8], MAX_TENSORS>,
 }
 
 /// A request that may be ordinary.
@@ -136,9 +145,12 @@ struct Bulk(usize);
 
 impl Bulk {
     fn refuse(&mut self, field: &Field<'_>) -> Result<(), Unusual> {
+        if field.number == RAW_INPUT_CONTENTS {
+            return Ok(());
+        }
         self.0 += 1;
         let is_large = matches!(field.payload, Payload::Bytes(bytes) if bytes.len() > MAX_STRUCTURE);
-        if self.0 > MAX_FIELDS || (is_large && field.number != RAW_INPUT_CONTENTS) {
+        if self.0 > MAX_FIELDS || is_large {
             return Err(Unusual::Size);
         }
         Ok(())
@@ -231,105 +243,4 @@ fn asked(message: &[u8]) -> Result<&str, Unusual> {
         }
     }
     Ok(name)
-}
-
-impl<'a> Tensors<'a> {
-    /// Decode the tensors that the gates look at into `rows`, after `first` columns of `width` in all.
-    ///
-    /// `count` is how many rows there must be; None for any number from 1 to `limit`. Returns it, and resizes `rows`,
-    /// whose further columns are left as they are.
-    pub fn rows(
-        &self,
-        specs: &[Tensor],
-        batched: bool,
-        count: Option<usize>,
-        limit: usize,
-        layout: Layout,
-        rows: &mut Vec<f64>,
-    ) -> Result<usize, Unusual> {
-        self.refuse_doubled()?;
-        let places = specs.iter().map(|spec| self.place(spec));
-        let mut found: Short<usize, MAX_TENSORS> = Short::default();
-        let mut agreed = count;
-        for (place, spec) in places.zip(specs) {
-            let place = place?;
-            let rows = self.count(place, spec, batched)?;
-            if rows > limit || agreed.is_some_and(|count| count != rows) {
-                return Err(Unusual::Tensors);
-            }
-            agreed = Some(rows);
-            found.push(place)?;
-        }
-        let count = agreed.ok_or(Unusual::Tensors)?;
-        rows.resize(count * layout.width, 1.0);
-        let mut first = layout.first;
-        for (&place, spec) in found.as_slice().iter().zip(specs) {
-            let raw = self.raw.as_slice()[place].chunks_exact(spec.row_bytes);
-            for (row, raw) in rows.chunks_exact_mut(layout.width).zip(raw) {
-                if !spec.datatype.decode(raw, &mut row[first..first + spec.row_size]) {
-                    return Err(Unusual::NotFinite);
-                }
-            }
-            first += spec.row_size;
-        }
-        Ok(count)
-    }
-
-    #[cfg(test)]
-    pub fn described(&self) -> &[Described<'a>] {
-        self.described.as_slice()
-    }
-
-    #[cfg(test)]
-    pub fn raw(&self) -> &[&'a [u8]] {
-        self.raw.as_slice()
-    }
-
-    fn refuse_doubled(&self) -> Result<(), Unusual> {
-        let tensors = self.described.as_slice();
-        if self.raw.length != tensors.len() {
-            return Err(Unusual::Tensors);
-        }
-        for (at, tensor) in tensors.iter().enumerate() {
-            if tensors[..at].iter().any(|other| other.name == tensor.name) {
-                return Err(Unusual::Tensors);
-            }
-        }
-        Ok(())
-    }
-
-    fn place(&self, spec: &Tensor) -> Result<usize, Unusual> {
-        self.described
-            .as_slice()
-            .iter()
-            .position(|tensor| tensor.name == spec.name)
-            .ok_or(Unusual::Tensors)
-    }
-
-    /// How many rows a tensor has, by its shape and by the length of its contents.
-    fn count(&self, place: usize, spec: &Tensor, batched: bool) -> Result<usize, Unusual> {
-        let tensor = &self.described.as_slice()[place];
-        let shape = tensor.shape.as_slice();
-        let (rows, row_shape) = match (batched, shape.split_first()) {
-            (true, Some((&rows, rest))) => (rows, rest),
-            (true, None) => return Err(Unusual::Tensors),
-            (false, _) => (1, shape),
-        };
-        let length = self.raw.as_slice()[place].len() as u64;
-        if Datatype::from_name(tensor.datatype) != Some(spec.datatype)
-            || row_shape != spec.row_shape
-            || rows < 1
-            || rows.checked_mul(spec.row_bytes as u64) != Some(length)
-        {
-            return Err(Unusual::Tensors);
-        }
-        usize::try_from(rows).map_err(|_| Unusual::Tensors)
-    }
-}
-
-/// Where decoded values go in a row: after `first` columns, of `width`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    pub first: usize,
-    pub width: usize,
 }

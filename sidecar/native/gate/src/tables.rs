@@ -1,13 +1,14 @@
 //! The flat arrays of `sidecar.gates.prepare` and `sidecar.bundle.coverage`, checked once so that evaluation never
 //! looks beyond their ends.
 
+use crate::boxes::Bounds;
 use crate::datatype::Datatype;
 
 /// The arrays do not fit together: a defect of whoever made them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableError(pub &'static str);
 
-fn check(holds: bool, what: &'static str) -> Result<(), TableError> {
+pub(crate) fn check(holds: bool, what: &'static str) -> Result<(), TableError> {
     if holds { Ok(()) } else { Err(TableError(what)) }
 }
 
@@ -160,6 +161,7 @@ pub struct GateArrays {
 #[derive(Clone, Debug)]
 pub struct Gates {
     pub(crate) inputs: usize,
+    /// By region and input; a model has them by its tensors instead.
     pub(crate) lower: Vec<f64>,
     pub(crate) upper: Vec<f64>,
     pub(crate) regions: Offsets,
@@ -223,10 +225,29 @@ impl Gates {
     pub(crate) fn len(&self) -> usize {
         self.clauses.len()
     }
+
+    pub(crate) fn region_count(&self) -> usize {
+        self.region_cuts.len()
+    }
+
+    /// What the input whose values begin at `first` is compared with.
+    pub(crate) fn bounds(&self, tensor: &Tensor, first: usize) -> Bounds {
+        let of = |side: &[f64]| -> Vec<f64> {
+            let rows = side.chunks_exact(self.inputs);
+            rows.flat_map(|row| &row[first..first + tensor.row_size])
+                .copied()
+                .collect()
+        };
+        let sides = of(&self.lower).into_iter().zip(of(&self.upper));
+        Bounds::new(tensor.datatype, tensor.row_size, sides)
+    }
 }
 
-/// In `Coverage::feature`: this node is a leaf.
-pub(crate) const LEAF: i32 = -1;
+/// In `Coverage::columns`: this node is a leaf. No node splits the constant one.
+pub(crate) const LEAF: usize = 0;
+
+/// In `CoverageArrays::feature`: the same.
+const NO_FEATURE: i32 = -1;
 
 /// The arrays of `sidecar.bundle.coverage.PreparedCoverage`, but for the boxes: those of the gates' regions.
 #[derive(Clone, Debug, Default)]
@@ -242,9 +263,10 @@ pub struct CoverageArrays {
 /// The coverage trees of all regions.
 #[derive(Clone, Debug)]
 pub struct Coverage {
-    inputs: usize,
+    pub(crate) inputs: usize,
     pub(crate) root: Vec<usize>,
-    pub(crate) feature: Vec<i32>,
+    /// Of the extended row.
+    pub(crate) columns: Vec<usize>,
     pub(crate) threshold: Vec<f64>,
     pub(crate) left: Vec<usize>,
     pub(crate) right: Vec<usize>,
@@ -269,96 +291,25 @@ impl Coverage {
             "one entry for each node",
         )?;
         check(root.iter().all(|&node| node < count), "roots are nodes")?;
+        let mut columns = vec![LEAF; count];
         for node in 0..count {
-            let split = feature[node];
-            let inner = usize::try_from(split).is_ok_and(|split| split < inputs);
-            check(split == LEAF || inner, "nodes split features")?;
-            let down = |child: usize| node < child && child < count;
-            check(
-                split == LEAF || (down(left[node]) && down(right[node])),
-                "children come later",
-            )?;
             check(label[node] < 4, "labels are labels")?;
+            if feature[node] == NO_FEATURE {
+                continue;
+            }
+            let split = usize::try_from(feature[node]).ok().filter(|&split| split < inputs);
+            columns[node] = 1 + split.ok_or(TableError("nodes split features"))?;
+            let down = |child: usize| node < child && child < count;
+            check(down(left[node]) && down(right[node]), "children come later")?;
         }
         Ok(Coverage {
             inputs,
             root,
-            feature,
+            columns,
             threshold,
             left,
             right,
             label,
         })
-    }
-}
-
-/// What judging a model's answers takes.
-#[derive(Clone, Debug)]
-pub struct ModelParts {
-    pub inputs: Vec<Tensor>,
-    pub outputs: Vec<Tensor>,
-    pub batched: bool,
-    pub gates: Gates,
-    pub coverage: Coverage,
-    /// One for each gate.
-    pub modes: Vec<Mode>,
-    pub limit_rows: usize,
-    /// Whether requests with rows in no domain are refused, which Python does.
-    pub refuses_outside: bool,
-    /// Of the model, for which something is proved; none makes no distinction.
-    pub versions: Vec<String>,
-}
-
-/// All that is needed to judge a model's answers; its parts fit together.
-#[derive(Clone, Debug)]
-pub struct Model {
-    parts: ModelParts,
-    width: usize,
-}
-
-impl Model {
-    /// # Errors
-    /// The parts do not fit together.
-    pub fn new(parts: ModelParts) -> Result<Self, TableError> {
-        let size = |tensors: &[Tensor]| {
-            tensors
-                .iter()
-                .try_fold(0usize, |size, tensor| size.checked_add(tensor.row_size))
-        };
-        let (gates, coverage) = (&parts.gates, &parts.coverage);
-        check(size(&parts.inputs) == Some(gates.inputs), "inputs of the gates")?;
-        check(!parts.outputs.is_empty(), "a model has outputs")?;
-        let outputs = size(&parts.outputs).and_then(|outputs| outputs.checked_add(1)?.checked_add(gates.inputs));
-        let width = outputs.ok_or(TableError("rows fit in memory"))?;
-        check(
-            gates.literals.columns.iter().all(|&column| column < width),
-            "columns of the model",
-        )?;
-        check(
-            gates.cuts.columns.iter().all(|&column| column <= gates.inputs),
-            "cuts are of inputs",
-        )?;
-        check(parts.modes.len() == gates.len(), "a mode for each gate")?;
-        check(coverage.inputs == gates.inputs, "coverage of the gates' inputs")?;
-        check(coverage.root.len() == gates.region_cuts.len(), "a tree for each region")?;
-        Ok(Model { parts, width })
-    }
-
-    /// Of an extended row.
-    pub(crate) fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Whether what is proved is proved of a version of the model.
-    pub(crate) fn is_proved(&self, version: &str) -> bool {
-        self.versions.is_empty() || self.versions.iter().any(|known| known == version)
-    }
-}
-
-impl std::ops::Deref for Model {
-    type Target = ModelParts;
-
-    fn deref(&self) -> &ModelParts {
-        &self.parts
     }
 }

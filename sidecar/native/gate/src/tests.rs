@@ -1,5 +1,7 @@
 //! What the crate as a whole has to keep to. Small tests of one module stand in that module.
 
+mod arriving;
+mod boxes_law;
 mod build;
 mod decisions;
 mod filter_law;
@@ -9,3 +11,4 @@ mod messages;
 mod random;
 mod scan_law;
 mod tables;
+mod wide;

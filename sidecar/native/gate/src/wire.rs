@@ -83,6 +83,16 @@ impl<'a> Fields<'a> {
         Err(Unusual::Encoding)
     }
 
+    /// Whether the next field is this one, of bytes.
+    pub fn is_at_bytes(&self, number: u8) -> bool {
+        self.rest.first() == Some(&(number << 3 | 2))
+    }
+
+    /// What is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()

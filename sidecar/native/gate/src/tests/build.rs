@@ -3,10 +3,8 @@
 //! Inputs `x` FP32 (2) and `w` FP64 (a scalar), outputs `y` FP32 (2) and `z` FP64 (1). The columns of an extended row
 //! are thus 0 the constant one, 1 and 2 of x, 3 of w, 4 and 5 of y, 6 of z.
 
-use crate::tables::{
-    Coverage, CoverageArrays, GateArrays, Gates, LEAF, LiteralArrays, LiteralTable, Mode, Model, ModelParts, Tensor,
-};
-use crate::{Datatype, Seen, Unusual, admit, judge, read_request};
+use crate::tables::{Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Mode, Tensor};
+use crate::{Datatype, Model, ModelParts, Seen, Unusual, admit, judge, read_request};
 
 pub const INPUTS: usize = 3;
 pub const WIDTH: usize = 7;
@@ -92,7 +90,7 @@ impl Tree {
 
     fn lay_out(&self, nodes: &mut CoverageArrays) -> usize {
         let here = nodes.feature.len();
-        nodes.feature.push(LEAF);
+        nodes.feature.push(-1);
         nodes.threshold.push(0.0);
         nodes.left.push(0);
         nodes.right.push(0);

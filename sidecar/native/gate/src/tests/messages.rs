@@ -4,7 +4,7 @@ use super::build::{
     Message, at_least, doubles, evaluated, field, floats, gate, is_handed, model, number, parts, request, response,
     strip, tensor,
 };
-use crate::message::{Layout, Tensors, read_response};
+use crate::message::{Tensors, read_response};
 use crate::{Model, UNUSUAL, Unusual, read_request};
 
 const ROW: [f64; 3] = [0.5, 0.0, 0.0];
@@ -414,17 +414,16 @@ fn what_is_no_contents_is_small() {
     assert_eq!(handed(&named(4096)), None);
     assert_eq!(handed(&named(4097)), Some(Unusual::Size));
     let fields = |count| request(&[ROW]).with(field(4, b"").repeat(count));
-    assert_eq!(handed(&fields(128 - 5)), None);
-    assert_eq!(handed(&fields(128 - 4)), Some(Unusual::Size));
+    assert_eq!(handed(&fields(128 - 3)), None);
+    assert_eq!(handed(&fields(128 - 2)), Some(Unusual::Size));
     let wide = [field(5, &tensor("other", "BYTES", &[1])), field(7, &[0; 10_000])].concat();
     assert_eq!(handed(&request(&[ROW]).with(wide)), None);
 }
 
 #[test]
 fn no_tensors_have_no_rows() {
-    let layout = Layout { first: 1, width: 7 };
-    let rows = Tensors::default().rows(&[], true, None, 4, layout, &mut vec![]);
-    assert_eq!(rows, Err(Unusual::Tensors));
+    let found = Tensors::default().find([].into_iter(), &[], true, None, 4);
+    assert_eq!(found.map(|found| found.count), Err(Unusual::Tensors));
 }
 
 #[test]

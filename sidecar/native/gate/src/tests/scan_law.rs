@@ -109,7 +109,7 @@ fn read_tensor(message: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Vec<u64>)> {
 }
 
 fn of_tensors(tensors: &Tensors<'_>) -> Read {
-    let tuples = tensors.described().iter().map(|tensor| {
+    let tuples = tensors.described.as_slice().iter().map(|tensor| {
         (
             tensor.name.into(),
             tensor.datatype.into(),
@@ -118,7 +118,7 @@ fn of_tensors(tensors: &Tensors<'_>) -> Read {
     });
     Read {
         tensors: tuples.collect(),
-        raw: tensors.raw().iter().map(|raw| raw.to_vec()).collect(),
+        raw: tensors.raw.as_slice().iter().map(|raw| raw.to_vec()).collect(),
         ..Read::default()
     }
 }

@@ -1,10 +1,8 @@
 //! Arrays that do not fit together are refused when they are handed in, never found out in evaluation.
 
 use super::build::{arrays, at_least, coverage_arrays, gate, gate_arrays, parts, strip};
-use crate::tables::{
-    Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, Model, ModelParts, TableError, Tensor,
-};
-use crate::{Datatype, Mode};
+use crate::tables::{Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, TableError, Tensor};
+use crate::{Datatype, Mode, Model, ModelParts};
 
 fn literals(change: impl FnOnce(&mut LiteralArrays)) -> Result<LiteralTable, TableError> {
     let mut given = arrays(&[at_least(&[(4, 1.0), (5, -1.0)]), at_least(&[(6, 1.0)])]);
