@@ -23,6 +23,7 @@ from sidecar.certificate.meeting import require_answers
 from sidecar.certificate.values import Certificate
 from sidecar.errors import BundleError, NegativeAnswer
 from sidecar.gates.prepare import prepare
+from sidecar.network.dense import checkable
 from sidecar.network.onnx_reader import model_content, read_model
 from sidecar.network.values import Network
 
@@ -66,7 +67,12 @@ def check(
     bundle = accept_unverified(content)
     read = read_model(model) if bundle.manifest.is_proved else None
     model_digest = hashlib.sha256(model_content(model)).hexdigest()
-    network = None if read is None else read.network
+    network = None if read is None else checkable(read.network)
+    if read is not None and network is None:
+        raise NegativeAnswer(
+            f"{model}: the checker follows dense layers, convolutions and ReLUs, one after the other and up to a size; "
+            "of this model it can establish nothing"
+        )
     return establish(content, certificate, model_digest, network, workers, progress)
 
 

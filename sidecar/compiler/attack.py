@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.compiler.literal_rows import literal_rows
-from sidecar.compiler.products import product
 from sidecar.gates.effective import wire_bounds
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Box, Requirement
-from sidecar.network.values import Affine, Network, Relu, forward
+from sidecar.network.graph import Graph
+from sidecar.network.products import product
+from sidecar.network.values import Affine, AnyNetwork, Network, Relu, forward
 from sidecar.numerics import round_array
 from sidecar.tensors import Rows
 
@@ -69,7 +70,7 @@ class Counterexamples:
         requirement: what is to be violated.
     """
 
-    def __init__(self, network: Network, box: Box, requirement: Requirement) -> None:
+    def __init__(self, network: AnyNetwork, box: Box, requirement: Requirement) -> None:
         self._network, self._requirement = network, requirement
         self._datatypes = network.signature.input_datatypes()
         self.lower, self.upper = wire_bounds(box, self._datatypes)
@@ -216,8 +217,10 @@ def _descended(
     return points
 
 
-def _outputs(network: Network, points: Rows) -> Rows:
+def _outputs(network: AnyNetwork, points: Rows) -> Rows:
     """The network's outputs as ``forward`` computes them, up to rounding."""
+    if isinstance(network, Graph):
+        return forward(network, points)
     for layer in network.layers:
         match layer:
             case Affine(weight, bias):

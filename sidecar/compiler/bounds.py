@@ -33,10 +33,10 @@ import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.literal_rows import Flags, LiteralRows, literal_rows
-from sidecar.compiler.products import product
 from sidecar.compiler.relaxation import Relaxation, relax
 from sidecar.compiler.rounding import INFLATE, TINY, Stage, Staged, staged
 from sidecar.gates.values import Requirement
+from sidecar.network.products import product
 from sidecar.network.values import Network
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -13,16 +13,20 @@ import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.bounds import Prepared, bound, prepare
+from sidecar.compiler.graph_bounds import bound_graph, prepare_graph
+from sidecar.compiler.softmax_last import without_softmax
 from sidecar.errors import InputError
 from sidecar.gates.values import Literal, Requirement, terms
-from sidecar.network.values import Network
+from sidecar.network.graph import Graph
+from sidecar.network.values import AnyNetwork
 from sidecar.tensors import Rows
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def certified_answers(network: Network, arithmetic: Arithmetic, inputs: Rows) -> tuple[Rows, Rows]:
-    """Bounds of each output, float64 (row, output) each; infinite, both, where an overflow is possible.
+def certified_answers(network: AnyNetwork, arithmetic: Arithmetic, inputs: Rows) -> tuple[Rows, Rows]:
+    """Bounds of each output, float64 (row, output) each; infinite, both, where an overflow is possible, or
+    behind a softmax.
 
     ``inputs`` are finite wire values, (row, input).
 
@@ -31,8 +35,18 @@ def certified_answers(network: Network, arithmetic: Arithmetic, inputs: Rows) ->
     Raises:
         InputError: the arithmetic does not speak about this network, see :func:`sidecar.compiler.rounding.staged`.
     """
-    prepared = prepare(network, _each_output(network.signature.output_size), arithmetic)
-    found = [_at(prepared, row) for row in inputs[:, np.newaxis]]
+    wanted = _each_output(network.signature.output_size)
+    if isinstance(network, Graph):
+        if not without_softmax(network, wanted)[2]:
+            return np.full((len(inputs), len(wanted.clauses)), -np.inf), np.full(
+                (len(inputs), len(wanted.clauses)), np.inf
+            )
+        graph = prepare_graph(network, wanted, arithmetic)
+        bounds = [bound_graph(graph, row, row) for row in inputs[:, np.newaxis]]
+        found = [_known(each.lower, each.upper) for each in bounds]
+    else:
+        prepared = prepare(network, wanted, arithmetic)
+        found = [_at(prepared, row) for row in inputs[:, np.newaxis]]
     return np.concatenate([lower for lower, _ in found]), np.concatenate([upper for _, upper in found])
 
 
@@ -45,8 +59,12 @@ def _each_output(count: int) -> Requirement:
 
 def _at(prepared: Prepared, point: Rows) -> tuple[Floats, Floats]:
     bounds = bound(prepared, point, point, np.zeros((1, prepared.hidden), np.int8))
-    known = np.isfinite(bounds.lower) & np.isfinite(bounds.upper)
-    return np.where(known, bounds.lower, -np.inf), np.where(known, bounds.upper, np.inf)
+    return _known(bounds.lower, bounds.upper)
+
+
+def _known(lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    known = np.isfinite(lower) & np.isfinite(upper)
+    return np.where(known, lower, -np.inf), np.where(known, upper, np.inf)
 
 
 def require_within(lower: Rows, outputs: Rows, upper: Rows) -> None:

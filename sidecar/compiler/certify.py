@@ -18,6 +18,7 @@ from sidecar.compiler.leaf_proofs import CARE, Proved, prove_leaves
 from sidecar.compiler.meeting_proofs import prove_meeting
 from sidecar.errors import NegativeAnswer
 from sidecar.gates.values import Gate
+from sidecar.network.dense import checkable
 from sidecar.network.values import AnyModel, Model, Network
 from sidecar.tensors import Rows
 
@@ -138,7 +139,7 @@ def certificate_of(
             leaves=found.proofs,
         )
     )
-    network = model.network if isinstance(model, Model) else None
+    network = checkable(model.network) if isinstance(model, Model) else None
     try:
         establish(
             content,

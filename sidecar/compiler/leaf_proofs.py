@@ -29,6 +29,9 @@ CARE: Final = 3.0
 MOST_HALVINGS: Final = 8
 """How often a leaf is halved before what is not proved of it becomes open."""
 
+_CHEAP: Final = 2**18
+"""Weights of a stage up to which a leaf is halved that often."""
+
 _FACTORS: Final = np.linspace(0.0, 1.0, 17)
 
 
@@ -63,7 +66,8 @@ def prove_leaves(
     divisions = _Divisions(unmerged, len(wanted.literals.offset))
     lower, upper, leaf = claims(unmerged, box)
     node, bounded = leaf, 0
-    for halving in range(MOST_HALVINGS + 1):
+    halvings = _halvings(network)
+    for halving in range(halvings + 1):
         again, feature = [], []
         for start in range(0, len(leaf), network.batch):
             part = np.arange(start, min(start + network.batch, len(leaf)))
@@ -74,7 +78,7 @@ def prove_leaves(
             feature.append((sensitivity * (upper[part] - lower[part])).argmax(axis=1)[~proved])
             progress(bounded := bounded + len(part))
         left = np.concatenate([np.zeros(0, np.intp), *again])
-        if halving == MOST_HALVINGS:
+        if halving == halvings:
             break
         along = np.concatenate([np.zeros(0, np.intp), *feature]).astype(np.int32)
         middle = lower[left, along] + (upper[left, along] - lower[left, along]) * 0.5
@@ -86,6 +90,12 @@ def prove_leaves(
     volumes[Label.OPEN] += moved.sum()
     tree = merged(divisions.opened(node[left], leaf[left]), volumes)
     return Proved(tree, divisions.proofs(tree), len(np.unique(leaf[left])), float(moved.sum()))
+
+
+def _halvings(network: Staged) -> int:
+    """Fewer where bounding one box is dear, so that a leaf never costs more than a few hundred small ones."""
+    dearest: int = max(stage.weight.size for stage in network.stages)
+    return max(0, MOST_HALVINGS - max(0, dearest.bit_length() - _CHEAP.bit_length()))
 
 
 def _shares(lower: Floats, upper: Floats, box: Box) -> Floats:

@@ -25,6 +25,7 @@ from sidecar.compiler.certified_answers import certified_answers, require_within
 from sidecar.compiler.certify import ProofStatus, Provable, certificate_of, nothing_to_prove, provable, widened
 from sidecar.compiler.compiled import kernels_digest
 from sidecar.compiler.consistency import require_joint_satisfiability
+from sidecar.compiler.graph_search import partition_graph
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
 from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
@@ -37,7 +38,9 @@ from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.movable import held_tensors
 from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Action, Gate, Region, Requirement
-from sidecar.network.values import AnyModel, Model, OpaqueModel
+from sidecar.network.dense import checkable
+from sidecar.network.graph import Graph
+from sidecar.network.values import AnyModel, Model, Network, OpaqueModel
 from sidecar.properties.values import Property, PropertyFile
 from sidecar.tensors import Datatype, ModelSignature, Rows
 
@@ -47,6 +50,13 @@ DECLARED_ARITHMETIC = {Datatype.FP32: Arithmetic.IEEE32, Datatype.FP64: Arithmet
 _NOTHING_PROVED = (
     "compiled without proof: every region is open, and no violation can be told to be a breach. Every answer is"
     " checked and corrected all the same"
+)
+
+
+_NOT_CHECKABLE = (
+    "the checker follows dense layers, convolutions, average pools and ReLUs, one after the other and up to a size, and"
+    " this model is of another kind: nothing is claimed of it that the checker could not establish (--no-certificate"
+    " claims what the search proves, with nobody to check it)"
 )
 
 
@@ -142,6 +152,7 @@ def compile_bundle(
             compilation was stopped.
         NegativeAnswer: properties contradict each other, or cannot be proved jointly satisfiable.
     """
+    model, unchecked = _checkable(model, options)
     signature = model.signature
     properties = distinct([stated for file in files for stated in file.properties])
     gates = tuple(_gate(stated, options.action, signature) for stated in properties)
@@ -149,7 +160,7 @@ def compile_bundle(
     notes = require_joint_satisfiability(gates, signature, naming_in(sources, signature))
     if isinstance(model, OpaqueModel):
         partitions = _unsearched(gates, signature)
-        notes = (*notes, _NOTHING_PROVED)
+        notes = (*notes, *unchecked, _NOTHING_PROVED)
     else:
         partitions = _search(model, gates, options, progress, _states(start, _key(model, gates, options)))
     arithmetic = DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
@@ -216,6 +227,13 @@ def _interrupted(partitions: Sequence[Sequence[Partition]], key: str) -> Interru
     return Interrupted(key, states) if stopped and states else None
 
 
+def _checkable(model: AnyModel, options: CompileOptions) -> tuple[AnyModel, tuple[str, ...]]:
+    """The model, opaque where a certificate is wanted that the checker could not follow; and why."""
+    if isinstance(model, OpaqueModel) or not options.certify or checkable(model.network) is not None:
+        return model, ()
+    return OpaqueModel(model.name, model.digest, model.content, model.signature), (_NOT_CHECKABLE,)
+
+
 def _merged(partitions: Sequence[Sequence[Partition]]) -> tuple[tuple[CoverageTree, ...], ...]:
     return tuple(tuple(found.tree for found in of_gate) for of_gate in partitions)
 
@@ -233,7 +251,7 @@ def _provable(
     unmerged = [
         [dataclasses.replace(found.unmerged, volume=found.tree.volume) for found in of_gate] for of_gate in partitions
     ]
-    return provable(model.network, arithmetic, gates, unmerged, progress)
+    return provable(_written_out(model), arithmetic, gates, unmerged, progress)
 
 
 def _certified(
@@ -244,9 +262,17 @@ def _certified(
         return np.full_like(outputs, -np.inf), np.full_like(outputs, np.inf)
     lower, upper = certified_answers(model.network, arithmetic, inputs)
     if certify:
-        lower, upper = widened(model.network, arithmetic, inputs, lower, upper)
+        lower, upper = widened(_written_out(model), arithmetic, inputs, lower, upper)
     require_within(lower, outputs, upper)
     return lower, upper
+
+
+def _written_out(model: Model) -> Network:
+    """What the checker will be given; there is such, for else the model counts as opaque."""
+    network = checkable(model.network)
+    if network is None:
+        raise ValueError(f"{model.name} cannot be checked")
+    return network
 
 
 def with_batch_axis(model: ModelT, files: Sequence[PropertyFile]) -> ModelT:
@@ -353,9 +379,12 @@ def _search(
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
             limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
             arithmetic = DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
-            start = None if states is None else states[number - 1]
-            search = model.network, region.box, in_box(gate.requirement, region), arithmetic, limits, report
-            partitions[-1].append(partition(*search, start=start, keep_state=options.resumable))
+            start, network = None if states is None else states[number - 1], model.network
+            about = region.box, in_box(gate.requirement, region), arithmetic, limits, report
+            if isinstance(network, Graph):
+                partitions[-1].append(partition_graph(network, *about))
+            else:
+                partitions[-1].append(partition(network, *about, start=start, keep_state=options.resumable))
     return partitions
 
 

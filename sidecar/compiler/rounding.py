@@ -40,8 +40,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.products import product
 from sidecar.errors import InputError
+from sidecar.network.products import product
 from sidecar.network.values import Affine, Network, Relu
 from sidecar.numerics import UNIT_ROUNDOFF_32, UNIT_ROUNDOFF_64
 from sidecar.tensors import Datatype
@@ -55,11 +55,11 @@ TINY: Final = 1e-200
 """More than all underflow errors of a whole float64 computation together: fewer than 2**60 products, each
 wrong by at most 2**-1075 and then multiplied by less than 2**300 (``limit``)."""
 
-_MOST_ROUNDINGS: Final = 2**20
+MOST_ROUNDINGS: Final = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
-class _Format:
+class Format:
     """A floating-point format: its datatype, unit roundoff, half smallest subnormal, largest magnitude trusted."""
 
     datatype: Datatype
@@ -68,10 +68,10 @@ class _Format:
     limit: float
 
 
-_FORMATS: Mapping[Arithmetic, _Format] = MappingProxyType(
+FORMATS: Mapping[Arithmetic, Format] = MappingProxyType(
     {
-        Arithmetic.IEEE32: _Format(Datatype.FP32, UNIT_ROUNDOFF_32, 2.0**-150, 2.0**126),
-        Arithmetic.IEEE64: _Format(Datatype.FP64, UNIT_ROUNDOFF_64, 2.0**-1074, 2.0**300),
+        Arithmetic.IEEE32: Format(Datatype.FP32, UNIT_ROUNDOFF_32, 2.0**-150, 2.0**126),
+        Arithmetic.IEEE64: Format(Datatype.FP64, UNIT_ROUNDOFF_64, 2.0**-1074, 2.0**300),
     }
 )
 
@@ -124,7 +124,7 @@ def staged(network: Network, arithmetic: Arithmetic) -> Staged:
     Raises:
         InputError: the tensors are not of the arithmetic's datatype, or a layer is too wide to bound.
     """
-    form = _FORMATS[arithmetic]
+    form = FORMATS[arithmetic]
     signature = network.signature
     if {*signature.input_datatypes(), *signature.output_datatypes()} != {form.datatype}:
         raise InputError(
@@ -133,13 +133,14 @@ def staged(network: Network, arithmetic: Arithmetic) -> Staged:
         )
     runs = _runs(network)
     count = 64 + sum(16 + sum(sum(layer.weight.shape) + layer.operations for layer in run) for run in runs)
-    if count > _MOST_ROUNDINGS:
-        raise InputError(f"the network sums up {count} terms on one path; the limit is {_MOST_ROUNDINGS}")
-    slack = 4.0 * _gamma(count, UNIT_ROUNDOFF_64)
+    if count > MOST_ROUNDINGS:
+        raise InputError(f"the network sums up {count} terms on one path; the limit is {MOST_ROUNDINGS}")
+    slack = 4.0 * gamma(count, UNIT_ROUNDOFF_64)
     return Staged(tuple(_stage(run, form, slack) for run in runs), slack)
 
 
-def _gamma(count: int, roundoff: float) -> float:
+def gamma(count: int, roundoff: float) -> float:
+    """Relative error of a product of so many factors ``1 + d``, each ``|d| <= roundoff``."""
     return count * roundoff / (1.0 - count * roundoff)
 
 
@@ -165,21 +166,21 @@ def _identity(width: int) -> Affine:
     return Affine(np.eye(width), np.zeros(width), operations=0)
 
 
-def _stage(run: list[Affine], form: _Format, slack: float) -> Stage:
+def _stage(run: list[Affine], form: Format, slack: float) -> Stage:
     weight, bias = run[0].weight, run[0].bias
     magnitude, constant = np.abs(weight), np.abs(bias)
-    amplified, lifted = _at_least_one(weight), _at_least_one(bias)
+    amplified, lifted = at_least_one(weight), at_least_one(bias)
     growth, shift = _norm(weight), float(np.abs(bias).max())
     for layer in run[1:]:
         weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
         magnitude, constant = np.abs(layer.weight) @ magnitude, np.abs(layer.weight) @ constant + np.abs(layer.bias)
-        later = _at_least_one(layer.weight)
-        amplified, lifted = later @ amplified, later @ lifted + _at_least_one(layer.bias)
+        later = at_least_one(layer.weight)
+        amplified, lifted = later @ amplified, later @ lifted + at_least_one(layer.bias)
         growth, shift = _norm(layer.weight) * growth, _norm(layer.weight) * shift + float(np.abs(layer.bias).max())
-    gamma = _gamma(sum(layer.operations for layer in run), form.roundoff)
+    relative = gamma(sum(layer.operations for layer in run), form.roundoff)
     underflow = 2.0 * (len(run) + 1) * form.underflow
-    slope = gamma * magnitude + underflow * amplified
-    offset = gamma * constant + underflow * (amplified.sum(axis=1) + lifted)
+    slope = relative * magnitude + underflow * amplified
+    offset = relative * constant + underflow * (amplified.sum(axis=1) + lifted)
     return Stage(
         weight=weight,
         bias=bias,
@@ -193,7 +194,7 @@ def _stage(run: list[Affine], form: _Format, slack: float) -> Stage:
     )
 
 
-def _at_least_one(values: Floats) -> Floats:
+def at_least_one(values: Floats) -> Floats:
     """``max(1, |values|)`` where nonzero, else 0: no product, no underflow."""
     return np.where(values != 0.0, np.maximum(np.abs(values), 1.0), 0.0)
 

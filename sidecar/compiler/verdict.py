@@ -1,8 +1,9 @@
 """Does a requirement hold in a whole box? A search that ends at the first counterexample.
 
-The same search as :func:`sidecar.compiler.search.partition`'s, asked one question only. A verdict of *holds* is a
-proof: every part of the box is proved silent. *Violated* rests on one input, which the caller may confirm by whatever
-it trusts (the served model's own answer); what is left is *unknown*.
+The same searches as :func:`sidecar.compiler.search.partition`'s and
+:func:`sidecar.compiler.graph_search.partition_graph`'s, asked one question only. A verdict of *holds* is a proof: every
+part of the box is proved silent. *Violated* rests on one input, which the caller may confirm by whatever it trusts (the
+served model's own answer); what is left is *unknown*.
 """
 
 import dataclasses
@@ -15,10 +16,13 @@ import numpy.typing as npt
 
 from sidecar.bundle.coverage import LEAF, Label
 from sidecar.bundle.values import Arithmetic
+from sidecar.compiler.graph_search import is_halved, partition_graph
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.search import SearchLimits, StopReason, partition
+from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
 from sidecar.gates.values import Box, Requirement
-from sidecar.network.values import Network
+from sidecar.network.dense import graph_of
+from sidecar.network.graph import Graph
+from sidecar.network.values import AnyNetwork
 from sidecar.tensors import Rows
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
@@ -50,7 +54,7 @@ class Decision:
 
 
 def decide(
-    network: Network,
+    network: AnyNetwork,
     box: Box,
     requirement: Requirement,
     arithmetic: Arithmetic,
@@ -79,9 +83,26 @@ def decide(
             confirmed.extend(points if confirms is None else points[confirms(points)])
         return bool(confirmed)
 
-    found = partition(network, box, requirement, arithmetic, limits, progress, ends)
+    found = _searched(network, box, requirement, arithmetic, limits, progress, ends)
     if confirmed:
         return Decision(Verdict.VIOLATED, confirmed[0], found.regions, found.stopped_by)
     leaf = found.tree.feature == LEAF
     holds = bool((found.tree.label[leaf] == Label.SILENT).all())
     return Decision(Verdict.HOLDS if holds else Verdict.UNKNOWN, None, found.regions, found.stopped_by)
+
+
+def _searched(
+    network: AnyNetwork,
+    box: Box,
+    requirement: Requirement,
+    arithmetic: Arithmetic,
+    limits: SearchLimits,
+    progress: Callable[[Progress], None],
+    ends: Callable[[Rows], bool],
+) -> Partition:
+    """By the fast engine where it can: dense layers, and few enough dimensions."""
+    if isinstance(network, Graph):
+        return partition_graph(network, box, requirement, arithmetic, limits, progress, ends)
+    if not is_halved(box):
+        return partition_graph(graph_of(network), box, requirement, arithmetic, limits, progress, ends)
+    return partition(network, box, requirement, arithmetic, limits, progress, ends)

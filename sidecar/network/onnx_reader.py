@@ -6,20 +6,24 @@ Files are read whole, decompressed within a limit; external data is not followed
 
 import gzip
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import numpy_helper
 
 from sidecar.errors import InputError
-from sidecar.network.onnx_operators import RULES, Application, Constant, Flow, NodeError
-from sidecar.network.values import Model, Network
+from sidecar.network.dense import dense
+from sidecar.network.graph import Graph
+from sidecar.network.onnx_walk import MOST_VALUES, OTHERWISE, STANDARD, Walk, needed, tensor_values
+from sidecar.network.operators.application import Constant, Flow, NodeError
+from sidecar.network.operators.operation import Shape
+from sidecar.network.operators.softmax import Softmax
+from sidecar.network.values import Model
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
 MODEL_LIMIT_BYTES = 512 * 1024 * 1024
@@ -28,12 +32,6 @@ MODEL_LIMIT_BYTES = 512 * 1024 * 1024
 OPSETS = range(7, 26)
 """Versions of the standard operator set in which the supported operators mean what is read here. Before 7 the
 element-wise ones broadcast by attributes; what comes after 25 had not been published when this was written."""
-
-_STANDARD = ("", "ai.onnx")
-"""Names of the standard operators' domain."""
-
-_OTHERWISE = "(to guard such a model without proving anything: --without-proof)"
-"""Ends the message about a model that :mod:`sidecar.compiler.opaque` might read."""
 
 _DATATYPES: Mapping[int, Datatype] = MappingProxyType(
     {onnx.TensorProto.FLOAT: Datatype.FP32, onnx.TensorProto.DOUBLE: Datatype.FP64}
@@ -47,22 +45,33 @@ def read_model(path: Path) -> Model:
         InputError: the file is missing, broken or too large, or the model is of a kind not supported; such a model can
             still be guarded, without proof (:mod:`sidecar.compiler.opaque`).
     """
+    return read_graph(path)[0]
+
+
+def read_graph(path: Path) -> tuple[Model, Graph]:
+    """As :func:`read_model`, and the graph, whether or not the model's network is dense."""
     content = model_content(path)
     graph, opset = _checked(path, content)
     constants = _initializers(path, graph)
     source, flow, datatype = _input(path, graph, constants)
     sink = _output(path, graph)
-    flows = _walk(path, graph, opset, constants, {source: flow}, datatype)
-    if sink.name not in flows:
+    walk = Walk(opset, constants, {source: flow}, datatype)
+    for node in graph.node:
+        try:
+            walk.step(node)
+        except NodeError as error:
+            where = f"{path}: node {node.name or node.output[0]!r} ({node.op_type}, opset {opset})"
+            raise InputError(f"{where} {error}") from error
+    if sink.name not in walk.flows:
         raise InputError(f"{path}: output {sink.name!r} does not depend on the input; expected a computed output")
-    result = flows[sink.name]
+    result = walk.flows[sink.name]
     _check_declared_output(path, sink, result, datatype)
-    return Model(
-        name=model_name(path),
-        digest=hashlib.sha256(content).hexdigest(),
-        content=content,
-        network=_network(source, flow, sink.name, result, datatype),
-    )
+    nodes = needed(walk.nodes, result.place)
+    if any(isinstance(node.operation, Softmax) for node in nodes[:-1]):
+        raise InputError(f"{path}: the model computes with the result of a Softmax; expected it last {OTHERWISE}")
+    read = Graph(_signature(source, flow, sink.name, result, datatype), flow.shape, nodes)
+    digest = hashlib.sha256(content).hexdigest()
+    return Model(model_name(path), digest, content, network=dense(read) or read), read
 
 
 def model_name(path: Path) -> str:
@@ -96,7 +105,7 @@ def _checked(path: Path, content: bytes) -> tuple[Any, int]:
         raise InputError(f"{path}: not a valid ONNX model: {' '.join(str(error).split())}; export it again") from error
     if proto.functions:
         raise InputError(f"{path}: the model defines functions of its own; expected them inlined into the graph")
-    versions = [entry.version for entry in proto.opset_import if entry.domain in _STANDARD]
+    versions = [entry.version for entry in proto.opset_import if entry.domain in STANDARD]
     if len(versions) != 1 or versions[0] not in OPSETS:
         got = ", ".join(map(str, versions)) or "none"
         raise InputError(
@@ -104,22 +113,6 @@ def _checked(path: Path, content: bytes) -> tuple[Any, int]:
             "export it for another opset"
         )
     return proto.graph, versions[0]
-
-
-def _tensor(tensor: Any) -> Constant:
-    """Raises NodeError for contents that do not fit the tensor's declaration; the checker finds most, not all."""
-    try:
-        return np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError) as error:
-        raise NodeError(f"has a constant that cannot be read: {error}") from error
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    """By name, strings as bytes. Raises NodeError for one that has no value of its own."""
-    for attribute in node.attribute:
-        if attribute.ref_attr_name:
-            raise NodeError(f"takes its attribute {attribute.name!r} from a function; expected a value")
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _refuse_external_data(path: Path, graph: Any) -> None:
@@ -136,7 +129,7 @@ def _initializers(path: Path, graph: Any) -> dict[str, Constant]:
     if graph.sparse_initializer:
         raise InputError(f"{path}: the model has sparse weights; expected dense ones")
     try:
-        return {tensor.name: _tensor(tensor) for tensor in graph.initializer}
+        return {tensor.name: tensor_values(tensor) for tensor in graph.initializer}
     except NodeError as error:
         raise InputError(f"{path}: the model {error}; export it again") from error
 
@@ -147,13 +140,13 @@ def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[s
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise InputError(
-            f"{path}: the model has {len(inputs)} inputs ({names}); exactly one is supported so far {_OTHERWISE}"
+            f"{path}: the model has {len(inputs)} inputs ({names}); exactly one is supported so far {OTHERWISE}"
         )
     name, tensor = inputs[0].name, inputs[0].type.tensor_type
     datatype = _DATATYPES.get(tensor.elem_type)
     if datatype is None:
         got = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise InputError(f"{path}: input {name!r} is of type {got}; expected FLOAT or DOUBLE {_OTHERWISE}")
+        raise InputError(f"{path}: input {name!r} is of type {got}; expected FLOAT or DOUBLE {OTHERWISE}")
     sizes = _declared_shape(tensor)
     if not sizes:
         raise InputError(f"{path}: input {name!r} is a scalar; expected a shape such as (1, 5) or (batch, 5)")
@@ -162,7 +155,12 @@ def _input(path: Path, graph: Any, constants: Mapping[str, Constant]) -> tuple[s
     if None in sizes[1:]:
         shown = tuple("?" if size is None else size for size in sizes)
         raise InputError(f"{path}: input {name!r} has shape {shown}; only the first dimension may be dynamic")
-    return name, Flow(tuple(1 if size is None else size for size in sizes), batched=sizes[0] is None), datatype
+    shape = tuple(1 if size is None else size for size in sizes)
+    if math.prod(shape) > MOST_VALUES:
+        raise InputError(
+            f"{path}: input {name!r} has {math.prod(shape)} values to compute with; the limit is {MOST_VALUES}"
+        )
+    return name, Flow(0, shape, batched=sizes[0] is None), datatype
 
 
 def _declared_shape(tensor: Any) -> tuple[int | None, ...]:
@@ -176,59 +174,9 @@ def _output(path: Path, graph: Any) -> Any:
     if len(graph.output) != 1:
         names = ", ".join(value.name for value in graph.output) or "none"
         raise InputError(
-            f"{path}: the model has {len(graph.output)} outputs ({names}); exactly one is supported so far {_OTHERWISE}"
+            f"{path}: the model has {len(graph.output)} outputs ({names}); exactly one is supported so far {OTHERWISE}"
         )
     return graph.output[0]
-
-
-def _walk(
-    path: Path,
-    graph: Any,
-    opset: int,
-    constants: dict[str, Constant],
-    flows: dict[str, Flow],
-    datatype: Datatype,
-) -> dict[str, Flow]:
-    """All computed tensors; the checker has made sure that nodes stand in the order of computation."""
-    for node in graph.node:
-        try:
-            if node.op_type == "Constant" and node.domain in _STANDARD:
-                constants[node.output[0]] = _constant_value(node)
-            else:
-                flows[node.output[0]] = _applied(node, constants, flows, datatype)
-        except NodeError as error:
-            where = f"{path}: node {node.name or node.output[0]!r} ({node.op_type}, opset {opset})"
-            raise InputError(f"{where} {error}") from error
-    return flows
-
-
-def _constant_value(node: Any) -> Constant:
-    attributes = _attributes(node)
-    if list(attributes) != ["value"]:
-        got = ", ".join(map(repr, attributes)) or "nothing"
-        raise NodeError(f"gives its value as {got}; expected a tensor as 'value'")
-    return _tensor(attributes["value"])
-
-
-def _applied(node: Any, constants: Mapping[str, Constant], flows: Mapping[str, Flow], datatype: Datatype) -> Flow:
-    rule = RULES.get(node.op_type) if node.domain in _STANDARD else None
-    if rule is None:
-        raise NodeError(
-            f"is an operator that is not supported; expected one of {', '.join(RULES)}, Constant {_OTHERWISE}"
-        )
-    positions = [index for index, name in enumerate(node.input) if name in flows]
-    if len(positions) != 1:
-        raise NodeError(f"combines {len(positions)} computed tensors; expected one, and constants")
-    operands = tuple(constants.get(name) for name in node.input)
-    _check_datatypes(operands, datatype)
-    return rule(Application(_attributes(node), operands, flows[node.input[positions[0]]], positions[0]))
-
-
-def _check_datatypes(operands: tuple[Constant | None, ...], datatype: Datatype) -> None:
-    expected = {Datatype.FP32: "float32", Datatype.FP64: "float64"}[datatype]
-    for operand in operands:
-        if operand is not None and operand.dtype.kind == "f" and operand.dtype.name != expected:
-            raise NodeError(f"has a constant of type {operand.dtype}; the input is {expected}")
 
 
 def _check_declared_output(path: Path, sink: Any, result: Flow, datatype: Datatype) -> None:
@@ -241,17 +189,16 @@ def _check_declared_output(path: Path, sink: Any, result: Flow, datatype: Dataty
         raise InputError(f"{path}: {shown} but computed with shape {computed} (None is the batch); export it again")
     if _DATATYPES.get(sink.type.tensor_type.elem_type) is not datatype:
         raise InputError(
-            f"{path}: output {sink.name!r} is declared with another type than the input, {datatype} {_OTHERWISE}"
+            f"{path}: output {sink.name!r} is declared with another type than the input, {datatype} {OTHERWISE}"
         )
 
 
-def _network(source: str, flow: Flow, sink: str, result: Flow, datatype: Datatype) -> Network:
-    def spec(name: str, shape: tuple[int, ...]) -> TensorSpec:
+def _signature(source: str, flow: Flow, sink: str, result: Flow, datatype: Datatype) -> ModelSignature:
+    def spec(name: str, shape: Shape) -> TensorSpec:
         return TensorSpec(name, datatype, shape[1:] if flow.batched else shape)
 
-    signature = ModelSignature(
+    return ModelSignature(
         inputs=(spec(source, flow.shape),),
         outputs=(spec(sink, result.shape),),
         batch_axis=0 if flow.batched else None,
     )
-    return Network(signature, result.layers)

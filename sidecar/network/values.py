@@ -1,7 +1,8 @@
-"""A network as a value: layers with exact weights, and the function that they mean.
+"""A network as a value: dense layers with exact weights, or a graph, and the function that they mean.
 
 Weights are float64 holding exactly the numbers of the model file (float32 or float64 there), so the value
-denotes one function over the reals. Layers stand in the order in which the model file computes them and
+denotes one function over the reals; what float64 makes of a quotient or a root of such numbers has its relative error
+counted among the layer's roundings. Layers stand in the order in which the model file computes them and
 are not merged: rounding bounds of the served arithmetic speak about these very operations.
 """
 
@@ -11,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sidecar.network.graph import Graph, graph_forward
 from sidecar.tensors import ModelSignature, Rows
 
 
@@ -56,6 +58,9 @@ class Network:
     layers: tuple[Layer, ...]
 
 
+AnyNetwork: TypeAlias = Network | Graph
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """A network together with where it came from.
@@ -64,13 +69,13 @@ class Model:
         name: the file's stem, used as served name where nothing else names the model.
         digest: SHA-256 of the (decompressed) model file, lower-case hex.
         content: the (decompressed) model file, for replay in onnxruntime.
-        network: what it computes.
+        network: what it computes; dense layers wherever it can be written so.
     """
 
     name: str
     digest: str
     content: bytes
-    network: Network
+    network: AnyNetwork
 
     @property
     def signature(self) -> ModelSignature:
@@ -96,8 +101,10 @@ class OpaqueModel:
 AnyModel: TypeAlias = Model | OpaqueModel
 
 
-def forward(network: Network, inputs: Rows) -> Rows:
+def forward(network: AnyNetwork, inputs: Rows) -> Rows:
     """The network's outputs in float64 (a reference, not a bound). Rows in, rows out."""
+    if isinstance(network, Graph):
+        return graph_forward(network, inputs)
     hidden = inputs
     for layer in network.layers:
         match layer:

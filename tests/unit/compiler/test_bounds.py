@@ -8,11 +8,11 @@ import pytest
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.bounds import bound, prepare
 from sidecar.compiler.literal_rows import literal_rows
-from sidecar.compiler.products import product
 from sidecar.compiler.relaxation import relax
 from sidecar.compiler.rounding import staged
 from sidecar.errors import InputError
 from sidecar.gates.values import Literal, Requirement, terms
+from sidecar.network.products import product
 from sidecar.network.values import Affine, Layer, Network, Relu
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
