@@ -5,6 +5,7 @@ from a fixed seed.
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -39,8 +40,11 @@ class GraphAttack:
         size = sum(math.prod(shape) for shape in graph.shapes)
         self._most = max(4, _VALUES // size)
 
-    def round(self, clauses: list[int], starts: int) -> None:
-        """Descend from so many points at most, shared out among these clauses."""
+    def round(self, clauses: list[int], starts: int, look_up: Callable[[], None] = lambda: None) -> None:
+        """Descend from so many points at most, shared out among these clauses.
+
+        ``look_up`` is called before each step, and may raise what ends it.
+        """
         if self.counterexamples.enough or not clauses:
             return
         lower, upper = self.counterexamples.lower, self.counterexamples.upper
@@ -48,9 +52,9 @@ class GraphAttack:
         unit[1::2] = np.round(unit[1::2])
         unit[: len(clauses)] = 0.5
         clause = np.resize(clauses, len(unit))
-        self.counterexamples.look_at(self._descended(lower + unit * (upper - lower), clause))
+        self.counterexamples.look_at(self._descended(lower + unit * (upper - lower), clause, look_up))
 
-    def _descended(self, points: Rows, clause: Indices) -> Rows:
+    def _descended(self, points: Rows, clause: Indices, look_up: Callable[[], None]) -> Rows:
         """Points moved so that each one's clause has a small largest literal; the best places, and the last ones."""
         rows, width = self.counterexamples.rows, self.counterexamples.upper - self.counterexamples.lower
         of_clause = np.full((len(rows.clauses), len(rows.offset)), -np.inf)
@@ -59,6 +63,7 @@ class GraphAttack:
         strongest = of_clause.argmax(axis=1)[clause]
         best, least = points, np.full(len(points), np.inf)
         for length in np.geomspace(_FIRST_STEP, _LAST_STEP, _STEPS):
+            look_up()
             outputs, gradient = values_and_gradient(self._graph, points, rows.outputs[strongest])
             values = rows.values(points, outputs) + of_clause[clause]
             largest = values.max(axis=1)

@@ -136,7 +136,10 @@ class _PhaseSearch:
         return Label.SILENT
 
     def _attacked(self, clauses: list[int], starts: int) -> None:
-        self._attack.round(clauses, starts)
+        if self._ends is None:  # a bundle is the same for the same number of regions, whenever the clock stops it
+            self._attack.round(clauses, starts)
+        else:
+            self._attack.round(clauses, starts, self._in_time)
         self._confirmed()
 
     def _confirmed(self) -> None:
