@@ -166,7 +166,12 @@ class NativeTransport:
 
     def _begin(self, call: "Call") -> None:
         context, outcome = HandedContext(call, self._loop), call.outcome
-        handling = self._handle(context) if outcome is None else self._judge(context, outcome)
+        try:
+            handling = self._handle(context) if outcome is None else self._judge(context, outcome)
+        except Exception:  # a defect, met by one call; others wait behind it
+            _LOGGER.exception("call %s of %s failed", context.call_id, context.call.method)
+            context.break_off(status_of_refusal(Refusal(Reason.INTERNAL, "")))
+            return
         if handling is None:
             return
         key, task = call.key(), self._loop.create_task(self._answer(context, handling))
