@@ -21,6 +21,10 @@ SERVER_FAILED: Final = "the model server could not answer"
 """Instead of its own words."""
 
 
+_TELLING: Final = (*CALLERS_CODES, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+"""Statuses that tell the caller what to do otherwise: the last, to ask for less, or less at once."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Status:
     """How a call ends. The reason goes into the trailer ``gate-reason``."""
@@ -50,7 +54,7 @@ def as_told(failure: UpstreamFailure, words: UpstreamWords) -> UpstreamFailure:
 
 def shows_words(code: grpc.StatusCode | None, words: UpstreamWords) -> bool:
     """Whether a client gets the upstream's text with a status; None for an error that has none."""
-    return words is UpstreamWords.ALL or code in (*CALLERS_CODES, grpc.StatusCode.UNIMPLEMENTED)
+    return words is UpstreamWords.ALL or code in _TELLING
 
 
 def _is_its_own(failure: UpstreamFailure) -> bool:

@@ -35,7 +35,8 @@ both settings apply, the fallback comes first.
 
 _NOTES: Final = """\
 An error of the upstream's own keeps its status. With one of {codes} it tells the caller of a
-mistake: the client gets the upstream's text and metadata too, and no fallback stands in for it. Other texts may show
+mistake: the client gets the upstream's text and metadata too, and no fallback stands in for it. So it does with
+`UNIMPLEMENTED` and `RESOURCE_EXHAUSTED`, for which a fallback may stand in. Other texts may show
 paths and traces: the client gets a fixed one, and the log and the audit record have the upstream's (`upstream_words:
 all` gives clients everything, except of TorchServe). An error within a stream has no status: in doubt it is a failure.
 

@@ -267,8 +267,9 @@ SETTINGS: Final = (
         "upstream_words",
         kinds.UPSTREAM_WORDS,
         "Which of the model server's own error texts clients get. callers: those with a status that tells the caller "
-        "of a mistake (INVALID_ARGUMENT, NOT_FOUND and the like); of others, which may show paths and traces, and of "
-        "errors within streams, which have no status, they get a fixed text, and the log has the server's.",
+        "what to do otherwise (INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED and the like); of others, which may "
+        "show paths and traces, and of errors within streams, which have no status, they get a fixed text, and the "
+        "log has the server's.",
     ),
     _setting(
         "fallback_reserve",

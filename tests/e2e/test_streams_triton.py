@@ -12,6 +12,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from sidecar.config import UpstreamWords
 from tests.conformance.guarded_model import MODEL
 from tests.e2e.triton.launcher import DECOUPLED_MODEL, ServedFolder, running_triton
 from tests.integration.proxy_harness import Loop, settings, sidecar
@@ -33,7 +34,9 @@ def server(triton_install, server_logs, tmp_path_factory):
 def running(server, tmp_path_factory):
     loop = Loop()
     upstream_port = int(server.grpc_address.rpartition(":")[2])
-    with sidecar(loop, settings(tmp_path_factory.mktemp("bundles"), upstream_port)) as running:
+    with sidecar(
+        loop, settings(tmp_path_factory.mktemp("bundles"), upstream_port, upstream_words=UpstreamWords.ALL)
+    ) as running:
         yield running
     loop.close()
 
