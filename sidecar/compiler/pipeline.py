@@ -23,7 +23,7 @@ from sidecar.bundle.self_test import expected_decisions, self_test
 from sidecar.bundle.values import WITHOUT_PROOF, Arithmetic, Bundle, Manifest, PropertyRecord, PropertySource
 from sidecar.compiler.certified_answers import certified_answers, require_within
 from sidecar.compiler.certify import ProofStatus, Provable, certificate_of, nothing_to_prove, provable, widened
-from sidecar.compiler.compiled import kernels_digest
+from sidecar.compiler.compiled import kernels_digest, load_kernels
 from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.graph_search import partition_graph
 from sidecar.compiler.progress import Progress
@@ -365,6 +365,7 @@ def _search(
     """One search per region of every gate; each gets an equal share of the time that is left."""
     total = sum(len(gate.domain) for gate in gates)
     limits_by_search = _regions_by_search(options, total)
+    load_kernels()
     deadline = None if options.time_limit_seconds is None else time.monotonic() + options.time_limit_seconds
     partitions: list[list[Partition]] = []
     number = 0

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
+from sidecar.compiler.compiled import load_kernels
 from sidecar.compiler.pipeline import DECLARED_ARITHMETIC, SearchStatus, distinct, in_box
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import Replay
@@ -94,6 +95,7 @@ def verify(
     """
     replay, done = Replay(model), 0
     total = sum(len(stated.domain) for stated in properties)
+    load_kernels()
     deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
     verified = []
     for stated in distinct(list(properties)):

@@ -1,8 +1,10 @@
 //! TLS on both sides. Python reads the files, and hands their contents over whenever they change.
+//!
+//! No session is resumed: nobody looks at certificates then, and one that has ended since would do for ever.
 
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -42,6 +44,8 @@ pub fn server(certificate: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Resul
         .with_single_cert(certificates(certificate)?, private_key(key)?)
         .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
@@ -64,6 +68,7 @@ pub fn client(ca: &[u8], identity: Option<(&[u8], &[u8])>, server_name: &str) ->
             .map_err(|error| error.to_string())?,
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
     let server_name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
     Ok(UpstreamTls {
         config: Arc::new(config),
