@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sidecar.config import ListenTls, UpstreamTls
+from sidecar.config import ListenTls, TransportChoice, UpstreamTls
 from sidecar.errors import InputError
 from sidecar.proxy import native_transport
 from sidecar.proxy import upstream as upstream_module
@@ -316,3 +316,24 @@ class TestFilesThatCannotBeUsed:
     def test_half_a_pair_is_told(self, files):
         with pytest.raises(ValueError, match="both or neither"):
             UpstreamTls(certificate=files.certificate)
+
+
+@pytest.mark.parametrize("versions", [(ssl.TLSVersion.TLSv1_2,) * 2, (ssl.TLSVersion.TLSv1_3,) * 2])
+def test_a_session_is_not_resumed_natively_so_that_certificates_are_looked_at(
+    loop, upstream, tmp_path, authority, files, versions, transport
+):
+    """What gRPC's own library does is for it to say."""
+    tls = ListenTls(files.certificate, files.key)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.check_hostname, (context.minimum_version, context.maximum_version) = False, versions
+    context.set_alpn_protocols(["h2"])
+    session = None
+    with sidecar(loop, settings(tmp_path, upstream.port, listen_tls=tls)) as running:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", running.listen_port), timeout=5) as plain:
+                connection = context.wrap_socket(plain, session=session)
+                connection.recv(64)  # what the server says first; session tickets come before it
+                session, is_resumed = connection.session, connection.session_reused
+                connection.close()
+    if transport is TransportChoice.NATIVE:
+        assert not is_resumed

@@ -1,6 +1,8 @@
 """What the transport does when the upstream's connection, not the call, is what fails."""
 
 import struct
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -33,6 +35,21 @@ class BreakingUpstream(EchoUpstream):
             self.asked += 1
             raise OSError("hung up")
         return super()._reply(kind, flags, stream, payload)
+
+
+@dataclass
+class LateUpstream(EchoUpstream):
+    """Stands still while it gets so many calls, and answers them all with the next one."""
+
+    patient_for: int = 0
+    _late: bytes = b""
+
+    def _reply(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        reply = super()._reply(kind, flags, stream, payload)
+        if kind in (http2.SETTINGS, http2.PING) or not reply:
+            return reply
+        self._late += reply
+        return self._late if self.asked > self.patient_for else b""
 
 
 def handed_over(transport: Any, count: int) -> list[Any]:
@@ -78,3 +95,18 @@ def test_an_answer_in_an_encoding_that_was_not_accepted_is_none() -> None:
         connection.send(http2.request(1, message()))
         (call,) = handed_over(transport, 1)
         assert call.outcome[:3] == (13, "the upstream's answer is compressed", False)
+
+
+def test_answers_that_come_long_after_their_calls_were_given_up_end_no_connection() -> None:
+    calls = 80
+    with (
+        LateUpstream(answer(), patient_for=calls) as upstream,
+        running(upstream, upstream_timeout_seconds=0.1) as transport,
+    ):
+        connection = http2.Connection(transport.port)
+        for at in range(calls):
+            connection.send(http2.request(2 * at + 1, message()))
+        assert {call.outcome[0] for call in handed_over(transport, 1)} == {4}
+        time.sleep(1.3)  # h2 itself remembers a stream that was given up for a second
+        assert Neighbour(transport.port).ask() == http2.framed(answer())
+        assert (upstream.asked, transport.endings()["retried"]) == (calls + 1, 0)
