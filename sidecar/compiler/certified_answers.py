@@ -38,9 +38,8 @@ def certified_answers(network: AnyNetwork, arithmetic: Arithmetic, inputs: Rows)
     wanted = _each_output(network.signature.output_size)
     if isinstance(network, Graph):
         if not without_softmax(network, wanted)[2]:
-            return np.full((len(inputs), len(wanted.clauses)), -np.inf), np.full(
-                (len(inputs), len(wanted.clauses)), np.inf
-            )
+            unknown = np.full((len(inputs), len(wanted.clauses)), np.inf)
+            return -unknown, unknown
         graph = prepare_graph(network, wanted, arithmetic)
         bounds = [bound_graph(graph, row, row) for row in inputs[:, np.newaxis]]
         found = [_known(each.lower, each.upper) for each in bounds]

@@ -5,7 +5,6 @@ promises most, until its parts are settled or too small; one of many dimensions 
 are divided instead (:mod:`sidecar.compiler.phase_search`): its tree is one leaf.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -21,7 +20,7 @@ from sidecar.compiler.graph_backward import Indices
 from sidecar.compiler.graph_bounds import GraphBounds, bound_graph, prepare_graph
 from sidecar.compiler.phase_search import search_phases
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.search import Order, Partition, SearchLimits, StopReason, outward
+from sidecar.compiler.search import Budget, Order, Partition, SearchLimits, StopReason, outward
 from sidecar.compiler.softmax_last import without_softmax
 from sidecar.compiler.split_tree import SplitTree
 from sidecar.gates.values import Box, Requirement
@@ -93,8 +92,7 @@ class _Halving:
         ends: Callable[[Rows], bool] | None,
     ) -> None:
         self._graph, self._box, self._requirement, self._limits, self._ends = graph, box, requirement, limits, ends
-        seconds = limits.time_limit_seconds
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._budget = Budget(limits)
         self._counterexamples = Counterexamples(graph, box, requirement)
         self._attack = GraphAttack(self._counterexamples, graph, _SEED)
         self._settled = dict.fromkeys((Label.SILENT, Label.VIOLATING, Label.OPEN), 0.0)
@@ -145,13 +143,7 @@ class _Halving:
         return self._ends is not None and self._ends(self._counterexamples.new())
 
     def _stopped_by(self, waiting: int) -> StopReason | None:
-        if waiting == 0:
-            return StopReason.FINISHED
-        if self._limits.max_regions is not None and self._regions >= self._limits.max_regions:
-            return StopReason.MAX_REGIONS
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return StopReason.TIME_LIMIT
-        return None
+        return StopReason.FINISHED if waiting == 0 else self._budget.spent(self._regions)
 
     def _divide(self, frontier: Frontier, boxes: Boxes, bounds: GraphBounds, label: Labels) -> None:
         """Settle what is proved or cannot be divided, halve the rest."""

@@ -10,7 +10,6 @@ repeated exactly.
 import dataclasses
 import heapq
 import itertools
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -24,7 +23,7 @@ from sidecar.compiler.graph_backward import Indices
 from sidecar.compiler.graph_bounds import enclose, literal_bounds, prepare_graph
 from sidecar.compiler.phase_bounds import Bounded, Parts, PhaseBounds
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.search import SearchLimits, StopReason, outward
+from sidecar.compiler.search import Budget, SearchLimits, StopReason, outward
 from sidecar.compiler.softmax_last import without_softmax
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.graph import Graph
@@ -99,9 +98,8 @@ class _PhaseSearch:
         limits: SearchLimits,
         ends: Callable[[Rows], bool] | None,
     ) -> None:
-        self._graph, self._box, self._requirement, self._limits, self._ends = graph, box, requirement, limits, ends
-        seconds = limits.time_limit_seconds
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._graph, self._box, self._requirement, self._ends = graph, box, requirement, ends
+        self._budget = Budget(limits)
         self.counterexamples = Counterexamples(graph, box, requirement)
         self._attack = GraphAttack(self.counterexamples, graph, _SEED)
         self.regions = 0
@@ -163,10 +161,9 @@ class _PhaseSearch:
         self._in_time()
 
     def _in_time(self) -> None:
-        if self._limits.max_regions is not None and self.regions >= self._limits.max_regions:
-            raise _Stopped(StopReason.MAX_REGIONS)
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            raise _Stopped(StopReason.TIME_LIMIT)
+        reason = self._budget.spent(self.regions)
+        if reason is not None:
+            raise _Stopped(reason)
 
     def _divided(self, phases: PhaseBounds, found: Bounded, best: int) -> bool:
         """Branch and bound on the most promising literal."""

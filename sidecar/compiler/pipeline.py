@@ -365,7 +365,8 @@ def _search(
     """One search per region of every gate; each gets an equal share of the time that is left."""
     total = sum(len(gate.domain) for gate in gates)
     limits_by_search = _regions_by_search(options, total)
-    load_kernels()
+    if isinstance(model.network, Network):
+        load_kernels()
     deadline = None if options.time_limit_seconds is None else time.monotonic() + options.time_limit_seconds
     partitions: list[list[Partition]] = []
     number = 0

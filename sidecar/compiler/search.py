@@ -93,6 +93,23 @@ class SearchLimits:
     workers: int | None = None
 
 
+class Budget:
+    """A search's limits, with its clock running from here on."""
+
+    def __init__(self, limits: SearchLimits) -> None:
+        seconds = limits.time_limit_seconds
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._most = limits.max_regions
+
+    def spent(self, regions: int) -> StopReason | None:
+        """The limit that is reached with so many regions, if any. The clock comes last: of two the one that repeats."""
+        if self._most is not None and regions >= self._most:
+            return StopReason.MAX_REGIONS
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return StopReason.TIME_LIMIT
+        return None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Partition:
     """What a search found out about a box.
@@ -142,11 +159,11 @@ def partition(
     Raises:
         InputError: the arithmetic does not fit the model's datatypes, or a layer is too wide to bound.
     """
-    deadline = None if limits.time_limit_seconds is None else time.monotonic() + limits.time_limit_seconds
+    budget = Budget(limits)
     prepared = prepare(network, requirement, arithmetic)
     attacked = Attack(Counterexamples(network, box, requirement), network, _SEED)
     search = _Search(prepared, box, limits, attacked, start)
-    stopped_by = search.run(deadline, progress, ends)
+    stopped_by = search.run(budget, progress, ends)
     state = search.state() if keep_state else None  # before the attack's last rounds, which are for the result only
     stopped_by = search.finish(stopped_by, progress, ends)
     tree, unmerged = search.tree.finished(), search.tree.unmerged()
@@ -186,12 +203,12 @@ class _Search:
         return SearchState(self.tree.nodes, waiting, self.regions, settled, self._undecided, attack)
 
     def run(
-        self, deadline: float | None, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
+        self, budget: Budget, progress: Callable[[Progress], None], ends: Callable[[Rows], bool] | None
     ) -> StopReason:
         """Go on until nothing waits, a limit is reached, or a counterexample suffices: which of them."""
         reported = time.monotonic()
         with Workers(self._problem, self._limits.workers or cores()) as workers:
-            while (stopped_by := self._stopped_by(deadline)) is None:
+            while (stopped_by := self._stopped_by(budget)) is None:
                 self._batch(workers, self._frontier.take(self._next_size()))
                 if ends is not None and ends(self._attack.counterexamples.new()):
                     stopped_by = StopReason.COUNTEREXAMPLE
@@ -218,14 +235,8 @@ class _Search:
         maximum = self._limits.max_regions
         return self._size if maximum is None else min(self._size, maximum - self.regions)
 
-    def _stopped_by(self, deadline: float | None) -> StopReason | None:
-        if len(self._frontier) == 0:
-            return StopReason.FINISHED
-        if self._limits.max_regions is not None and self.regions >= self._limits.max_regions:
-            return StopReason.MAX_REGIONS
-        if deadline is not None and time.monotonic() >= deadline:
-            return StopReason.TIME_LIMIT
-        return None
+    def _stopped_by(self, budget: Budget) -> StopReason | None:
+        return StopReason.FINISHED if len(self._frontier) == 0 else budget.spent(self.regions)
 
     def _progress(self) -> Progress:
         return Progress(

@@ -23,7 +23,7 @@ from sidecar.compiler.verdict import Decision, Verdict, decide
 from sidecar.gates.effective import effective_region, wire_bounds
 from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.values import Region, Requirement
-from sidecar.network.values import Model
+from sidecar.network.values import Model, Network
 from sidecar.properties.values import Property
 from sidecar.tensors import Rows
 
@@ -95,7 +95,8 @@ def verify(
     """
     replay, done = Replay(model), 0
     total = sum(len(stated.domain) for stated in properties)
-    load_kernels()
+    if isinstance(model.network, Network):
+        load_kernels()
     deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
     verified = []
     for stated in distinct(list(properties)):
@@ -168,9 +169,8 @@ class Confirmation:
         confirmed = np.zeros(len(points), dtype=np.bool_)
         for number, point in enumerate(points):
             for row in (point.clip(self._lower, self._upper), point):
-                if self.found is None and self._violates(
-                    row + 0.0
-                ):  # no minus zero: the same number, and a person wonders
+                shown = row + 0.0  # no minus zero: the same number, and a person wonders
+                if self.found is None and self._violates(shown):
                     confirmed[number] = True
         return confirmed
 

@@ -98,6 +98,7 @@ def test_an_answer_in_an_encoding_that_was_not_accepted_is_none() -> None:
 
 
 def test_answers_that_come_long_after_their_calls_were_given_up_end_no_connection() -> None:
+    """With these frames `h2` keeps to it whatever it remembers; what Triton sends is in `make drill`, SIGSTOP, only."""
     calls = 80
     with (
         LateUpstream(answer(), patient_for=calls) as upstream,

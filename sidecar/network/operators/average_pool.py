@@ -8,7 +8,7 @@ import numpy as np
 
 from sidecar.network.operators.application import Application
 from sidecar.network.operators.operation import AffineMap, Change, Floats, Shape
-from sidecar.network.operators.windows import Windows, by_image, read_windows, refuse_ceiling, spatial_of
+from sidecar.network.operators.windows import Windows, by_image, read_pool, spatial_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,11 +50,7 @@ class AveragePool(AffineMap):
 
 def read_average_pool(application: Application) -> list[AveragePool]:
     """AveragePool; padding counts where ``count_include_pad`` says so."""
-    spatial = spatial_of(application)
-    kernel = tuple(application.integers("kernel_shape", []))
-    windows = read_windows(application, kernel, spatial)
-    windows.places(spatial)
-    refuse_ceiling(application, windows, spatial)
+    windows, spatial = read_pool(application)
     counted = windows.unfold(np.ones((1, 1, *spatial)), float(application.flag("count_include_pad"))).sum(axis=2)[0, 0]
     return [AveragePool(windows, 1.0 / np.maximum(counted, 1.0))]
 

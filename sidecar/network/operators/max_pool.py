@@ -6,7 +6,7 @@ import numpy as np
 
 from sidecar.network.operators.application import Application, NodeError
 from sidecar.network.operators.operation import Floats, Shape
-from sidecar.network.operators.windows import Windows, by_image, read_windows, refuse_ceiling, spatial_of
+from sidecar.network.operators.windows import Windows, by_image, read_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,7 @@ class MaxPool:
 
 def read_max_pool(application: Application) -> list[MaxPool]:
     """MaxPool with one result."""
-    spatial = spatial_of(application)
-    kernel = tuple(application.integers("kernel_shape", []))
-    windows = read_windows(application, kernel, spatial)
-    windows.places(spatial)
-    refuse_ceiling(application, windows, spatial)
+    windows, spatial = read_pool(application)
     if (windows.unfold(np.zeros((1, 1, *spatial)), -np.inf).max(axis=2) < 0.0).any():
         raise NodeError("has windows that see nothing but padding; expected less padding")
     return [MaxPool(windows)]

@@ -129,7 +129,16 @@ def by_image(tensor: Floats) -> Floats:
     return tensor.reshape(-1, *tensor.shape[2:])
 
 
-def refuse_ceiling(application: Application, windows: Windows, spatial: Shape) -> None:
+def read_pool(application: Application) -> tuple[Windows, Shape]:
+    """A pool's windows, and the spatial dimensions of what they look at."""
+    spatial = spatial_of(application)
+    windows = read_windows(application, tuple(application.integers("kernel_shape", [])), spatial)
+    windows.places(spatial)  # raises where they do not fit
+    _refuse_ceiling(application, windows, spatial)
+    return windows, spatial
+
+
+def _refuse_ceiling(application: Application, windows: Windows, spatial: Shape) -> None:
     """Pools that round the number of windows up are understood where that makes no difference."""
     if not application.flag("ceil_mode"):
         return
