@@ -7,8 +7,6 @@ compiler is not: nothing of it is imported.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +18,13 @@ from sidecar.bundle.values import Bundle
 from sidecar.certificate import codec, leaves, statements
 from sidecar.certificate.bounds import staged
 from sidecar.certificate.meeting import require_answers
+from sidecar.certificate.processes import PORTION_BATCHES, Processes
 from sidecar.certificate.values import Certificate
 from sidecar.errors import BundleError, NegativeAnswer
 from sidecar.gates.prepare import prepare
 from sidecar.network.dense import checkable
 from sidecar.network.onnx_reader import model_content, read_model
 from sidecar.network.values import Network
-
-TASK_BATCHES = 8
-"""Batches that are given to a process at once."""
-
-ALONE_BATCHES = 64
-"""Up to so many the work is done before other processes have started."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,35 +109,35 @@ def _proved(
 ) -> int:
     statements.require_vectors(bundle, staged(network, bundle.manifest.arithmetic, 1))
     total = 0
-    for gate, trees, proofs in zip(bundle.gates, bundle.coverage, said.leaves, strict=True):
-        for number, (region, tree, proof) in enumerate(zip(gate.domain, trees, proofs, strict=True)):
-            where = f"property {gate.property_id!r}, region {number}"
-            wanted = leaves.demand(gate.requirement, region, network)
-            try:
-                some = leaves.pieces(tree, region.box, wanted, proof)
-            except ValueError as error:
-                raise NegativeAnswer(f"{where}: {error}; compile the bundle again") from error
-            task = leaves.Task(staged(network, bundle.manifest.arithmetic, wanted.widest), wanted)
-            done = 0
-            for batch, proved in proofs_of(task, some, workers):
-                if not proved.all():
-                    raise NegativeAnswer(f"{where}, {leaves.described(batch, int(proved.argmin()))}")
-                done += len(batch)
-                progress(where, done, len(some))
-            total += len(some)
+    with Processes(workers) as processes:
+        for gate, trees, proofs in zip(bundle.gates, bundle.coverage, said.leaves, strict=True):
+            for number, (region, tree, proof) in enumerate(zip(gate.domain, trees, proofs, strict=True)):
+                where = f"property {gate.property_id!r}, region {number}"
+                wanted = leaves.demand(gate.requirement, region, network)
+                try:
+                    some = leaves.pieces(tree, region.box, wanted, proof)
+                except ValueError as error:
+                    raise NegativeAnswer(f"{where}: {error}; compile the bundle again") from error
+                task = leaves.Task(staged(network, bundle.manifest.arithmetic, wanted.widest), wanted)
+                _require_proved(task, some, where, processes, progress)
+                total += len(some)
     return total
 
 
-def proofs_of(task: leaves.Task, some: leaves.Pieces, workers: int) -> Iterator[tuple[leaves.Pieces, leaves.Flags]]:
-    """Portions of pieces, in order, and which of each are proved."""
-    size = task.network.batch * TASK_BATCHES
+def _require_proved(
+    task: leaves.Task,
+    some: leaves.Pieces,
+    where: str,
+    processes: Processes,
+    progress: Callable[[str, int, int], None],
+) -> None:
+    done, size = 0, task.network.batch * PORTION_BATCHES
     portions = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
-    if workers == 1 or len(portions) * TASK_BATCHES <= ALONE_BATCHES:
-        yield from zip(portions, map(task.proved, portions), strict=True)
-        return
-    # Started afresh, not forked: this process may have threads, and a fork would copy what they hold.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from zip(portions, pool.map(task.proved, portions), strict=True)
+    for portion, proved in zip(portions, processes.map(task.proved, portions), strict=True):
+        if not proved.all():
+            raise NegativeAnswer(f"{where}, {leaves.described(portion, int(proved.argmin()))}")
+        done += len(portion)
+        progress(where, done, len(some))
 
 
 def _nothing_claimed(bundle: Bundle) -> int:

@@ -12,6 +12,7 @@ from sidecar.certificate import codec
 from sidecar.certificate.bounds import staged
 from sidecar.certificate.check import establish
 from sidecar.certificate.leaves import demand
+from sidecar.certificate.processes import Processes
 from sidecar.certificate.statements import answers_between
 from sidecar.certificate.values import Certificate, LeafProofs
 from sidecar.compiler.leaf_proofs import CARE, Proved, prove_leaves
@@ -63,6 +64,7 @@ def provable(
     arithmetic: Arithmetic,
     gates: Sequence[Gate],
     unmerged: Sequence[Sequence[CoverageTree]],
+    workers: int,
     progress: Callable[[ProofStatus], None],
 ) -> Provable:
     """Hints for all silent and violating leaves; where there are none they become open.
@@ -72,22 +74,22 @@ def provable(
         arithmetic: declared.
         gates: of the bundle.
         unmerged: per gate and region, the tree as the search left it.
+        workers: processes.
         progress: told how far it is.
     """
     coverage, proofs, notes = [], [], []
-    for gate, trees in zip(gates, unmerged, strict=True):
-        found = []
-        for number, (region, tree) in enumerate(zip(gate.domain, trees, strict=True)):
-            wanted = demand(gate.requirement, region, network)
-            what = f"{gate.property_id}, region {number}: hints for the checker"
-            report = _report(progress, what)
-            found.append(
-                prove_leaves(staged(network, arithmetic, wanted.widest, CARE), wanted, tree, region.box, report)
-            )
-            if found[-1].opened:
-                notes.append(_opened(gate, number, found[-1]))
-        coverage.append(tuple(each.tree for each in found))
-        proofs.append(tuple(each.proofs for each in found))
+    with Processes(workers) as processes:
+        for gate, trees in zip(gates, unmerged, strict=True):
+            found = []
+            for number, (region, tree) in enumerate(zip(gate.domain, trees, strict=True)):
+                wanted = demand(gate.requirement, region, network)
+                careful = staged(network, arithmetic, wanted.widest, CARE)
+                report = _report(progress, f"{gate.property_id}, region {number}: hints for the checker")
+                found.append(prove_leaves(careful, wanted, tree, region.box, processes, report))
+                if found[-1].opened:
+                    notes.append(_opened(gate, number, found[-1]))
+            coverage.append(tuple(each.tree for each in found))
+            proofs.append(tuple(each.proofs for each in found))
     return Provable(tuple(coverage), tuple(proofs), tuple(notes))
 
 

@@ -7,7 +7,7 @@ divided into pieces; and the leaves of the bundle's tree, merged from those, alw
 
 import dataclasses
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.certificate.bounds import Enclosure, Staged, enclose, lower_form
 from sidecar.certificate.leaves import Demand, Pieces, claims, combined, parts, proved_within
+from sidecar.certificate.processes import PORTION_BATCHES, Processes
 from sidecar.certificate.values import PIECE, LeafProofs
 from sidecar.compiler.split_tree import NODE, Nodes, merged
 from sidecar.gates.values import Box
@@ -52,7 +53,12 @@ class Proved:
 
 
 def prove_leaves(
-    network: Staged, wanted: Demand, unmerged: CoverageTree, box: Box, progress: Callable[[int], None]
+    network: Staged,
+    wanted: Demand,
+    unmerged: CoverageTree,
+    box: Box,
+    processes: Processes,
+    progress: Callable[[int], None],
 ) -> Proved:
     """Find hints for the leaves of a search's tree, merge them, and arrange the hints as the merged tree needs them.
 
@@ -61,26 +67,26 @@ def prove_leaves(
         wanted: of the region.
         unmerged: the region's tree, each leaf as it was settled.
         box: the region's.
+        processes: that look for hints.
         progress: told how many boxes have been bounded.
     """
     divisions = _Divisions(unmerged, len(wanted.literals.offset))
     lower, upper, leaf = claims(unmerged, box)
     node, bounded = leaf, 0
-    halvings = _halvings(network)
+    halvings, hints, size = _halvings(network), _Hints(network, wanted), network.batch * PORTION_BATCHES
     for halving in range(halvings + 1):
-        again, feature = [], []
-        for start in range(0, len(leaf), network.batch):
-            part = np.arange(start, min(start + network.batch, len(leaf)))
-            silent = unmerged.label[leaf[part]] == Label.SILENT
-            found, proved, sensitivity = _batch(network, wanted, lower[part], upper[part], silent, leaf[part])
+        asked = _Asked(lower, upper, unmerged.label[leaf] == Label.SILENT, leaf)
+        portions = [slice(start, start + size) for start in range(0, len(leaf), size)]
+        proved, feature = [np.zeros(0, np.bool_)], [np.zeros(0, np.intp)]
+        for part, found in zip(portions, processes.map(hints.of, [asked.at(part) for part in portions]), strict=True):
             divisions.hint(node[part], found)
-            again.append(part[~proved])
-            feature.append((sensitivity * (upper[part] - lower[part])).argmax(axis=1)[~proved])
-            progress(bounded := bounded + len(part))
-        left = np.concatenate([np.zeros(0, np.intp), *again])
+            proved.append(found.proved)
+            feature.append(found.along)
+            progress(bounded := bounded + len(found.proved))
+        left = np.flatnonzero(~np.concatenate(proved))
         if halving == halvings:
             break
-        along = np.concatenate([np.zeros(0, np.intp), *feature]).astype(np.int32)
+        along = np.concatenate(feature)[left].astype(np.int32)
         middle = lower[left, along] + (upper[left, along] - lower[left, along]) * 0.5
         lower, upper, leaf = parts(lower[left], upper[left], leaf[left], along, middle)
         node = divisions.divide(node[left], along, middle)
@@ -113,7 +119,7 @@ class _Divisions:
         self._weights = np.zeros((len(tree.feature), literals), dtype=np.uint8)
         self._clause = np.full(len(tree.feature), PIECE, dtype=np.int32)
 
-    def hint(self, node: Indices, found: Pieces) -> None:
+    def hint(self, node: Indices, found: "_Found") -> None:
         """Keep what was found for some leaves."""
         self._weights[node], self._clause[node] = found.weights, found.clause
 
@@ -170,20 +176,55 @@ class _Divisions:
         return counterpart
 
 
-def _batch(
-    network: Staged, wanted: Demand, lower: Floats, upper: Floats, silent: Flags, leaf: Indices
-) -> tuple[Pieces, Flags, Floats]:
-    """Hints for some boxes, whether they do, and how strongly what is to be proved varies along each input."""
-    known = enclose(network, lower, upper)
-    count = len(wanted.literals.offset)
-    weights, clause = np.zeros((len(leaf), count), dtype=np.uint8), np.full(len(leaf), PIECE, dtype=np.int32)
-    sensitivity = np.ones_like(lower)
-    if count and silent.any():
-        weights[silent], sensitivity[silent] = _weights(known, wanted, np.flatnonzero(silent))
-    if count and not silent.all():
-        clause[~silent], sensitivity[~silent] = _clauses(known, wanted, np.flatnonzero(~silent))
-    pieces = Pieces(lower, upper, silent, weights, clause, leaf)
-    return pieces, proved_within(known, wanted, pieces), np.nan_to_num(sensitivity, nan=1.0)
+class _Asked(NamedTuple):
+    """Boxes for which hints are looked for; see :class:`~sidecar.certificate.leaves.Pieces`."""
+
+    lower: Floats
+    upper: Floats
+    silent: Flags
+    leaf: Indices
+
+    def at(self, chosen: slice) -> "_Asked":
+        """Some of them."""
+        return _Asked(self.lower[chosen], self.upper[chosen], self.silent[chosen], self.leaf[chosen])
+
+
+class _Found(NamedTuple):
+    """Hints for some boxes, whether they do, and along which feature a box is best halved."""
+
+    weights: npt.NDArray[np.uint8]
+    clause: npt.NDArray[np.int32]
+    proved: Flags
+    along: Indices
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Hints:
+    """Hints for one region's leaves, to be found anywhere."""
+
+    network: Staged
+    wanted: Demand
+
+    def of(self, asked: _Asked) -> _Found:
+        """For a portion, a batch after the other."""
+        size = self.network.batch
+        batches = [self._batch(asked.at(slice(start, start + size))) for start in range(0, len(asked.leaf), size)]
+        return _Found(*map(np.concatenate, zip(*batches, strict=True)))
+
+    def _batch(self, asked: _Asked) -> _Found:
+        known, wanted, silent = enclose(self.network, asked.lower, asked.upper), self.wanted, asked.silent
+        count = len(wanted.literals.offset)
+        weights = np.zeros((len(silent), count), dtype=np.uint8)
+        clause = np.full(len(silent), PIECE, dtype=np.int32)
+        sensitivity = np.ones_like(asked.lower)
+        if count and silent.any():
+            weights[silent], sensitivity[silent] = _weights(known, wanted, np.flatnonzero(silent))
+        if count and not silent.all():
+            clause[~silent], sensitivity[~silent] = _clauses(known, wanted, np.flatnonzero(~silent))
+        pieces = Pieces(asked.lower, asked.upper, silent, weights, clause, asked.leaf)
+        # How strongly what is to be proved varies along each input, over the box.
+        change = np.nan_to_num(sensitivity, nan=1.0) * (asked.upper - asked.lower)
+        return _Found(weights, clause, proved_within(known, wanted, pieces), change.argmax(axis=1))
 
 
 def _forms(known: Enclosure, wanted: Demand, sign: float, box: Indices) -> tuple[Floats, Floats]:

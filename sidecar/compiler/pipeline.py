@@ -73,7 +73,7 @@ class CompileOptions:
         minimum_volume: share of a region's box below which an undecided leaf stays open.
         model_versions: of the served model, that are this one; none makes no distinction.
         certify: make a certificate, and leave open what cannot be proved with it.
-        workers: processes that check it.
+        workers: processes that find its hints, and check it.
         resumable: keep where searches are that the time limit stops.
     """
 
@@ -164,7 +164,7 @@ def compile_bundle(
     else:
         partitions = _search(model, gates, options, progress, _states(start, _key(model, gates, options)))
     arithmetic = DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
-    found = _provable(model, arithmetic, gates, partitions, progress) if options.certify else None
+    found = _provable(model, arithmetic, gates, partitions, options.workers, progress) if options.certify else None
     coverage = _merged(partitions) if found is None else found.coverage
     notes = (*notes, *(found.notes if found else ()))
     counterexamples = _replayed(model, gates, partitions)
@@ -243,6 +243,7 @@ def _provable(
     arithmetic: Arithmetic,
     gates: Sequence[Gate],
     partitions: Sequence[Sequence[Partition]],
+    workers: int,
     progress: Callable[[Status], None],
 ) -> Provable:
     """Coverage that the checker can prove too."""
@@ -251,7 +252,7 @@ def _provable(
     unmerged = [
         [dataclasses.replace(found.unmerged, volume=found.tree.volume) for found in of_gate] for of_gate in partitions
     ]
-    return provable(_written_out(model), arithmetic, gates, unmerged, progress)
+    return provable(_written_out(model), arithmetic, gates, unmerged, workers, progress)
 
 
 def _certified(

@@ -12,6 +12,7 @@ from sidecar.bundle.coverage_rules import check_tree
 from sidecar.bundle.values import Arithmetic
 from sidecar.certificate.bounds import enclose, lower_bound, staged
 from sidecar.certificate.leaves import Pieces, Task, combined, demand, pieces
+from sidecar.certificate.processes import Processes
 from sidecar.certificate.statements import answers_between
 from sidecar.compiler.leaf_proofs import CARE, prove_leaves
 from sidecar.compiler.search import SearchLimits, partition
@@ -106,7 +107,7 @@ def test_established_pieces_tell_the_truth_about_every_point(seed: int, spread: 
     found = partition(network, box, on_box, Arithmetic.IEEE32, limits, lambda _: None)
     wanted = demand(requirement, region, network)
     careful = staged(network, Arithmetic.IEEE32, wanted.widest, CARE)
-    proved = prove_leaves(careful, wanted, found.unmerged, box, lambda _: None)
+    proved = prove_leaves(careful, wanted, found.unmerged, box, Processes(1), lambda _: None)
     check_tree(proved.tree, box)
     some = pieces(proved.tree, box, wanted, proved.proofs)
     assert Task(staged(network, Arithmetic.IEEE32, wanted.widest), wanted).proved(some).all()

@@ -436,7 +436,7 @@ def test_a_change_that_leaves_the_claims_true_is_accepted(sealed: Sealed, name: 
 
 
 def test_several_processes_find_what_one_does(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.certificate.check.ALONE_BATCHES", 0)
+    monkeypatch.setattr("sidecar.certificate.processes.ALONE_PORTIONS", 0)
     assert sealed.checked(workers=2) == sealed.checked()
     with pytest.raises(NegativeAnswer, match="not proved"):
         FALSE["weights of nothing"][0](sealed).checked(workers=2)

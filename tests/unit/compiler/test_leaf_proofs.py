@@ -10,6 +10,7 @@ from sidecar.bundle.coverage_rules import check_tree
 from sidecar.bundle.values import Arithmetic
 from sidecar.certificate.bounds import staged
 from sidecar.certificate.leaves import Task, demand, pieces
+from sidecar.certificate.processes import Processes
 from sidecar.compiler.leaf_proofs import CARE, MOST_HALVINGS, prove_leaves
 from sidecar.gates.values import Box, Literal, Region, Requirement, terms
 from sidecar.network.values import Affine, Network
@@ -29,7 +30,7 @@ def test_of_a_leaf_that_is_not_as_it_says_the_part_that_is_so_is_kept(label: Lab
     labels, volume = np.where(feature == LEAF, np.uint8(label), np.uint8(0)), np.eye(4)[label]
     claimed = CoverageTree(feature, np.where(feature == LEAF, 0.0, 1.0), labels, volume)
     wanted = demand(REQUIREMENT, Region(BOX), SAME)
-    proved = prove_leaves(staged(SAME, Arithmetic.IEEE32, 1, CARE), wanted, claimed, BOX, lambda _: None)
+    proved = prove_leaves(staged(SAME, Arithmetic.IEEE32, 1, CARE), wanted, claimed, BOX, Processes(1), lambda _: None)
     check_tree(proved.tree, BOX)
     true = 5 / 6 if label is Label.SILENT else 1 / 6
     assert true - 2.0**-MOST_HALVINGS < proved.tree.volume[label] < true
@@ -38,3 +39,14 @@ def test_of_a_leaf_that_is_not_as_it_says_the_part_that_is_so_is_kept(label: Lab
     assert len(proved.tree.feature) < 4 * MOST_HALVINGS
     some = pieces(proved.tree, BOX, wanted, proved.proofs)
     assert Task(staged(SAME, Arithmetic.IEEE32, 1), wanted).proved(some).all()
+
+
+def test_several_processes_find_the_hints_that_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.certificate.processes.ALONE_PORTIONS", 0)
+    claimed = CoverageTree(np.array([LEAF], np.int32), np.zeros(1), np.array([Label.SILENT], np.uint8), np.eye(4)[1])
+    wanted, careful = demand(REQUIREMENT, Region(BOX), SAME), staged(SAME, Arithmetic.IEEE32, 1, CARE)
+    with Processes(2) as processes:
+        shared = prove_leaves(careful, wanted, claimed, BOX, processes, lambda _: None)
+    alone = prove_leaves(careful, wanted, claimed, BOX, Processes(1), lambda _: None)
+    for ours, theirs in ((shared.tree, alone.tree), (shared.proofs, alone.proofs)):
+        assert all((getattr(ours, name) == value).all() for name, value in vars(theirs).items())
