@@ -25,7 +25,8 @@ export GATE_DATA ?= ../shared/data
 TESTS = OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The rooms in which a mistake gives a false guarantee.
-TRUSTED = gates numerics tensors bundle properties protocols.open_inference protocols.torchserve protocols.wire protocols.map_entries
+TRUSTED = gates numerics tensors bundle certificate network properties protocols.open_inference protocols.torchserve \
+	protocols.wire protocols.map_entries
 
 GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-header \

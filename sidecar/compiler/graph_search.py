@@ -56,7 +56,8 @@ def is_halved(box: Box) -> bool:
     that are as narrow beside the widest, do not count.
     """
     width = [high - low for low, high in zip(box.lower, box.upper, strict=True)]
-    return sum(each > 0 and each * _NARROW >= max(width) for each in width) <= MOST_HALVED
+    widest = max(width)
+    return sum(each > 0 and each * _NARROW >= widest for each in width) <= MOST_HALVED
 
 
 def partition_graph(

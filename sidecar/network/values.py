@@ -107,9 +107,5 @@ def forward(network: AnyNetwork, inputs: Rows) -> Rows:
         return graph_forward(network, inputs)
     hidden = inputs
     for layer in network.layers:
-        match layer:
-            case Affine(weight, bias):
-                hidden = hidden @ weight.T + bias
-            case Relu():
-                hidden = np.maximum(hidden, 0.0)
+        hidden = hidden @ layer.weight.T + layer.bias if isinstance(layer, Affine) else np.maximum(hidden, 0.0)
     return hidden

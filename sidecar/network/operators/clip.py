@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from sidecar.network.operators.application import Application, Flow, NodeError
+from sidecar.network.operators.application import Application, NodeError
 from sidecar.network.operators.operation import Elementwise, Floats
 
 
@@ -34,9 +34,7 @@ def read_clip(application: Application) -> list[Clip]:
 
 
 def _bound(application: Application, position: int, name: str, default: float) -> float:
-    operand = application.operand(position)
-    if isinstance(operand, Flow):
-        raise NodeError("clips to computed bounds; expected constant ones")
+    operand = application.constant(position)
     if operand is None:
         return float(application.attributes.get(name, default))
     if operand.size != 1 or operand.dtype not in (np.float32, np.float64):

@@ -16,7 +16,9 @@ from sidecar.network import onnx_reader
 from sidecar.network.graph import Graph
 from sidecar.network.onnx_reader import read_model
 from sidecar.network.operators.application import Application, Flow, NodeError
+from sidecar.network.operators.conv import Conv
 from sidecar.network.operators.rules import RULES
+from sidecar.network.operators.windows import Windows
 from sidecar.network.values import Affine, forward
 from sidecar.tensors import Datatype
 
@@ -106,6 +108,12 @@ SINGLE = {
         13,
     ),
     "gemm constant front transB": (_node("Gemm", "w", "x", transB=1), {"w": _array(3, 4)}, (2, 4), 13),
+    "conv without padding, by name": (
+        _node("Conv", "x", "w", auto_pad="VALID"),
+        {"w": _array(2, 1, 2, 2)},
+        (1, 1, 3, 3),
+        13,
+    ),
     "flatten": (_node("Flatten", "x"), {}, (2, 3, 4), 13),
     "flatten axis 0": (_node("Flatten", "x", axis=0), {}, (2, 3, 4), 13),
     "flatten axis -1": (_node("Flatten", "x", axis=-1), {}, (2, 3, 4), 13),
@@ -433,6 +441,31 @@ REFUSED = {
         lambda: _single(_node("Div", "x", "c"), (1, 2), c=np.array([1, 0], np.float32)),
         "expected divisors",
     ),
+    "bounds that are computed": (
+        lambda: _model([helper.make_node("Squeeze", ["x"], ["s"]), _node("Clip", "x", "s")], {}, (1, 1), (1, 1)),
+        "combines 2 computed tensors",
+    ),
+    "second result": (
+        lambda: _model(
+            [
+                helper.make_node("MaxPool", ["x"], ["m", "i"], kernel_shape=[1]),
+                helper.make_node("Identity", ["i"], ["j"]),
+                _node("Relu", "m"),
+            ],
+            {},
+            (1, 1, 3),
+            (1, 1, 3),
+        ),
+        "a second result of a node",
+    ),
+    "matmul by a number of one row": (
+        lambda: _single(_node("MatMul", "x", "c"), (4,), c=np.float32(2)),
+        "multiplies by a number",
+    ),
+    "too many values": (
+        lambda: _single(_node("MatMul", "x", "c"), (1, 60_000, 1), c=_array(1, 60_000)),
+        "gives 3600000000 values",
+    ),
     "sum over the batch": (_sum_over_the_batch, "mixes the batch"),
     "join along the batch": (
         lambda: _single(_node("Concat", "x", "x", axis=0), ("n", 2)),
@@ -585,11 +618,16 @@ def test_a_wide_input_takes_no_square_of_memory(tmp_path: pathlib.Path) -> None:
     assert layer.weight.shape == (1, 60_000)
 
 
-def test_what_would_need_too_large_a_matrix_stays_a_graph(tmp_path: pathlib.Path) -> None:
-    path = _written(tmp_path, _single(_node("Mul", "x", "c"), (1, 9000), c=np.float32(2)))
+@pytest.mark.parametrize(
+    ("node", "width", "answer"), [(_node("Mul", "x", "c"), 9000, 2.0), (_node("LeakyRelu", "x", alpha=0.5), 2000, 1.0)]
+)
+def test_what_would_need_too_large_a_matrix_stays_a_graph(
+    node: Any, width: int, answer: float, tmp_path: pathlib.Path
+) -> None:
+    path = _written(tmp_path, _single(node, (1, width), c=np.float32(2)))
     network = read_model(path).network
     assert isinstance(network, Graph)
-    assert (forward(network, np.ones((1, 9000))) == 2.0).all()
+    assert (forward(network, np.ones((1, width))) == answer).all()
 
 
 @pytest.mark.parametrize(
@@ -619,11 +657,32 @@ def test_decompression_stops_at_the_limit(tmp_path: pathlib.Path, monkeypatch: p
         read_model(path)
 
 
-@pytest.mark.parametrize(("kind", "message"), [("Add", "one constant operand"), ("Unsqueeze", "needs axes")])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Add", "one constant operand"),
+        ("Unsqueeze", "needs axes"),
+        ("Conv", "needs a constant as operand 1"),
+        ("Concat", "no operand 1"),
+    ],
+)
 def test_a_rule_refuses_an_operand_that_is_missing(kind: str, message: str) -> None:
     """The ONNX checker refuses such a file; the rule does not rely on it."""
     with pytest.raises(NodeError, match=message):
-        RULES[kind](Application({}, (Flow(0, (1, 4), batched=False),), 11))
+        RULES[kind](Application({"axis": 1}, (Flow(0, (1, 4, 4), batched=False), None), 11))
+
+
+def test_an_operation_refuses_a_shape_that_its_reader_would_have_refused() -> None:
+    conv = Conv(np.ones((1, 1, 8)), None, Windows((2, 2), (1, 1), (1, 1), (0, 0), (0, 0)))
+    with pytest.raises(ValueError, match="3 channels, where the weights are for 8 values in a window"):
+        conv.shape((1, 3, 3, 3))
+    with pytest.raises(ValueError, match="over dimensions"):
+        conv.windows.places((3,))
+
+
+def test_a_pool_that_would_round_up_and_has_nothing_to_round_is_understood(tmp_path: pathlib.Path) -> None:
+    path = _written(tmp_path, _single(_node("MaxPool", "x", kernel_shape=[2], strides=[2], ceil_mode=1), (1, 1, 4)))
+    assert forward(read_model(path).network, np.array([[1.0, 4.0, 3.0, 2.0]])).tolist() == [[4.0, 3.0]]
 
 
 def test_a_network_value_checks_its_layers() -> None:

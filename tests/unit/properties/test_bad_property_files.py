@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from sidecar.errors import InputError
-from sidecar.properties.reader import read_properties
+from sidecar.properties.reader import properties_in, read_properties
 from sidecar.tensors import ModelSignature
 
 BAD = pathlib.Path(__file__).parent / "bad"
@@ -71,3 +71,8 @@ def test_file_name_that_leaves_no_id_is_refused(tmp_path: pathlib.Path, signatur
     (tmp_path / ".vnnlib").write_text("")
     with pytest.raises(InputError, match="becomes the property's id"):
         read_properties(tmp_path / ".vnnlib", signature)
+
+
+def test_a_file_kept_in_a_bundle_under_a_name_that_nobody_reads_is_refused(signature: ModelSignature) -> None:
+    with pytest.raises(InputError, match=r"properties\.json: no property file that is understood, by its name"):
+        properties_in("properties.json", b"{}", signature)
