@@ -31,6 +31,9 @@ _TIGHTENED: Final = 2**17
 Ranges: TypeAlias = dict[int, tuple[Floats, Floats]]
 """By tensor its lower and upper bounds, each float64 (box, *shape)."""
 
+Sharpen: TypeAlias = Callable[[Known, Ranges, int], None]
+"""Improves, in place, the bounds of a tensor that an elementwise operation takes, from what is known before it."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreparedGraph:
@@ -93,6 +96,7 @@ class _Forward:
 
     known: Known
     ranges: Ranges
+    sharpen: Sharpen | None
     centre: list[Floats]
     radius: list[Floats]
     magnitude: list[Floats]
@@ -109,7 +113,11 @@ class _Forward:
 
 
 def enclose(
-    prepared: PreparedGraph, lower: Floats, upper: Floats, look_up: Callable[[], None] = lambda: None
+    prepared: PreparedGraph,
+    lower: Floats,
+    upper: Floats,
+    look_up: Callable[[], None] = lambda: None,
+    sharpen: Sharpen | None = None,
 ) -> Enclosure:
     """Bounds of everything inside the graph, over boxes ``[lower, upper]``, float64 (box, input).
 
@@ -117,7 +125,7 @@ def enclose(
     """
     graph = prepared.graph
     state = _Forward(
-        Known(prepared.rounded, lower, upper, {}, {}), {}, [], [], [], [], np.ones(len(lower), dtype=np.bool_)
+        Known(prepared.rounded, lower, upper, {}, {}), {}, sharpen, [], [], [], [], np.ones(len(lower), dtype=np.bool_)
     )
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         state.append(*(side.reshape(len(lower), *graph.shape) for side in (lower, upper)))
@@ -170,6 +178,8 @@ def _nonlinear(state: _Forward, index: int, node: Node, look_up: Callable[[], No
     if not isinstance(operation, Elementwise):
         raise NotImplementedError(f"no bounds for {type(operation).__name__}")
     _tighten(state, operand, undecided(operation, lower, upper), look_up)
+    if state.sharpen is not None and state.known.relaxed:
+        state.sharpen(state.known, state.ranges, operand)
     state.known.relaxed[index] = relaxed(operation, lower, upper)
     return image(operation, lower, upper)
 

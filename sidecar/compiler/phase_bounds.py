@@ -17,19 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.compiler.bounds import lowest
+from sidecar.compiler.climb import Climb
 from sidecar.compiler.graph_backward import Indices, Known, RelaxedPool, carried
-from sidecar.compiler.graph_bounds import Enclosure, PreparedGraph, own_magnitude
+from sidecar.compiler.graph_bounds import Ranges
 from sidecar.compiler.graph_relaxations import Flags, Relaxed, relaxed
-from sidecar.compiler.rounding import INFLATE, Floats
+from sidecar.compiler.rounding import Floats
 from sidecar.network.operators.leaky_relu import LeakyRelu
 from sidecar.network.operators.operation import AffineMap
 from sidecar.network.operators.relu import Relu
 from sidecar.network.operators.windows import by_image
 
 Phases: TypeAlias = npt.NDArray[np.int8]
-
-_FIRST, _SECOND, _LITTLE = 0.9, 0.999, 1e-12
-"""Adam's constants."""
 
 _SLOPE_STEP: Final = 0.25
 _MULTIPLIER_STEP: Final = 0.25
@@ -94,34 +92,51 @@ class Bounded:
     points: Floats
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Targets:
+    """What is bounded: ``forms . z + inputs . x + offset`` for each target.
+
+    Args:
+        place: the tensor ``z``; what stands before it has been enclosed, and its error charged.
+        forms: float64 (target, value of the tensor). inputs: float64 (target, input). offset: float64 (target,), with
+            the rounding of both last parts charged.
+    """
+
+    place: int
+    forms: Floats
+    inputs: Floats
+    offset: Floats
+
+
 class PhaseBounds:
     """Bounds over parts of one box.
 
     Args:
-        prepared: the graph and the literals.
-        enclosure: of that box alone.
+        known: of that box alone.
+        ranges: of what operations with phases take.
+        targets: what is bounded.
     """
 
-    def __init__(self, prepared: PreparedGraph, enclosure: Enclosure) -> None:
-        self._prepared, self._enclosure = prepared, enclosure
+    def __init__(self, known: Known, ranges: Ranges, targets: Targets) -> None:
+        self._root, self._targets, self._graph = known, targets, known.rounded.graph
         self.splits: list[Split] = []
         count = 0
-        for index, node in enumerate(prepared.graph.nodes):
+        for index, node in enumerate(self._graph.nodes[: targets.place]):
             if isinstance(node.operation, Relu | LeakyRelu):
                 place = node.operands[0]
-                size = enclosure.ranges[place][0].size
+                size = ranges[place][0].size
                 flat = node.operation.alpha if isinstance(node.operation, LeakyRelu) else 0.0
                 self.splits.append(Split(index, place, flat, count, count := count + size))
         self._flat = np.concatenate([np.zeros(0), *(np.full(s.stop - s.start, s.flat) for s in self.splits)])
         self._lower, self._upper = (
-            np.concatenate(
-                [np.zeros(0), *(enclosure.ranges[split.place][side][0].reshape(-1) for split in self.splits)]
-            )
+            np.concatenate([np.zeros(0), *(ranges[split.place][side][0].reshape(-1) for split in self.splits)])
             for side in (0, 1)
         )
-        rows, known = prepared.rows, enclosure.known
-        own = own_magnitude(known, rows.inputs, rows.offset)[0] * (known.rounded.slack * INFLATE)
-        self._offset = rows.offset - own
+
+    @property
+    def values(self) -> int:
+        """How many values have phases."""
+        return len(self._lower)
 
     def whole(self, literals: npt.NDArray[np.intp]) -> Parts:
         """The whole box, for each of these literals."""
@@ -160,7 +175,7 @@ class PhaseBounds:
         return best
 
     def _relaxations(self, lower: Floats, upper: Floats) -> dict[int, Relaxed]:
-        graph, found = self._prepared.graph, {}
+        graph, found = self._graph, {}
         for split in self.splits:
             shape, here = (len(lower), *graph.shapes[split.place]), slice(split.start, split.stop)
             operation = graph.nodes[split.node].operation
@@ -172,7 +187,7 @@ class PhaseBounds:
 
     def _known(self, parts: Parts, relaxations: dict[int, Relaxed], free: Flags) -> Known:
         """Everything for a backward pass, one box per part."""
-        graph, root, count = self._prepared.graph, self._enclosure.known, len(parts)
+        graph, root, count = self._graph, self._root, len(parts)
         relaxed_by_node, multipliers = dict(root.relaxed), {}
         for split in self.splits:
             shape, here = (count, *graph.shapes[split.place]), slice(split.start, split.stop)
@@ -186,13 +201,13 @@ class PhaseBounds:
 
     def _literals(self, known: Known, literal: Indices) -> tuple[Floats, Floats, dict[int, Floats]]:
         """Lower bounds, lower forms in the inputs, and the forms in the results of nonlinear operations."""
-        graph, rows = self._prepared.graph, self._prepared.rows
-        start = rows.outputs[literal].reshape(-1, *graph.shapes[-1])
+        targets = self._targets
+        start = targets.forms[literal].reshape(-1, *self._graph.shapes[targets.place])
         with np.errstate(over="ignore", invalid="ignore"):
-            form, constant, results = carried(known, len(graph.nodes), start, slice(None))
-            form, constant = form + rows.inputs[literal], constant + self._offset[literal]
+            form, constant, results = carried(known, targets.place, start, slice(None))
+            form, constant = form + targets.inputs[literal], constant + targets.offset[literal]
             least = lowest(form, constant, known.lower, known.upper, known.rounded.slack)
-        return np.where(np.isfinite(least) & self._enclosure.finite[0], least, -np.inf), form, results
+        return np.where(np.isfinite(least), least, -np.inf), form, results
 
     def _joined(self, results: dict[int, Floats], count: int) -> Floats:
         """The forms in the results of those operations that have phases, (part, value)."""
@@ -204,10 +219,10 @@ class PhaseBounds:
 
     def _relaxed_values(self, known: Known, results: dict[int, Floats], point: Floats) -> Floats:
         """What operations with phases take where the relaxed network is evaluated at a point, (part, value)."""
-        graph, count = self._prepared.graph, len(point)
+        graph, count = self._graph, len(point)
         tensors, values = [point.reshape(count, *graph.shape)], np.zeros((count, len(self._lower)))
         starts = {split.node: split for split in self.splits}
-        for index, node in enumerate(graph.nodes):
+        for index, node in enumerate(graph.nodes[: self._targets.place]):
             before = [tensors[operand] for operand in node.operands]
             if isinstance(node.operation, AffineMap):
                 tensors.append(node.operation(*before))
@@ -248,18 +263,3 @@ def _better(old: Bounded, new: Bounded) -> Bounded:
     return Bounded(
         np.maximum(new.lower, old.lower), parts, chosen(new.score, old.score), chosen(new.points, old.points)
     )
-
-
-class Climb:
-    """Steps of Adam (Kingma and Ba, 2014), of unit length."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._first, self._second, self._count = np.zeros(shape), np.zeros(shape), 0
-
-    def step(self, gradient: Floats) -> Floats:
-        """The next step; what is no number counts as zero."""
-        gradient, self._count = np.nan_to_num(gradient), self._count + 1
-        self._first = _FIRST * self._first + (1.0 - _FIRST) * gradient
-        self._second = _SECOND * self._second + (1.0 - _SECOND) * gradient**2
-        first, second = self._first / (1.0 - _FIRST**self._count), self._second / (1.0 - _SECOND**self._count)
-        return np.asarray(first / (np.sqrt(second) + _LITTLE))

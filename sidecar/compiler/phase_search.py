@@ -19,24 +19,31 @@ from sidecar.bundle.coverage import Label
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.attack import Counterexamples
 from sidecar.compiler.graph_attack import GraphAttack
-from sidecar.compiler.graph_backward import Indices
-from sidecar.compiler.graph_bounds import enclose, literal_bounds, prepare_graph
+from sidecar.compiler.graph_backward import Indices, Known
+from sidecar.compiler.graph_bounds import Ranges, enclose, literal_bounds, prepare_graph
 from sidecar.compiler.phase_bounds import Bounded, Parts, PhaseBounds
+from sidecar.compiler.phase_targets import literal_targets, sharpen
 from sidecar.compiler.progress import Progress
+from sidecar.compiler.rounding import Floats
 from sidecar.compiler.search import Budget, SearchLimits, StopReason, outward
 from sidecar.compiler.softmax_last import without_softmax
 from sidecar.gates.values import Box, Requirement
 from sidecar.network.graph import Graph
 from sidecar.tensors import Rows
 
+_INNER_STEPS: Final = 10
 _FIRST_STEPS: Final = 30
 _LATER_STEPS: Final = 8
 _LAST_STEPS: Final = 100
-"""Steps of slopes and multipliers: over the whole box, over parts of it, over a part that cannot be divided further."""
+"""Steps of slopes and multipliers: for values inside the network, and over the whole box; over parts of it; over a part
+that cannot be divided further."""
 
 _FIRST_STARTS: Final = 16
 _LATER_STARTS: Final = 128
 """Descents of the attack before anything is bounded, and for what the whole box's bounds leave."""
+
+_CANDIDATES: Final = 3
+"""Values that are tried when a part is divided."""
 
 _BATCH_VALUES: Final = 2**18
 _MOST_PARTS: Final = 64
@@ -118,7 +125,7 @@ class _PhaseSearch:
         self._attacked(attacked, _FIRST_STARTS)
         lower, upper = outward(self._box)
         self._in_time()
-        enclosure = enclose(prepared, lower[None], upper[None], self._in_time)
+        enclosure = enclose(prepared, lower[None], upper[None], self._in_time, self._sharpened)
         bounds = literal_bounds(prepared, enclosure)
         self.regions += 1
         if equivalent and prepared.rows.one_lacks(bounds.upper < 0.0)[0]:
@@ -126,12 +133,15 @@ class _PhaseSearch:
         proved, clauses = bounds.lower[0] > 0.0, prepared.rows.clauses
         left = [number for number, clause in enumerate(clauses) if not proved[clause].any()]
         worst_first = sorted(left, key=lambda number: bounds.lower[0, clauses[number]].max())
-        phases = PhaseBounds(prepared, enclosure)
+        phases = PhaseBounds(enclosure.known, enclosure.ranges, literal_targets(prepared, enclosure))
         self._attacked(worst_first if equivalent else attacked, _LATER_STARTS)
         for number in worst_first:
             if not self._proved(phases, np.array(clauses[number])):
                 return Label.OPEN
         return Label.SILENT
+
+    def _sharpened(self, known: Known, ranges: Ranges, place: int) -> None:
+        sharpen(known, ranges, place, _INNER_STEPS, self._in_time)
 
     def _attacked(self, clauses: list[int], starts: int) -> None:
         if self._ends is None:  # a bundle is the same for the same number of regions, whenever the clock stops it
@@ -169,7 +179,7 @@ class _PhaseSearch:
         """Branch and bound on the most promising literal."""
         order, values = itertools.count(), found.score.shape[1]
         batch = int(np.clip(_BATCH_VALUES // self._graph_widest, 2, _MOST_PARTS))
-        waiting: list[tuple[float, int, Parts, int]] = []
+        waiting: list[tuple[float, int, Parts, Indices]] = []
 
         def push(some: Bounded) -> bool:
             for index in np.flatnonzero(~(some.lower > 0.0)):
@@ -178,8 +188,7 @@ class _PhaseSearch:
                     if not phases.bound(one, _LAST_STEPS, self._in_time).lower[0] > 0.0:
                         return False
                     continue
-                value = int(some.score[index].argmax())
-                heapq.heappush(waiting, (float(some.lower[index]), next(order), one, value))
+                heapq.heappush(waiting, (float(some.lower[index]), next(order), one, _promising(some.score[index])))
             return bool(len(waiting) * values <= _MOST_WAITING_VALUES)
 
         keep = np.array([best])
@@ -187,19 +196,35 @@ class _PhaseSearch:
             return False
         while waiting:
             taken = [heapq.heappop(waiting) for _ in range(min(len(waiting), max(1, batch // 2)))]
-            children = _children([part for _, _, part, _ in taken], [value for *_, value in taken])
+            children = self._best_children(phases, [part for _, _, part, _ in taken], [each for *_, each in taken])
             bounded = phases.bound(children, _LATER_STEPS, self._in_time)
             self._looked(bounded)
             if not push(bounded):
                 return False
         return True
 
+    def _best_children(self, phases: PhaseBounds, parts: list[Parts], candidates: list[Indices]) -> Parts:
+        """Each part divided by the candidate whose worse child is bounded best where nothing is improved."""
+        repeated = [part for part, values in zip(parts, candidates, strict=True) for _ in values]
+        counts = [len(values) for values in candidates]
+        tried = phases.bound(_children(repeated, np.concatenate(candidates)), 0, self._in_time).lower
+        worse = np.minimum(*tried.reshape(2, -1))
+        ends = np.cumsum(counts)
+        chosen = [values[worse[end - len(values) : end].argmax()] for values, end in zip(candidates, ends, strict=True)]
+        return _children(parts, np.array(chosen))
+
     @property
     def _graph_widest(self) -> int:
         return max(int(np.prod(shape)) for shape in self._graph.shapes)
 
 
-def _children(parts: list[Parts], values: list[int]) -> Parts:
+def _promising(score: Floats) -> Indices:
+    """The values with the highest scores."""
+    count = min(_CANDIDATES, int(np.count_nonzero(score)))
+    return np.argpartition(-score, count - 1)[:count]
+
+
+def _children(parts: list[Parts], values: Indices) -> Parts:
     """Each part with either phase of a value: first all that are at least zero, then all at most zero."""
     fields = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts] * 2)

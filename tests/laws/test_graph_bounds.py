@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.graph_bounds import PreparedGraph, bound_graph, enclose, prepare_graph
+from sidecar.compiler.graph_backward import Known
+from sidecar.compiler.graph_bounds import (
+    GraphBounds,
+    PreparedGraph,
+    Ranges,
+    bound_graph,
+    enclose,
+    literal_bounds,
+    prepare_graph,
+)
 from sidecar.compiler.graph_relaxations import image, relaxed
 from sidecar.compiler.graph_search import partition_graph
 from sidecar.compiler.phase_bounds import PhaseBounds
 from sidecar.compiler.phase_search import search_phases
+from sidecar.compiler.phase_targets import literal_targets, sharpen
 from sidecar.compiler.replay import answers
 from sidecar.compiler.rounding import Floats
 from sidecar.compiler.search import SearchLimits
@@ -94,21 +104,50 @@ def test_bounds_contain_exact_and_served_answers(smooth: bool, seed: int, scale:
     lower, upper = (np.stack(side) for side in zip(*boxes, strict=True))
     bounds = bound_graph(prepared, lower, upper)
     for box in range(3):
-        points = _points(rng, lower[box], upper[box], 3)
-        for point, served, real in zip(points, answers(model, points), forward(graph, points), strict=True):
-            found = [[Fraction(y) for y in served], [Fraction(y) for y in real]]
-            if not smooth:
-                found.append(exact_outputs(graph, point))
-            for outputs in found:
-                for row, value in enumerate(_values(prepared, point, outputs)):
-                    slack = ROWS_ROUNDED * (1 + abs(value))
-                    least, most = bounds.lower[box, row], bounds.upper[box, row]
-                    assert least == -np.inf or Fraction(least) <= value + slack
-                    assert most == np.inf or value - slack <= Fraction(most)
-                    if np.isfinite(bounds.constant[box, row]):
-                        slope = bounds.slope[box, row]
-                        form = sum((Fraction(a) * Fraction(x) for a, x in zip(slope, point, strict=True)), Fraction(0))
-                        assert form + Fraction(bounds.constant[box, row]) <= value + slack
+        _require_contained(model, graph, prepared, bounds, box, _points(rng, lower[box], upper[box], 3))
+
+
+def _require_contained(
+    model: Model, graph: Graph, prepared: PreparedGraph, bounds: GraphBounds, box: int, points: Floats
+) -> None:
+    for point, served, real in zip(points, answers(model, points), forward(graph, points), strict=True):
+        found = [[Fraction(y) for y in served], [Fraction(y) for y in real]]
+        if not any(isinstance(node.operation, Sigmoid | Tanh) for node in graph.nodes):
+            found.append(exact_outputs(graph, point))
+        for outputs in found:
+            for row, value in enumerate(_values(prepared, point, outputs)):
+                slack = ROWS_ROUNDED * (1 + abs(value))
+                least, most = bounds.lower[box, row], bounds.upper[box, row]
+                assert least == -np.inf or Fraction(least) <= value + slack
+                assert most == np.inf or value - slack <= Fraction(most)
+                if np.isfinite(bounds.constant[box, row]):
+                    slope = bounds.slope[box, row]
+                    form = sum((Fraction(a) * Fraction(x) for a, x in zip(slope, point, strict=True)), Fraction(0))
+                    assert form + Fraction(bounds.constant[box, row]) <= value + slack
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), scale=st.sampled_from([0.3, 0.6, 3.0]), steps=st.integers(0, 4))
+def test_sharpened_bounds_contain_exact_and_served_answers(seed: int, scale: float, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    model, graph = _read(random_graph_model(rng, smooth=bool(rng.integers(2)), scale=scale))
+    prepared = prepare_graph(graph, _requirement(rng, model.signature.input_size), Arithmetic.IEEE32)
+    lower, upper = _box(rng, model.signature.input_size)
+
+    def improve(known: Known, ranges: Ranges, place: int) -> None:
+        sharpen(known, ranges, place, steps, lambda: None)
+
+    plain = enclose(prepared, lower[None], upper[None])
+    sharp = enclose(prepared, lower[None], upper[None], sharpen=improve)
+    points = _points(rng, lower, upper, 3)
+    _require_contained(model, graph, prepared, literal_bounds(prepared, sharp), 0, points)
+    tensors = list(evaluated(graph, points))
+    for place, (least, most) in sharp.ranges.items():
+        room = 1e-9 * (1.0 + np.abs(tensors[place]))
+        assert ((least <= tensors[place] + room) & (tensors[place] - room <= most)).all()
+    for place in sorted(plain.ranges)[:2]:  # further on a relaxation may have changed to one that fits less
+        assert (sharp.ranges[place][0] >= plain.ranges[place][0]).all()
+        assert (sharp.ranges[place][1] <= plain.ranges[place][1]).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -120,7 +159,8 @@ def test_bounds_of_parts_hold_for_the_points_in_them(seed: int, steps: int) -> N
     inputs = model.signature.input_size
     prepared = prepare_graph(graph, _requirement(rng, inputs), Arithmetic.IEEE32)
     lower, upper = _box(rng, inputs)
-    phases = PhaseBounds(prepared, enclose(prepared, lower[None], upper[None]))
+    enclosure = enclose(prepared, lower[None], upper[None])
+    phases = PhaseBounds(enclosure.known, enclosure.ranges, literal_targets(prepared, enclosure))
     parts = phases.whole(np.arange(len(prepared.rows.offset)))
     points = _points(rng, lower, upper, 4)
     tensors = list(evaluated(graph, points))
