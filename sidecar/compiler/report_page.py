@@ -30,7 +30,8 @@ th, td { text-align: left; vertical-align: top; padding: .2em .8em .2em 0 }
 th { font-weight: 600; white-space: nowrap; width: 9em } td, pre { font: 13px/1.5 ui-monospace, monospace }
 td { white-space: pre-wrap } h2 { margin-top: 2em } pre { white-space: pre-wrap }
 .bar { display: flex; height: 1.2em; border: 1px solid #888 }
-.silent { background: #3a7d44 } .violating { background: #b3261e } .open { background: #ddd }"""
+.key b { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; border: 1px solid #888 }
+.key { margin: .3em 0 .8em -1em } .silent { background: #3a7d44 } .violating { background: #b3261e } .open { background: #ddd }"""
 
 
 def page(compiled: CompiledBundle, sampled: Sequence[Sampled]) -> str:
@@ -60,18 +61,19 @@ def _table(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def _bar(volume: Sequence[float]) -> str:
-    """The volumes by label, drawn to scale."""
+    """The volumes by label, drawn to scale, and which colour is which."""
     shares = [(label.name.lower(), volume[label]) for label in (Label.SILENT, Label.VIOLATING, Label.OPEN)]
     parts = [
         f'<div class="{name}" style="flex-grow:{share:.6f}" title="{name} {share:.4%}"></div>' for name, share in shares
     ]
-    return f'<div class="bar">{"".join(parts)}</div>'
+    key = "".join(f'<b class="{name}"></b>{name} {share:.2%}' for name, share in shares)
+    return f'<div class="bar">{"".join(parts)}</div><p class="key">{key}</p>'
 
 
 def _sampled(found: Sequence[Sampled]) -> Iterator[tuple[str, str]]:
     for each in found:
         chosen = f"random points, seed {sampling.SEED}; interval of {sampling.CONFIDENCE:.0%} confidence"
-        yield "violating", f"{sampling.text(each).strip()}\n{chosen}"
+        yield "truly violating", f"{sampling.text(each).strip()}\n{chosen}"
 
 
 def _counterexamples(found: Rows, naming: Naming) -> Iterator[tuple[str, str]]:
