@@ -31,7 +31,8 @@ th { font-weight: 600; white-space: nowrap; width: 9em } td, pre { font: 13px/1.
 td { white-space: pre-wrap } h2 { margin-top: 2em } pre { white-space: pre-wrap }
 .bar { display: flex; height: 1.2em; border: 1px solid #888 }
 .key b { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em; border: 1px solid #888 }
-.key { margin: .3em 0 .8em -1em } .silent { background: #3a7d44 } .violating { background: #b3261e } .open { background: #ddd }"""
+.key { margin: .3em 0 .8em -1em }
+.silent { background: #3a7d44 } .violating { background: #b3261e } .open { background: #ddd }"""
 
 
 def page(compiled: CompiledBundle, sampled: Sequence[Sampled]) -> str:
