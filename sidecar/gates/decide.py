@@ -20,7 +20,7 @@ from sidecar.gates.projection import project_by_search, project_in_closed_form
 from sidecar.gates.satisfaction import lacks_required_values, satisfied, satisfies
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Action, Mode
-from sidecar.tensors import Rows, decode_raw, encode_raw
+from sidecar.tensors import Rows, all_finite, decode_raw, encode_raw
 
 _FEW_VALUES: Final = 64
 """Up to that many are compared one by one, in less time than array operations take."""
@@ -129,7 +129,7 @@ def recheck(
         wire = _over_the_wire(prepared, output)
     except ValueError:
         return False
-    return satisfies(prepared, gates, inputs.tolist(), wire.tolist())
+    return satisfies(prepared, gates, inputs, wire)
 
 
 def _decide_row(
@@ -199,7 +199,7 @@ def _lacks_values(
     inputs: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
 ) -> bool:
-    if all(map(math.isfinite, outputs.tolist())) and all(map(math.isfinite, inputs.tolist())):
+    if all_finite(outputs) and all_finite(inputs):
         return False
     lacking = lacks_required_values(prepared, inputs[np.newaxis], outputs[np.newaxis])
     return bool(lacking[0, list(gates)].any())

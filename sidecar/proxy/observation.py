@@ -45,7 +45,7 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
     """
     refused = any(row.outcome is Outcome.REFUSED for row in decisions.rows)
     if len(inputs) == 1:
-        return _alone(bundle, inputs[0].tolist(), contained[0].tolist(), decisions.rows, refused)
+        return _alone(bundle, inputs[0], contained[0].tolist(), decisions.rows, refused)
     return Events(
         rows=_row_counts(contained, decisions, refused),
         fired=tuple(_row_event(bundle, _labels(bundle, inputs, row), row, refused) for row in decisions.rows),
@@ -54,7 +54,11 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
 
 
 def _alone(
-    bundle: ActiveBundle, inputs: list[float], contained: list[bool], fired: tuple[RowDecision, ...], refused: bool
+    bundle: ActiveBundle,
+    inputs: npt.NDArray[np.float64],
+    contained: list[bool],
+    fired: tuple[RowDecision, ...],
+    refused: bool,
 ) -> Events:
     """The commonest case by far, without array operations."""
     labels = {gate: Label(label_row(bundle.coverage, gate, inputs)) for gate, inside in enumerate(contained) if inside}
@@ -83,8 +87,7 @@ def _row_counts(
 
 
 def _labels(bundle: ActiveBundle, inputs: Rows, row: RowDecision) -> dict[int, Label]:
-    here = inputs[row.row].tolist()
-    return {gate: Label(label_row(bundle.coverage, gate, here)) for gate in (*row.fired, *row.shadow_fired)}
+    return {gate: Label(label_row(bundle.coverage, gate, inputs[row.row])) for gate in (*row.fired, *row.shadow_fired)}
 
 
 def _row_event(bundle: ActiveBundle, labels: Mapping[int, Label], row: RowDecision, refused: bool) -> RowEvent:
