@@ -31,6 +31,9 @@ class Label(enum.IntEnum):
     OPEN = 3
 
 
+LABELS: Final = tuple(Label)
+"""By their numbers."""
+
 _RANK: Final = np.array([0, 1, 3, 2], dtype=np.uint8)
 """By :class:`Label`: which one counts where a row lies in the boxes of several regions, the highest. Exchanging two
 values, it is its own inverse.

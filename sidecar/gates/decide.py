@@ -25,6 +25,9 @@ from sidecar.tensors import Rows, all_finite, decode_raw, encode_raw
 _FEW_VALUES: Final = 64
 """Up to that many are compared one by one, in less time than array operations take."""
 
+_FIRING: Final = (Mode.ENFORCE, Mode.SHADOW)
+_STRONGEST_FIRST: Final = (Action.REFUSE, Action.FALLBACK, Action.PROJECT)
+
 
 class Outcome(enum.StrEnum):
     """What was done with a row."""
@@ -118,7 +121,7 @@ def decide_in_steps(
 def _fired(modes: Sequence[Mode], violated: npt.NDArray[np.bool_]) -> dict[Mode, tuple[int, ...]]:
     """The gates that fired on a row, ascending, by their mode."""
     fired = [gate for gate, is_violated in enumerate(violated.tolist()) if is_violated]
-    return {mode: tuple(gate for gate in fired if modes[gate] is mode) for mode in (Mode.ENFORCE, Mode.SHADOW)}
+    return {mode: tuple([gate for gate in fired if modes[gate] is mode]) for mode in _FIRING}
 
 
 def recheck(
@@ -158,8 +161,7 @@ def _decide_row(
 
 
 def _strongest(actions: Iterable[Action]) -> Action:
-    present = set(actions)
-    return next(action for action in (Action.REFUSE, Action.FALLBACK, Action.PROJECT) if action in present)
+    return min(actions, key=_STRONGEST_FIRST.index)
 
 
 def _answer(
@@ -217,14 +219,15 @@ def _over_the_wire(prepared: PreparedGates, output: npt.NDArray[np.float64]) -> 
 
 def _largest_change(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
     if len(before) <= _FEW_VALUES:
-        return max(map(_change, before.tolist(), after.tolist()))
+        pairs = zip(before.tolist(), after.tolist(), strict=True)
+        return max([0.0 if one == other else _change(one, other) for one, other in pairs])
     changed = ~((before == after) | (np.isnan(before) & np.isnan(after)))
     changes = np.abs(after[changed] - before[changed])
     return math.inf if np.isnan(changes).any() else float(np.max(changes, initial=0.0))
 
 
 def _change(before: float, after: float) -> float:
-    if before == after or (math.isnan(before) and math.isnan(after)):
+    if math.isnan(before) and math.isnan(after):
         return 0.0
     change = abs(after - before)
     return math.inf if math.isnan(change) else change

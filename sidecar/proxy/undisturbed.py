@@ -22,6 +22,13 @@ async def undisturbed(operation: Coroutine[Any, Any, _Result]) -> _Result:
     return await asyncio.shield(going_on)
 
 
+async def answer_of(call: "grpc.aio.UnaryUnaryCall[bytes, bytes]") -> bytes:
+    """A unary call's answer, or the error that it raises; the same, and without another task beside the call's own."""
+    # There is no public way to it; see `end`.
+    await asyncio.shield(call._call_response)  # type: ignore[attr-defined]
+    return await call  # which is over
+
+
 def _note(operation: "asyncio.Future[Any]") -> None:
     """See how it ended; asyncio would log an error that nobody has seen, for nobody is there to see it any more."""
     if not operation.cancelled():
