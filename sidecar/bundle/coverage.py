@@ -162,6 +162,8 @@ def label_row(prepared: PreparedCoverage, gate_index: int, row: npt.NDArray[np.f
         values = row.tolist()
         around = [region for region in regions if in_box(prepared.plain_boxes[region], values)]
     labels = [_leaf_label(prepared, prepared.root.item(region), row) for region in around]
+    if len(labels) == 1:
+        return labels[0]
     return max(labels, key=_RANK.item, default=Label.OUTSIDE)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sidecar.gates.blocks import in_blocks
 from sidecar.gates.exact import literal_holds
 from sidecar.gates.filter import filter_literals
-from sidecar.gates.one_row import in_box
+from sidecar.gates.one_row import in_some_box
 from sidecar.gates.prepare import PreparedGates
 from sidecar.tensors import Rows
 
@@ -28,7 +28,7 @@ def contains(prepared: PreparedGates, inputs: Rows) -> npt.NDArray[np.bool_]:
     """
     if len(inputs) == 1 and prepared.plain_boxes is not None:
         row = inputs[0].tolist()
-        return np.array([[any(in_box(box, row) for box in boxes) for boxes in prepared.plain_boxes]])
+        return np.array([[in_some_box(boxes, row) for boxes in prepared.plain_boxes]])
     width = prepared.lower.size + 2 * len(prepared.cuts.columns)
     return in_blocks(len(inputs), width, lambda rows: _contains(prepared, inputs[rows]))
 

@@ -99,6 +99,14 @@ def in_box(box: PlainBox, row: Sequence[float]) -> bool:
     return True
 
 
+def in_some_box(boxes: Sequence[PlainBox], row: Sequence[float]) -> bool:
+    """Whether it lies in one of several."""
+    for box in boxes:  # noqa: SIM110
+        if in_box(box, row):
+            return True
+    return False
+
+
 def known_of_clauses(clauses: PlainClauses, values: Sequence[float]) -> bool | None:
     """Whether finite values, by their places, satisfy a requirement; None where the filter cannot decide."""
     certain = True
