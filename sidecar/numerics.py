@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -93,8 +93,7 @@ _BELOW_ALL_SPACINGS: Final = Fraction(1, 2**1075)
 """Half the smallest distance between two float64 values."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _GridPosition:
+class _GridPosition(NamedTuple):
     """``|value| = (steps + remainder / divisor) * 2**exponent`` with ``0 <= remainder < divisor``."""
 
     steps: int

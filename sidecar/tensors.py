@@ -84,6 +84,9 @@ _STRUCT_LETTER: Final = {Datatype.FP32: "f", Datatype.FP64: "d"}
 _FEW_BYTES: Final = 128
 """Up to that many are read by the struct module, in a third of the time that NumPy's fixed costs take."""
 
+_FEW_VALUES: Final = 64
+"""Up to that many are looked at one by one, in less time than array operations take."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
@@ -183,6 +186,13 @@ def decode_raw(raw: bytes, datatype: Datatype) -> npt.NDArray[np.float64]:
     # A signalling NaN makes the conversion raise the "invalid" flag; it stays a NaN, which is what matters.
     with np.errstate(invalid="ignore"):
         return values.astype(np.float64)
+
+
+def all_finite(values: npt.NDArray[np.float64]) -> bool:
+    """Whether no value is NaN or infinite; any shape."""
+    if values.size <= _FEW_VALUES:
+        return all(map(math.isfinite, values.ravel().tolist()))
+    return bool(np.isfinite(values).all())
 
 
 def exact_integers(values: npt.NDArray[Any], datatype: Datatype) -> npt.NDArray[np.float64]:

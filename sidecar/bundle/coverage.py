@@ -31,6 +31,9 @@ class Label(enum.IntEnum):
     OPEN = 3
 
 
+LABELS: Final = tuple(Label)
+"""By their numbers."""
+
 _RANK: Final = np.array([0, 1, 3, 2], dtype=np.uint8)
 """By :class:`Label`: which one counts where a row lies in the boxes of several regions, the highest. Exchanging two
 values, it is its own inverse.
@@ -140,7 +143,7 @@ def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDAr
         of them says so, else silent; a row in no region's box (any row with a NaN, too) is outside.
     """
     if len(inputs) == 1:
-        return np.array([label_row(prepared, gate_index, inputs[0].tolist())], dtype=np.uint8)
+        return np.array([label_row(prepared, gate_index, inputs[0])], dtype=np.uint8)
     rank = np.zeros(len(inputs), dtype=np.uint8)
     for region in _regions(prepared, gate_index):
         inside = np.flatnonzero(((inputs >= prepared.lower[region]) & (inputs <= prepared.upper[region])).all(axis=1))
@@ -149,15 +152,18 @@ def label(prepared: PreparedCoverage, gate_index: int, inputs: Rows) -> npt.NDAr
     return _RANK[rank]
 
 
-def label_row(prepared: PreparedCoverage, gate_index: int, row: Sequence[float]) -> int:
+def label_row(prepared: PreparedCoverage, gate_index: int, row: npt.NDArray[np.float64]) -> int:
     """As :func:`label` for one row, without the fixed costs of array operations on each level."""
     regions = _regions(prepared, gate_index)
     if prepared.plain_boxes is None:
         lower, upper = (bounds[regions.start : regions.stop] for bounds in (prepared.lower, prepared.upper))
         around = (regions.start + np.flatnonzero(((lower <= row) & (row <= upper)).all(axis=1))).tolist()
     else:
-        around = [region for region in regions if in_box(prepared.plain_boxes[region], row)]
+        values = row.tolist()
+        around = [region for region in regions if in_box(prepared.plain_boxes[region], values)]
     labels = [_leaf_label(prepared, prepared.root.item(region), row) for region in around]
+    if len(labels) == 1:
+        return labels[0]
     return max(labels, key=_RANK.item, default=Label.OUTSIDE)
 
 
@@ -179,11 +185,11 @@ def _labels_in_tree(prepared: PreparedCoverage, root: int, inputs: Rows) -> npt.
         node[moving] = np.where(goes_left, prepared.left[at], prepared.right[at])
 
 
-def _leaf_label(prepared: PreparedCoverage, root: int, row: Sequence[float]) -> int:
+def _leaf_label(prepared: PreparedCoverage, root: int, row: npt.NDArray[np.float64]) -> int:
     # ``item`` gives plain Python numbers, several times as fast as arithmetic on array scalars.
     feature_of, threshold_of = prepared.feature.item, prepared.threshold.item
-    left_of, right_of = prepared.left.item, prepared.right.item
+    left_of, right_of, value_of = prepared.left.item, prepared.right.item, row.item
     node = root
     while (feature := feature_of(node)) != LEAF:
-        node = left_of(node) if row[feature] <= threshold_of(node) else right_of(node)
+        node = left_of(node) if value_of(feature) <= threshold_of(node) else right_of(node)
     return prepared.label.item(node)

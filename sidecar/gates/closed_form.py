@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from sidecar.gates.exact import Row
 from sidecar.gates.values import Gate, Norm
 from sidecar.gates.whole import NO_CHANGE, Change, Mentioned, WholeLiteral, WholeRow, mentioned, whole_literal
 from sidecar.numerics import MAX_GROWTH_ROUNDS
@@ -48,7 +49,7 @@ class ClosedForm:
     comparisons: Comparisons | None
     mentioned: Mentioned
 
-    def nearest(self, inputs: Sequence[float], outputs: Sequence[float]) -> dict[int, float] | None:
+    def nearest(self, inputs: Row, outputs: Row) -> dict[int, float] | None:
         """The outputs that have to move, by index, as values of the wire; None where that has no closed form.
 
         Args:

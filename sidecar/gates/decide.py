@@ -20,10 +20,13 @@ from sidecar.gates.projection import project_by_search, project_in_closed_form
 from sidecar.gates.satisfaction import lacks_required_values, satisfied, satisfies
 from sidecar.gates.steps import Steps, finish
 from sidecar.gates.values import Action, Mode
-from sidecar.tensors import Rows, decode_raw, encode_raw
+from sidecar.tensors import Rows, all_finite, decode_raw, encode_raw
 
 _FEW_VALUES: Final = 64
 """Up to that many are compared one by one, in less time than array operations take."""
+
+_FIRING: Final = (Mode.ENFORCE, Mode.SHADOW)
+_STRONGEST_FIRST: Final = (Action.REFUSE, Action.FALLBACK, Action.PROJECT)
 
 
 class Outcome(enum.StrEnum):
@@ -118,7 +121,7 @@ def decide_in_steps(
 def _fired(modes: Sequence[Mode], violated: npt.NDArray[np.bool_]) -> dict[Mode, tuple[int, ...]]:
     """The gates that fired on a row, ascending, by their mode."""
     fired = [gate for gate, is_violated in enumerate(violated.tolist()) if is_violated]
-    return {mode: tuple(gate for gate in fired if modes[gate] is mode) for mode in (Mode.ENFORCE, Mode.SHADOW)}
+    return {mode: tuple([gate for gate in fired if modes[gate] is mode]) for mode in _FIRING}
 
 
 def recheck(
@@ -129,7 +132,7 @@ def recheck(
         wire = _over_the_wire(prepared, output)
     except ValueError:
         return False
-    return satisfies(prepared, gates, inputs.tolist(), wire.tolist())
+    return satisfies(prepared, gates, inputs, wire)
 
 
 def _decide_row(
@@ -158,8 +161,7 @@ def _decide_row(
 
 
 def _strongest(actions: Iterable[Action]) -> Action:
-    present = set(actions)
-    return next(action for action in (Action.REFUSE, Action.FALLBACK, Action.PROJECT) if action in present)
+    return min(actions, key=_STRONGEST_FIRST.index)
 
 
 def _answer(
@@ -199,7 +201,7 @@ def _lacks_values(
     inputs: npt.NDArray[np.float64],
     outputs: npt.NDArray[np.float64],
 ) -> bool:
-    if all(map(math.isfinite, outputs.tolist())) and all(map(math.isfinite, inputs.tolist())):
+    if all_finite(outputs) and all_finite(inputs):
         return False
     lacking = lacks_required_values(prepared, inputs[np.newaxis], outputs[np.newaxis])
     return bool(lacking[0, list(gates)].any())
@@ -217,14 +219,15 @@ def _over_the_wire(prepared: PreparedGates, output: npt.NDArray[np.float64]) -> 
 
 def _largest_change(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
     if len(before) <= _FEW_VALUES:
-        return max(map(_change, before.tolist(), after.tolist()))
+        pairs = zip(before.tolist(), after.tolist(), strict=True)
+        return max([0.0 if one == other else _change(one, other) for one, other in pairs])
     changed = ~((before == after) | (np.isnan(before) & np.isnan(after)))
     changes = np.abs(after[changed] - before[changed])
     return math.inf if np.isnan(changes).any() else float(np.max(changes, initial=0.0))
 
 
 def _change(before: float, after: float) -> float:
-    if before == after or (math.isnan(before) and math.isnan(after)):
+    if math.isnan(before) and math.isnan(after):
         return 0.0
     change = abs(after - before)
     return math.inf if math.isnan(change) else change

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sidecar.gates.blocks import in_blocks
 from sidecar.gates.exact import literal_holds
 from sidecar.gates.filter import filter_literals
-from sidecar.gates.one_row import in_box
+from sidecar.gates.one_row import in_some_box
 from sidecar.gates.prepare import PreparedGates
 from sidecar.tensors import Rows
 
@@ -26,9 +26,9 @@ def contains(prepared: PreparedGates, inputs: Rows) -> npt.NDArray[np.bool_]:
     Returns:
         bool (row, gate).
     """
-    if len(inputs) == 1 and prepared.plain is not None:
+    if len(inputs) == 1 and prepared.plain_boxes is not None:
         row = inputs[0].tolist()
-        return np.array([[any(in_box(box, row) for box in gate.boxes) for gate in prepared.plain]])
+        return np.array([[in_some_box(boxes, row) for boxes in prepared.plain_boxes]])
     width = prepared.lower.size + 2 * len(prepared.cuts.columns)
     return in_blocks(len(inputs), width, lambda rows: _contains(prepared, inputs[rows]))
 
@@ -53,5 +53,5 @@ def _satisfies_cuts(prepared: PreparedGates, inputs: Rows, considered: npt.NDArr
     regions = [region for gate in prepared.gates for region in gate.domain]
     for row, place in np.argwhere(possible & ~certain & considered):
         cuts = regions[prepared.cut_regions[place]].cuts
-        certain[row, place] = all(literal_holds(cut, inputs[row].tolist(), ()) for cut in cuts)
+        certain[row, place] = all(literal_holds(cut, inputs[row], ()) for cut in cuts)
     return certain

@@ -40,7 +40,7 @@ def surely_violated(
     for row, gate in np.argwhere(considered & ~whole):
         known = _readable_part(prepared.gates[gate].requirement, readable)
         finite = np.isfinite(outputs[row][required[gate] & readable]).all()
-        violated[row, gate] = not finite or not requirement_holds(known, inputs[row].tolist(), outputs[row].tolist())
+        violated[row, gate] = not finite or not requirement_holds(known, inputs[row], outputs[row])
     return violated
 
 

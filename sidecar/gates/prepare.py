@@ -1,7 +1,8 @@
 """Gates laid out as flat arrays, once, so that judging rows is plain array arithmetic.
 
 The arrays are the contract with every evaluator: :mod:`sidecar.gates.membership` and
-:mod:`sidecar.gates.satisfaction` read only them, or for a row alone what :attr:`PreparedGates.plain` makes of them;
+:mod:`sidecar.gates.satisfaction` read only them, or for a row alone what ``plain_boxes`` and
+``plain_requirements`` make of them;
 the exact gates beside them decide what the float64 filter (:mod:`sidecar.gates.filter`) cannot. Columns of an
 *extended row* are: 0 the constant one, then the inputs, then the outputs. No segment of any offset array is empty:
 evaluators need no special case.
@@ -21,7 +22,7 @@ from sidecar.gates.closed_form import ClosedForms
 from sidecar.gates.effective import wire_bounds
 from sidecar.gates.filter import LiteralTable, literal_table
 from sidecar.gates.limits import PLAIN_VALUES
-from sidecar.gates.one_row import PlainGate, plain_literals
+from sidecar.gates.one_row import PlainBox, PlainRequirements, columns_of, plain_literals
 from sidecar.gates.values import Gate, Literal, Requirement
 from sidecar.numerics import round_to_datatype
 from sidecar.tensors import ModelSignature, TensorSpec
@@ -78,17 +79,33 @@ class PreparedGates:
         return ClosedForms(self.gates, self.signature)
 
     @functools.cached_property
-    def plain(self) -> tuple[PlainGate, ...] | None:
-        """The same arrays, gate by gate, for rows that come alone; None where arrays are the faster way: there is much
-        to look at, or domains have cuts.
+    def plain_boxes(self) -> tuple[tuple[PlainBox, ...], ...] | None:
+        """The boxes of each gate's regions, for rows that come alone; None where arrays are the faster way, or domains
+        have cuts.
         """
-        if len(self.cut_regions) or 2 * self.lower.size + len(self.literals.columns) > PLAIN_VALUES:
+        if len(self.cut_regions) or 2 * self.lower.size > PLAIN_VALUES:
             return None
         bounds = zip(self.lower.tolist(), self.upper.tolist(), strict=True)
-        boxes = _segments([tuple(zip(lower, upper, strict=True)) for lower, upper in bounds], self.gate_regions)
-        clauses = _segments(_segments(plain_literals(self.literals), self.clause_literals), self.gate_clauses)
-        required = [tuple(np.flatnonzero(columns).tolist()) for columns in self.required]
-        return tuple(PlainGate(*parts) for parts in zip(boxes, clauses, required, strict=True))
+        boxes = [tuple(zip(lower, upper, strict=True)) for lower, upper in bounds]
+        return tuple(_segments(boxes, self.gate_regions))
+
+    @functools.cached_property
+    def plain_requirements(self) -> PlainRequirements | None:
+        """The requirements, for rows that come alone; None where arrays are the faster way."""
+        if len(self.literals.columns) > PLAIN_VALUES:
+            return None
+        first_output = 1 + self.signature.input_size
+        mentioned = set(self.literals.columns.tolist()) - {0}
+        inputs, input_places = columns_of(
+            (column - 1 for column in mentioned if column < first_output), self.signature.input_size
+        )
+        outputs, output_places = columns_of(
+            (column - first_output for column in mentioned if column >= first_output), self.signature.output_size
+        )
+        places = {0: 0} | {1 + column: 1 + place for column, place in input_places.items()}
+        places |= {first_output + column: 1 + len(input_places) + place for column, place in output_places.items()}
+        clauses = _segments(plain_literals(self.literals, places), self.clause_literals)
+        return PlainRequirements(inputs, outputs, tuple(_segments(clauses, self.gate_clauses)))
 
 
 def _segments(values: Sequence[_Value], offsets: npt.NDArray[np.int64]) -> list[tuple[_Value, ...]]:

@@ -74,9 +74,8 @@ def project_in_closed_form(
     form = prepared.closed_forms.of(gates)
     if form is None:
         return None
-    row = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
     try:
-        moved = form.nearest(row, outputs.tolist())
+        moved = form.nearest(inputs, outputs)
     except OverflowError:
         return ProjectionResult(None, Obstacle.OUT_OF_RANGE)
     if moved is None:

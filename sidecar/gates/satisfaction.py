@@ -5,7 +5,7 @@ requires the output tensors that its requirement mentions, as a whole: a client 
 too. A tensor that the requirement does not mention may hold anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sidecar.gates.blocks import in_blocks
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.filter import filter_literals
-from sidecar.gates.one_row import PlainGate, known_of_gate
+from sidecar.gates.one_row import known_of_clauses
 from sidecar.gates.prepare import PreparedGates
 from sidecar.tensors import Rows
 
@@ -32,27 +32,29 @@ def satisfied(
     Returns:
         bool (row, gate); True where not considered.
     """
-    if len(considered) == 1 and prepared.plain is not None:
-        return _satisfied_alone(prepared, prepared.plain, inputs[0].tolist(), outputs[0].tolist(), considered)
+    if len(considered) == 1 and (holds := _alone(prepared, inputs[0], outputs[0])) is not None:
+        asked = considered[0].tolist()
+        return np.array([[not is_asked or holds(gate) for gate, is_asked in enumerate(asked)]])
     result = np.ones(considered.shape, dtype=np.bool_)
     chosen = np.flatnonzero(considered.any(axis=1))
     if len(chosen):
-        asked, inputs, outputs = considered[chosen], inputs[chosen], outputs[chosen]
+        of_chosen, inputs, outputs = considered[chosen], inputs[chosen], outputs[chosen]
         width = 2 * len(prepared.literals.columns)
         result[chosen] = in_blocks(
-            len(chosen), width, lambda rows: _satisfied(prepared, inputs[rows], outputs[rows], asked[rows])
+            len(chosen), width, lambda rows: _satisfied(prepared, inputs[rows], outputs[rows], of_chosen[rows])
         )
     return result
 
 
-def satisfies(prepared: PreparedGates, gates: Sequence[int], inputs: list[float], outputs: list[float]) -> bool:
+def satisfies(
+    prepared: PreparedGates, gates: Sequence[int], inputs: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]
+) -> bool:
     """Exact satisfaction of some gates on one row, jointly."""
-    if prepared.plain is None:
-        considered = np.zeros((1, len(prepared.gates)), dtype=np.bool_)
-        considered[0, list(gates)] = True
-        return bool(satisfied(prepared, np.array([inputs]), np.array([outputs]), considered).all())
-    extended = [1.0, *inputs, *outputs]
-    return all(_satisfies(prepared, prepared.plain, gate, extended) for gate in gates)
+    if (holds := _alone(prepared, inputs, outputs)) is not None:
+        return all(map(holds, gates))
+    considered = np.zeros((1, len(prepared.gates)), dtype=np.bool_)
+    considered[0, list(gates)] = True
+    return bool(_satisfied(prepared, inputs[np.newaxis], outputs[np.newaxis], considered).all())
 
 
 def lacks_required_values(prepared: PreparedGates, inputs: Rows, outputs: Rows) -> npt.NDArray[np.bool_]:
@@ -60,25 +62,23 @@ def lacks_required_values(prepared: PreparedGates, inputs: Rows, outputs: Rows) 
     return _lacking(prepared, _extended(inputs, outputs))
 
 
-def _satisfied_alone(
-    prepared: PreparedGates,
-    plain: tuple[PlainGate, ...],
-    inputs: list[float],
-    outputs: list[float],
-    considered: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.bool_]:
-    extended = [1.0, *inputs, *outputs]
-    asked = enumerate(considered[0].tolist())
-    return np.array([[not is_asked or _satisfies(prepared, plain, gate, extended) for gate, is_asked in asked]])
+def _alone(
+    prepared: PreparedGates, inputs: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]
+) -> Callable[[int], bool] | None:
+    """What tells of each gate whether a row satisfies it, without array operations; None where that is not for them: a
+    value that may be required is not finite, or there is much to look at.
+    """
+    plain = prepared.plain_requirements
+    values = None if plain is None else plain.looked_at(inputs, outputs)
+    if plain is None or values is None:
+        return None
+    by_gate = plain.clauses
 
+    def holds(gate: int) -> bool:
+        known = known_of_clauses(by_gate[gate], values)
+        return requirement_holds(prepared.gates[gate].requirement, inputs, outputs) if known is None else known
 
-def _satisfies(prepared: PreparedGates, plain: tuple[PlainGate, ...], gate: int, extended: Sequence[float]) -> bool:
-    known = known_of_gate(plain[gate], extended)
-    if known is None:
-        first_output = 1 + prepared.signature.input_size
-        inputs, outputs = extended[1:first_output], extended[first_output:]
-        return requirement_holds(prepared.gates[gate].requirement, inputs, outputs)
-    return known
+    return holds
 
 
 def _satisfied(
@@ -94,7 +94,7 @@ def _satisfied(
     undecided = possible & ~certain & ~lacking & considered
     for row, gate in np.argwhere(undecided):
         requirement = prepared.gates[gate].requirement
-        certain[row, gate] = requirement_holds(requirement, inputs[row].tolist(), outputs[row].tolist())
+        certain[row, gate] = requirement_holds(requirement, inputs[row], outputs[row])
     return certain | ~considered
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final, TypeAlias
 
+from sidecar.gates.exact import Row
 from sidecar.gates.values import Literal, Terms
 from sidecar.numerics import FIRST_GROWTH, round_ratio, spacing_exponent
 from sidecar.tensors import Datatype
@@ -102,11 +103,11 @@ def mentioned(literals: Sequence[Literal], datatypes: tuple[Datatype, ...]) -> M
 class WholeRow:
     """A row's values in whole numbers: times ``2 ** scale``, of which they all are multiples, and what growth adds."""
 
-    def __init__(self, mentioned: Mentioned, inputs: Sequence[float], outputs: Sequence[float]) -> None:
-        self._outputs = outputs
+    def __init__(self, mentioned: Mentioned, inputs: Row, outputs: Row) -> None:
+        self._outputs = {index: float(outputs[index]) for index in mentioned.outputs}
         self._datatypes = mentioned.datatypes
-        given = {index: inputs[index].as_integer_ratio() for index in mentioned.inputs}
-        answered = {index: outputs[index].as_integer_ratio() for index in mentioned.outputs}
+        given = {index: float(inputs[index]).as_integer_ratio() for index in mentioned.inputs}
+        answered = {index: value.as_integer_ratio() for index, value in self._outputs.items()}
         bits = [bottom.bit_length() - 1 for _, bottom in (*given.values(), *answered.values())]
         self._scale = max(mentioned.scale, *bits)
         self._x = {index: self._whole(ratio) for index, ratio in given.items()}

@@ -5,8 +5,7 @@ work, by the options given to the channel.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import grpc
@@ -61,15 +60,6 @@ class Lines:
 
     def _opened(self) -> list[Line]:
         return [Line(self._connect()) for _ in range(self._count)]
-
-    @contextlib.contextmanager
-    def borrow(self) -> Iterator[Line]:
-        """A line for one call."""
-        line = self.take()
-        try:
-            yield line
-        finally:
-            self.give_back(line)
 
     def take(self) -> Line:
         """The line with the fewest calls; to be given back when its call, or its stream, has ended."""

@@ -3,7 +3,7 @@
 A call has an id of 128 random bits; the n-th response of the call has the decision id `<call id>/<n>`.
 """
 
-import secrets
+import os
 from typing import Final
 
 CALL_ID_KEY: Final = "gate-call-id"
@@ -12,7 +12,7 @@ DECISION_KEY: Final = "gate-decision"
 
 def new_call_id() -> str:
     """128 random bits in lower-case hex."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def decision_id(call_id: str, response_number: int) -> str:

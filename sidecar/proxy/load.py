@@ -15,10 +15,8 @@ Runs on the event loop's thread only. Which lease is a call's own is found throu
 the upstream's answers need not be handed one through every layer.
 """
 
-import contextlib
 import contextvars
 import enum
-from collections.abc import Iterator
 from typing import Final, Protocol
 
 import grpc
@@ -121,19 +119,9 @@ class Load:
         """Of their messages."""
         return self.room.held_bytes
 
-    @contextlib.contextmanager
-    def call(self, request_bytes: int) -> Iterator[Refusal | None]:
+    def call(self, request_bytes: int) -> "_Answering":
         """While a call is answered; why it must not be, where there is too much already."""
-        lease = self.open(request_bytes)
-        if isinstance(lease, Refusal):
-            yield lease
-            return
-        token = _LEASE.set(lease)
-        try:
-            yield None
-        finally:
-            _LEASE.reset(token)
-            lease.close()
+        return _Answering(self, request_bytes)
 
     def open(self, request_bytes: int) -> "Lease | Refusal":
         """Let a call in; or why not. The lease is to be closed when the call has ended."""
@@ -192,6 +180,26 @@ class Lease:
             self._closed = True
             self.release(self._held_bytes)
             self.leave()
+
+
+class _Answering:
+    """See :meth:`Load.call`. A class, for generators take several times as long to enter and to leave."""
+
+    def __init__(self, load: Load, request_bytes: int) -> None:
+        self._load = load
+        self._request_bytes = request_bytes
+
+    def __enter__(self) -> Refusal | None:
+        self._lease = self._load.open(self._request_bytes)
+        if isinstance(self._lease, Refusal):
+            return self._lease
+        self._token = _LEASE.set(self._lease)
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._lease, Lease):
+            _LEASE.reset(self._token)
+            self._lease.close()
 
 
 class CountedUpstream:

@@ -44,7 +44,7 @@ MAX_METADATA_BYTES: Final = 64 * 1024
 
 def travelling(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
     """The pairs that travel on."""
-    return tuple((key, value) for key, value in metadata if _travels(key.lower()))
+    return tuple([pair for pair in metadata if _travels(pair[0].lower())])
 
 
 def _travels(key: str) -> bool:

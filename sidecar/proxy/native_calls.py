@@ -119,7 +119,7 @@ class HandedContext:
 
 def metadata_of(pairs: Iterable[tuple[str, bytes]]) -> Metadata:
     """Pairs as they stand in headers, as gRPC's library gives them to handlers."""
-    return tuple((name, value if name.endswith("-bin") else value.decode("latin-1")) for name, value in pairs)
+    return tuple([(name, value if name.endswith("-bin") else value.decode("latin-1")) for name, value in pairs])
 
 
 def _pairs(metadata: Metadata) -> Pairs:

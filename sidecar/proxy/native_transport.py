@@ -25,6 +25,7 @@ from sidecar.proxy.answer import Answer
 from sidecar.proxy.decision_ids import decision_id
 from sidecar.proxy.events import Refusal
 from sidecar.proxy.failure_policy import status_of_refusal
+from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import let_in
 from sidecar.proxy.metadata import Metadata
 from sidecar.proxy.methods import MODEL_INFER
@@ -39,7 +40,7 @@ from sidecar.proxy.native_tls import NativeCredentials, NativeTls
 from sidecar.proxy.processors import usable_processors
 from sidecar.proxy.transport import Handlers, TransportKind
 from sidecar.proxy.unix_sockets import SCHEME, place_for_socket
-from sidecar.proxy.upstream import UpstreamFailure
+from sidecar.proxy.upstream import UpstreamFailure, failure_without_message
 from sidecar.proxy.workers import MAX_REQUEST_BYTES_ON_THE_LOOP
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class NativeTransport:
         self._calls: dict[int, tuple[HandedContext, asyncio.Task[None]]] = {}
         self._refusals = NativeRefusals(settings)
         self._ready: list[tuple[HandedContext, Answer]] = []
+        self._last_judging: tuple[ActiveModels, ModelInfer] | None = None
         self._loop = asyncio.get_running_loop()
         self.room: Final = NativeRoom(self._transport)
         self._has_stopped = asyncio.Event()
@@ -228,18 +230,24 @@ class NativeTransport:
     def _judge(self, context: HandedContext, outcome: "Outcome") -> Coroutine[Any, Any, None] | None:
         """What judges an answer that is here; None where that is done."""
         call, request, reply = context.call, context.call.request or b"", said(outcome)
-        infer = self._handlers.judging(call.models, Asked(reply))
         told = call.call_id, request
         if isinstance(reply, UpstreamFailure) or len(request) > MAX_REQUEST_BYTES_ON_THE_LOOP:
             left = context.time_remaining()
             seconds = self._settings.upstream_timeout_seconds if left is None else left
             metadata, peer = context.invocation_metadata(), context.peer()
+            infer = self._handlers.judging(call.models, Asked(reply))
             return _send(context, infer.answer(*told, metadata, seconds, peer, age_seconds=call.age))
-        answer = infer.judge(*told, reply, context.peer(), call.age)
+        answer = self._judging(call.models).judge(*told, reply, context.peer(), call.age)
         if isinstance(answer, Answer):
             self._ready.append((context, answer))
             return None
         return _send(context, answer)
+
+    def _judging(self, models: ActiveModels) -> ModelInfer:
+        """What judges answers that are here; kept, for mostly the next one is judged by the same models."""
+        if self._last_judging is None or self._last_judging[0] is not models:
+            self._last_judging = models, self._handlers.judging(models, Asked(failure_without_message()))
+        return self._last_judging[1]
 
 
 @dataclasses.dataclass(frozen=True)

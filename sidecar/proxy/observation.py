@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import Label, label, label_row
+from sidecar.bundle.coverage import LABELS, Label, label, label_row
 from sidecar.gates.decide import Decisions, Outcome, RowDecision
 from sidecar.proxy.active_bundle import ActiveBundle
 from sidecar.proxy.events import DomainRows, Events, Refusal, RowEvent, RowOutcome, Violation
@@ -45,7 +45,7 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
     """
     refused = any(row.outcome is Outcome.REFUSED for row in decisions.rows)
     if len(inputs) == 1:
-        return _alone(bundle, inputs[0].tolist(), contained[0].tolist(), decisions.rows, refused)
+        return _alone(bundle, inputs[0], contained[0].tolist(), decisions.rows, refused)
     return Events(
         rows=_row_counts(contained, decisions, refused),
         fired=tuple(_row_event(bundle, _labels(bundle, inputs, row), row, refused) for row in decisions.rows),
@@ -54,15 +54,19 @@ def observe(bundle: ActiveBundle, inputs: Rows, contained: npt.NDArray[np.bool_]
 
 
 def _alone(
-    bundle: ActiveBundle, inputs: list[float], contained: list[bool], fired: tuple[RowDecision, ...], refused: bool
+    bundle: ActiveBundle,
+    inputs: npt.NDArray[np.float64],
+    contained: list[bool],
+    fired: tuple[RowDecision, ...],
+    refused: bool,
 ) -> Events:
     """The commonest case by far, without array operations."""
-    labels = {gate: Label(label_row(bundle.coverage, gate, inputs)) for gate, inside in enumerate(contained) if inside}
+    labels = {gate: LABELS[label_row(bundle.coverage, gate, inputs)] for gate, inside in enumerate(contained) if inside}
     outcome = RowOutcome(fired[0].outcome) if fired else RowOutcome.UNTOUCHED if labels else RowOutcome.OUTSIDE
     return Events(
         rows=((outcome, 1),),
-        fired=tuple(_row_event(bundle, labels, row, refused) for row in fired),
-        in_domain=tuple(DomainRows(bundle.property_ids[gate], proved, 1) for gate, proved in labels.items()),
+        fired=tuple([_row_event(bundle, labels, row, refused) for row in fired]),
+        in_domain=tuple([DomainRows(bundle.property_ids[gate], proved, 1) for gate, proved in labels.items()]),
     )
 
 
@@ -83,8 +87,7 @@ def _row_counts(
 
 
 def _labels(bundle: ActiveBundle, inputs: Rows, row: RowDecision) -> dict[int, Label]:
-    here = inputs[row.row].tolist()
-    return {gate: Label(label_row(bundle.coverage, gate, here)) for gate in (*row.fired, *row.shadow_fired)}
+    return {gate: LABELS[label_row(bundle.coverage, gate, inputs[row.row])] for gate in (*row.fired, *row.shadow_fired)}
 
 
 def _row_event(bundle: ActiveBundle, labels: Mapping[int, Label], row: RowDecision, refused: bool) -> RowEvent:
@@ -95,8 +98,10 @@ def _row_event(bundle: ActiveBundle, labels: Mapping[int, Label], row: RowDecisi
         reason=row.reason,
         largest_change=row.largest_change,
         violations=tuple(
-            Violation(bundle.property_ids[gate], bundle.modes[gate], labels[gate])
-            for gate in sorted((*row.fired, *row.shadow_fired))
+            [
+                Violation(bundle.property_ids[gate], bundle.modes[gate], labels[gate])
+                for gate in sorted((*row.fired, *row.shadow_fired))
+            ]
         ),
     )
 

@@ -26,7 +26,7 @@ from sidecar.proxy.failure_policy import REASON_KEY, Status, as_told, status_of_
 from sidecar.proxy.infer import ModelInfer
 from sidecar.proxy.load import Load
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, travelling
-from sidecar.proxy.methods import PING, SERVER_READY, TORCHSERVE_SERVER_READY, Rule, rule_of
+from sidecar.proxy.methods import PING, RULES, SERVER_READY, TORCHSERVE_SERVER_READY, Rule, rule_of
 from sidecar.proxy.metrics import Metrics
 from sidecar.proxy.native_calls import CONNECTION, HandedContext
 from sidecar.proxy.prediction_stream import PredictionStream
@@ -93,11 +93,14 @@ class ProxyHandler(grpc.GenericRpcHandler):
         self._receipts = receipts
         self._upstream_timeout_seconds = upstream_timeout_seconds
         self._words = words
+        self._handlers = {method: self._handler(method) for method in RULES}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for a method; there is one for every name."""
         method = handler_call_details.method
+        return self._handlers.get(method) or self._handler(method)
 
+    def _handler(self, method: str) -> Any:
         async def handle(_: AsyncIterator[bytes], context: _Context) -> None:
             await self._handle(method, context)
 
@@ -305,7 +308,7 @@ def _remaining(context: _Context) -> float | None:
 
 
 def _metadata(context: _Context) -> Metadata:
-    return tuple((key, value) for key, value in context.invocation_metadata() or ())
+    return tuple([(key, value) for key, value in context.invocation_metadata() or ()])
 
 
 def _connection(context: _Context) -> str | None:

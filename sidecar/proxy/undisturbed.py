@@ -7,6 +7,7 @@ cancel as often as it likes. So nothing here cancels such a coroutine. The call 
 """
 
 import asyncio
+import functools
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -17,15 +18,27 @@ _Result = TypeVar("_Result")
 
 async def undisturbed(operation: Coroutine[Any, Any, _Result]) -> _Result:
     """The operation's result. Where the waiting is cancelled, the operation goes on until its call ends."""
-    going_on = asyncio.ensure_future(operation)
-    going_on.add_done_callback(_note)
-    return await asyncio.shield(going_on)
+    # What asyncio.shield does, in half its time.
+    loop = asyncio.get_running_loop()
+    going_on, over = loop.create_task(operation), loop.create_future()
+    going_on.add_done_callback(functools.partial(_note, over))
+    await over
+    return going_on.result()
 
 
-def _note(operation: "asyncio.Future[Any]") -> None:
-    """See how it ended; asyncio would log an error that nobody has seen, for nobody is there to see it any more."""
+async def answer_of(call: "grpc.aio.UnaryUnaryCall[bytes, bytes]") -> bytes:
+    """A unary call's answer, or the error that it raises; the same, and without another task beside the call's own."""
+    # There is no public way to it; see `end`.
+    await asyncio.shield(call._call_response)  # type: ignore[attr-defined]
+    return await call  # which is over
+
+
+def _note(over: "asyncio.Future[None]", operation: "asyncio.Future[Any]") -> None:
+    """See how it ended; asyncio would log an error that nobody has seen, for nobody may be there to see it any more."""
     if not operation.cancelled():
         operation.exception()
+    if not over.done():
+        over.set_result(None)
 
 
 def end(call: "grpc.aio.Call") -> None:

@@ -21,7 +21,7 @@ from sidecar.errors import Reason
 from sidecar.proxy.channels import Line, Lines
 from sidecar.proxy.metadata import MAX_METADATA_BYTES, Metadata, is_sendable, travelling
 from sidecar.proxy.tls import Credentials, channel_credentials
-from sidecar.proxy.undisturbed import end, undisturbed
+from sidecar.proxy.undisturbed import answer_of, end, undisturbed
 
 CREDENTIALS_INTERVAL_SECONDS: Final = 1.0
 """How often, at most, the TLS files are looked at."""
@@ -206,8 +206,11 @@ class GrpcUpstream:
         if (refused := _unsendable(metadata)) is not None:
             return refused
         self._look_at_credentials()
-        with self._lines.borrow() as line:
+        line = self._lines.take()
+        try:
             return await _outcome(line, method, request, metadata, timeout_seconds)
+        finally:
+            self._lines.give_back(line)
 
     def stream(self, method: str, metadata: Metadata, timeout_seconds: float | None) -> UpstreamStream:
         """Open a stream of a method whose stream is gated."""
@@ -232,7 +235,7 @@ async def _outcome(
 ) -> UpstreamOutcome:
     call = line.unary[method](request, metadata=metadata, timeout=timeout_seconds)
     try:
-        body = await undisturbed(_answer(call))
+        body = await answer_of(call)
         initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
     except grpc.aio.AioRpcError as error:
         initial, trailing = error.initial_metadata(), error.trailing_metadata()
@@ -243,10 +246,6 @@ async def _outcome(
     if not isinstance(body, bytes):
         return failure_without_message()
     return reply_of(body, initial, trailing)
-
-
-async def _answer(call: "grpc.aio.UnaryUnaryCall[bytes, bytes]") -> bytes:
-    return await call
 
 
 class _GrpcStream:

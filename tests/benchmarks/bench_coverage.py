@@ -90,7 +90,7 @@ def _labelling(compiled: CompiledBundle) -> tuple[float, float]:
     """Seconds a row: alone, and among many."""
     bundle, points = compiled.bundle, _points(compiled)
     prepared = prepare_coverage(bundle.gates, bundle.coverage, bundle.manifest.signature)
-    rows = points.tolist()
+    rows = list(points)
     assert [label_row(prepared, 0, row) for row in rows] == label(prepared, 0, points).tolist()
     alone = _best(lambda: [label_row(prepared, 0, row) for row in rows])
     return alone / ROWS, _best(lambda: label(prepared, 0, points)) / ROWS

@@ -13,7 +13,7 @@ from sidecar.gates.filter import filter_literals, literal_table
 from sidecar.gates.membership import contains
 from sidecar.gates.one_row import known_of_literal, plain_literals
 from sidecar.gates.prepare import prepare
-from sidecar.gates.satisfaction import satisfied
+from sidecar.gates.satisfaction import satisfied, satisfies
 from sidecar.gates.values import Action, Box, Gate, Literal, Norm, Region, Requirement, terms
 from sidecar.numerics import largest_finite, next_down, next_up, round_to_datatype
 from sidecar.tensors import FLOATING_DATATYPES, Datatype, ModelSignature, TensorSpec
@@ -147,6 +147,42 @@ def test_satisfied_is_exact_satisfaction(data, special):
         assert alone.tolist() == [result[row].tolist()]
 
 
+LONG = 70
+"""Values of a row of which only some are taken out to be looked at."""
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_of_a_long_row_alone_the_right_values_are_looked_at(data):
+    halves = (TensorSpec("y0", Datatype.FP32, (LONG,)), TensorSpec("y1", Datatype.FP64, (LONG,)))
+    signature = ModelSignature((TensorSpec("x", Datatype.FP32, (LONG,)),), halves, 0)
+    clause = st.lists(literals(LONG, 2 * LONG), min_size=1, max_size=3).map(tuple)
+    requirements = data.draw(st.lists(st.lists(clause, max_size=3).map(tuple), min_size=1, max_size=3))
+    box = Box((Fraction(-1),) * LONG, (Fraction(1),) * LONG)
+    prepared = prepare(
+        [
+            Gate("p", (Region(box),), Requirement(each), Action.PROJECT, Fraction(0), Norm.L2, None)
+            for each in requirements
+        ],
+        signature,
+    )
+    assert prepared.plain_requirements is not None
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    x, y = random.integers(-2, 3, LONG).astype(np.float64), random.integers(-2, 3, 2 * LONG).astype(np.float64)
+    for place in data.draw(st.lists(st.integers(0, 2 * LONG - 1), max_size=2)):
+        y[place] = data.draw(st.sampled_from([math.nan, math.inf, -math.inf]))
+    expected = [
+        not violated_by_missing_values(gate, signature, x, y) and requirement_holds(gate.requirement, x, y)
+        for gate in prepared.gates
+    ]
+    numbers = range(len(expected))
+    assert satisfied(prepared, x[np.newaxis], y[np.newaxis], np.ones((1, len(expected)), np.bool_)).tolist() == [
+        expected
+    ]
+    assert [satisfies(prepared, [number], x, y) for number in numbers] == expected
+    assert satisfies(prepared, numbers, x, y) == all(expected)
+
+
 NUMBERS = st.one_of(st.fractions(), st.floats(allow_nan=False, allow_infinity=False))
 
 
@@ -154,6 +190,10 @@ NUMBERS = st.one_of(st.fractions(), st.floats(allow_nan=False, allow_infinity=Fa
 def test_a_sum_of_products_is_that_of_fractions(pairs, start):
     expected = sum((Fraction(one) * Fraction(other) for one, other in pairs), start)
     assert sum_of_products(pairs, start) == expected
+
+
+def _where_they_are(extended) -> dict[int, int]:
+    return {column: column for column in range(extended.shape[1])}
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,7 +206,9 @@ def test_the_filter_is_never_wrong(data):
     extended = np.concatenate([[[1.0]], inputs, outputs], axis=1)
     table = literal_table(batch, signature)
     certain, possible = filter_literals(table, extended)
-    for number, (literal, plain) in enumerate(zip(batch, plain_literals(table), strict=True)):
+    for number, (literal, plain) in enumerate(
+        zip(batch, plain_literals(table, _where_they_are(extended)), strict=True)
+    ):
         holds = literal_holds(literal, inputs[0], outputs[0])
         assert not certain[0, number] or holds
         assert possible[0, number] or not holds
@@ -190,10 +232,12 @@ def test_the_filter_is_right_about_sums_that_nearly_cancel(datatype, values, coe
     for strict in (False, True):
         literal = Literal(terms(dict(enumerate(map(Fraction, coefficients)))), (), offset, strict)
         table = literal_table([literal], signature)
-        certain, possible = filter_literals(table, np.array([[1.0, 0.0, *y]]))
+        extended = np.array([[1.0, 0.0, *y]])
+        certain, possible = filter_literals(table, extended)
         holds = literal_holds(literal, [0.0], y)
         assert certain[0, 0] <= holds <= possible[0, 0]
-        assert known_of_literal(plain_literals(table)[0], [1.0, 0.0, *y]) in (None, holds)
+        (plain,) = plain_literals(table, _where_they_are(extended))
+        assert known_of_literal(plain, extended[0].tolist()) in (None, holds)
 
 
 @settings(deadline=None)

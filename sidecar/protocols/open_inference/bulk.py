@@ -63,7 +63,7 @@ def refuse_bulky_structure(content: bytes) -> None:
 def _structure_left(message: Buffer, contents: _Contents, limit_bytes: int) -> int:
     """How much of the limit a message's structure leaves; the rest of it is not looked at once that is negative."""
     for field in top_level_fields(message):
-        limit_bytes -= FIELD_BYTES * field.count
+        limit_bytes -= FIELD_BYTES * field.fields
         if field.wire_type is not WireType.LENGTH_DELIMITED or field.number not in contents:
             limit_bytes -= field.end - field.start
         elif (inner := contents[field.number]) is not None:

@@ -135,9 +135,9 @@ def _refuse_hidden_parameters(message: pb.ModelInferRequest) -> None:
 
 
 def _refuse_shared_memory(message: pb.ModelInferRequest) -> None:
-    tensors = [(tensor.name, tensor.parameters) for tensor in message.inputs if tensor.parameters]
-    tensors += [(tensor.name, tensor.parameters) for tensor in message.outputs if tensor.parameters]
-    for name, parameters in tensors:
+    holders = [(tensor.name, parameters) for tensor in message.inputs if (parameters := tensor.parameters)]
+    holders += [(tensor.name, parameters) for tensor in message.outputs if (parameters := tensor.parameters)]
+    for name, parameters in holders:
         if keys := shared_memory_keys(parameters):
             raise CallerError(
                 Reason.SHARED_MEMORY,

@@ -197,7 +197,7 @@ def _edits(
         columns = slice(start, start + spec.row_size)
         start += spec.row_size
         changed = changed_values(response.outputs[:, columns], outputs[:, columns])
-        if not changed.any():
+        if not np.count_nonzero(changed):
             continue
         if raw:
             yield (

@@ -23,7 +23,7 @@ from sidecar.protocols.wire import WireType, splice, top_level_fields
 MAX_FIELDS: Final = 4096
 """In one request. A message of empty map entries could else hold millions, each an object once it is parsed."""
 
-_count: Final = operator.attrgetter("count")
+_fields: Final = operator.attrgetter("fields")
 _PREDICTION: Final = pb.PredictionResponse.PREDICTION_FIELD_NUMBER
 
 
@@ -51,7 +51,7 @@ def parse_predictions_request(content: bytes) -> PredictionsRequest:
         CallerError: the bytes are no such message, or it has too many fields.
     """
     try:
-        if any(count > MAX_FIELDS for count in itertools.accumulate(map(_count, top_level_fields(content)))):
+        if any(fields > MAX_FIELDS for fields in itertools.accumulate(map(_fields, top_level_fields(content)))):
             raise CallerError(Reason.MALFORMED_REQUEST, f"more than {MAX_FIELDS} fields: send fewer inputs")
         message = pb.PredictionsRequest.FromString(content)
     except (DecodeError, ValueError) as error:

@@ -6,10 +6,11 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.bundle.coverage import Label, PreparedCoverage, label, prepare_coverage
+from sidecar.bundle.coverage import LEAF, CoverageTree, Label, PreparedCoverage, label, label_row, prepare_coverage
 from sidecar.bundle.values import Bundle
 from sidecar.gates.limits import PLAIN_VALUES
-from sidecar.gates.values import Box, Region
+from sidecar.gates.values import Action, Box, Gate, Norm, Region, Requirement
+from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
 
 def _prepared(bundle: Bundle) -> PreparedCoverage:
@@ -85,6 +86,26 @@ def test_a_box_beyond_the_wire_holds_nothing(bundle: Bundle) -> None:
 
 def test_no_rows_have_no_labels(bundle: Bundle) -> None:
     assert _labels(_prepared(bundle), 0, []) == []
+
+
+def test_a_long_row_alone_is_labelled_as_among_others() -> None:
+    size = PLAIN_VALUES  # twice as many bounds
+    signature = ModelSignature((TensorSpec("x", Datatype.FP32, (size,)),), (TensorSpec("y", Datatype.FP32, (1,)),), 0)
+    region = Region(Box((Fraction(0),) * size, (Fraction(1),) * size))
+    gate = Gate("p", (region,), Requirement(()), Action.REFUSE, Fraction(0), Norm.L2, None)
+    tree = CoverageTree(
+        np.array([size - 1, LEAF, LEAF], np.int32),
+        np.array([0.5, 0.0, 0.0]),
+        np.array([0, Label.SILENT, Label.OPEN], np.uint8),
+        np.array([0.0, 0.5, 0.0, 0.5]),
+    )
+    prepared = prepare_coverage([gate], [[tree]], signature)
+    assert prepared.plain_boxes is None
+    rows = np.zeros((3, size))
+    rows[1, -1], rows[2, 0] = 0.75, 2.0
+    expected = [Label.SILENT, Label.OPEN, Label.OUTSIDE]
+    assert label(prepared, 0, rows).tolist() == expected
+    assert [label_row(prepared, 0, row) for row in rows] == expected
 
 
 def test_among_many_regions_each_row_finds_its_own(bundle: Bundle) -> None:

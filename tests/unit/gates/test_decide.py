@@ -199,7 +199,7 @@ class TestSteps:
         assert self._stops(prepared, [SHADOW], rows) == []
 
 
-def test_rows_of_many_values_are_decided_by_arrays(build):
+def test_rows_of_many_values_are_decided_as_small_ones(build):
     """More than what is looked at value by value: nothing depends on which."""
     size = 300
     signature = ModelSignature(
@@ -208,7 +208,7 @@ def test_rows_of_many_values_are_decided_by_arrays(build):
     few = build.gate([build.above(1, 0)])
     box = Box((few.domain[0].box.lower[0],) * size, (few.domain[0].box.upper[0],) * size)
     prepared = prepare([dataclasses.replace(few, domain=(Region(box),))], signature)
-    assert prepared.plain is None
+    assert prepared.plain_boxes is None
     outputs = np.zeros((1, size))
     outputs[0, 0] = 1.0
     (row,) = decide(prepared, [ENFORCE], np.zeros((1, size)), outputs).rows

@@ -9,7 +9,7 @@ import pytest
 from sidecar.gates.limits import BLOCK_VALUES, PLAIN_VALUES
 from sidecar.gates.membership import contains
 from sidecar.gates.prepare import prepare
-from sidecar.gates.satisfaction import satisfied
+from sidecar.gates.satisfaction import satisfied, satisfies
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 
 NAN, INF = float("nan"), float("inf")
@@ -199,16 +199,25 @@ def test_no_rows_at_all(build):
 
 
 class TestARowAlone:
-    """Small gates are judged in plain floats, larger ones and cut domains in arrays."""
+    """Small domains and requirements are judged in plain floats, larger ones and cut domains in arrays."""
 
     def test_small_gates_without_cuts_have_plain_tables(self, build):
-        assert prepare([build.gate([build.above(1, 0)])], build.signature()).plain is not None
+        prepared = prepare([build.gate([build.above(1, 0)])], build.signature())
+        assert prepared.plain_boxes is not None
+        assert prepared.plain_requirements is not None
 
-    def test_cut_domains_and_large_gates_have_none(self, build):
+    def test_cut_and_large_domains_have_none(self, build):
         cut = build.gate([build.above(1, 0)], domain=(build.region(cuts=[build.literal({}, inputs={0: 1})]),))
-        wide = build.gate([build.literal(dict.fromkeys(range(PLAIN_VALUES), 1))])
-        assert prepare([cut], build.signature()).plain is None
-        assert prepare([wide], build.signature(outputs=PLAIN_VALUES)).plain is None
+        wide = build.gate([build.above(1, 0)], domain=(build.region(),) * (PLAIN_VALUES // 2 + 1))
+        assert prepare([cut], build.signature()).plain_boxes is None
+        assert prepare([wide], build.signature()).plain_boxes is None
+
+    def test_large_requirements_have_none(self, build):
+        wide = build.gate([build.literal(dict.fromkeys(range(PLAIN_VALUES + 1), 1))])
+        prepared = prepare([wide], build.signature(outputs=PLAIN_VALUES + 1))
+        assert prepared.plain_requirements is None
+        assert judged(prepared, [np.ones(PLAIN_VALUES + 1)]) == [[True]]
+        assert not satisfies(prepared, [0], np.zeros(1), -np.ones(PLAIN_VALUES + 1))
 
     def test_overflow_is_left_to_exact_arithmetic(self, build):
         largest = float(np.finfo(np.float64).max)

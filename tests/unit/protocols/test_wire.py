@@ -45,14 +45,14 @@ def test_broken_bytes_are_told(message):
 
 
 def test_the_fields_of_a_group_are_counted():
-    counts = {field.number: field.count for field in top_level_fields(EVERY_WIRE_TYPE)}
+    counts = {field.number: field.fields for field in top_level_fields(EVERY_WIRE_TYPE)}
     assert counts == {1: 1, 2: 1, 3: 1, 1023: 3, 4: 1}
 
 
 def test_a_group_has_a_limit_of_fields():
     within, beyond = (b"\xfb\x3f" + b"\x08\x01" * count + b"\xfc\x3f" for count in (4096, 4097))
     (field,) = top_level_fields(within)
-    assert (field.count, field.end) == (4097, len(within))
+    assert (field.fields, field.end) == (4097, len(within))
     with pytest.raises(ValueError, match="more than 4096 fields"):
         list(top_level_fields(beyond))
 
