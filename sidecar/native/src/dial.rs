@@ -1,7 +1,9 @@
 //! A connection to the model server: made, and its bytes moved, by whichever worker runs it.
 
+use crate::ahead::Ahead;
 use crate::caught::caught;
 use crate::counters::add;
+use crate::gathered::Gathered;
 use crate::piece::Piece;
 use crate::tls::UpstreamTls;
 use crate::traffic::{Traffic, Watched, unanswered};
@@ -145,8 +147,12 @@ impl Dial {
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
     ) -> Result<(Connected, Driven), String> {
         let traffic = Traffic::new(None);
-        let stream = Watched::new(stream, traffic.clone(), self.shared.times.stall);
-        let (requests, mut connection) = h2::client::Builder::new()
+        let gathered = Gathered::new(Watched::new(
+            Ahead::new(stream),
+            traffic.clone(),
+            self.shared.times.stall,
+        ));
+        let handshake = h2::client::Builder::new()
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_frame_size(self.max_frame)
@@ -154,14 +160,13 @@ impl Dial {
             .max_concurrent_reset_streams(MAX_RESETS)
             .reset_stream_duration(RESETS_FOR)
             .enable_push(false)
-            .handshake::<_, Piece>(stream)
-            .await
-            .map_err(|error| error.to_string())?;
+            .handshake::<_, Piece>(gathered.clone());
+        let (requests, mut connection) = gathered.drive(handshake).await.map_err(|error| error.to_string())?;
         let (times, watched) = (self.shared.times, traffic.clone());
         let driven = async move {
             let pings = connection.ping_pong();
             tokio::select! {
-                ended = connection => match ended {
+                ended = gathered.drive(connection) => match ended {
                     Ok(()) => "the upstream closed the connection".to_owned(),
                     Err(error) => error.to_string(),
                 },

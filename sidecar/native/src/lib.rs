@@ -4,6 +4,7 @@
 //! `sidecar.proxy.native_transport`.
 
 mod active;
+mod ahead;
 mod budget;
 mod call;
 mod caught;
@@ -13,6 +14,7 @@ mod exchange;
 mod fair;
 mod flood;
 mod frames;
+mod gathered;
 mod grpc;
 mod handover;
 mod inflate;

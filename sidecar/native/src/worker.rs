@@ -1,12 +1,14 @@
 //! One thread with a runtime of its own: takes connections, and answers the calls on them.
 
 use crate::active::Active;
+use crate::ahead::Ahead;
 use crate::budget::Budget;
 use crate::call;
 use crate::caught::caught;
 use crate::counters::{Counters, add};
 use crate::dial::{Dial, Target};
 use crate::flood::Allowance;
+use crate::gathered::Gathered;
 use crate::grpc;
 use crate::handover::Queue;
 use crate::piece::Piece;
@@ -217,6 +219,7 @@ impl Worker {
     async fn serve(self: Rc<Self>, peer: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let (shared, times) = (&self.shared, self.shared.times);
         let traffic = Traffic::new(Some(Allowance::new(Instant::now())));
+        let gathered = Gathered::new(Watched::new(Ahead::new(stream), traffic.clone(), times.stall));
         let handshake = h2::server::Builder::new()
             .initial_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -226,8 +229,9 @@ impl Worker {
             .max_concurrent_reset_streams(MAX_RESETS)
             .reset_stream_duration(RESETS_FOR)
             .max_send_buffer_size(shared.limit_bytes)
-            .handshake::<_, Piece>(Watched::new(stream, traffic.clone(), times.stall));
-        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, Box::pin(handshake)).await else {
+            .handshake::<_, Piece>(gathered.clone());
+        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, Box::pin(gathered.drive(handshake))).await
+        else {
             return add(&shared.counters.failed_handshakes, 1);
         };
         let Some(pings) = connection.ping_pong() else { return };
@@ -247,7 +251,7 @@ impl Worker {
         loop {
             tokio::select! {
                 biased;
-                accepted = connection.accept() => match accepted {
+                accepted = gathered.drive(connection.accept()) => match accepted {
                     Some(Ok((request, respond))) => {
                         tokio::task::spawn_local(call::answer(self.clone(), client.clone(), request, respond));
                     }
@@ -262,7 +266,7 @@ impl Worker {
                             add(&shared.counters.floods[flood as usize], 1);
                             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                             let goodbye = std::future::poll_fn(|context| connection.poll_closed(context));
-                            let _ = tokio::time::timeout(GOODBYE_WITHIN, goodbye).await;
+                            let _ = tokio::time::timeout(GOODBYE_WITHIN, gathered.drive(goodbye)).await;
                             return;
                         }
                     }
