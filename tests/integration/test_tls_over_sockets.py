@@ -8,6 +8,7 @@ import threading
 import time
 
 import grpc
+import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -200,6 +201,24 @@ class TestTowardsTheUpstream:
         with sidecar(loop, settings(tmp_path, secured.port, upstream_tls=self._tls(files))) as running:
             assert running.readiness.ready
             assert self._call(running) == FINE
+
+    def test_long_messages_arrive_as_they_were_sent(self, loop, secured, authority, tmp_path):
+        """On both sides: what is gathered on its way is more than TLS, and a socket, take at once."""
+        rows = np.arange(60_000)
+        requests = [request(np.c_[100 + rows, rows + number]).SerializeToString() for number in range(6)]
+        answer = response(np.c_[rows, -rows, rows]).SerializeToString()
+        secured.answer(answer)
+        ours = Files(tmp_path, "sidecar", authority)
+        tls = {
+            "listen_tls": ListenTls(ours.certificate, ours.key),
+            "upstream_tls": self._tls(Files(tmp_path, "client", secured.clients, peers=authority)),
+        }
+        with sidecar(loop, settings(tmp_path, secured.port, limit_rows=100_000, **tls)) as running:
+            credentials = grpc.ssl_channel_credentials(authority.pem)
+            with grpc.secure_channel(f"127.0.0.1:{running.listen_port}", credentials) as channel:
+                calls = [channel.unary_unary(MODEL_INFER).future(each, timeout=30) for each in requests]
+                assert all(call.result() == answer for call in calls)
+        assert sorted(body for method, body, *_ in secured.asked if method == MODEL_INFER) == sorted(requests)
 
     def test_an_upstream_of_another_authority_is_not_asked(self, loop, secured, tmp_path):
         files = Files(tmp_path, "client", secured.clients, peers=Authority("another"))

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// As much is gathered before it is written within the turn.
 const AT_ONCE: usize = 128 << 10;
 /// Room for the frames of small messages. An idle connection has none.
-const SMALL: usize = 2 << 10;
+const SMALL: usize = 1 << 10;
 
 /// A stream for HTTP/2, whose clone drives it.
 pub struct Gathered<S>(Rc<RefCell<Gathering<S>>>);

@@ -230,7 +230,7 @@ impl Worker {
             .reset_stream_duration(RESETS_FOR)
             .max_send_buffer_size(shared.limit_bytes)
             .handshake::<_, Piece>(gathered.clone());
-        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, Box::pin(gathered.drive(handshake))).await
+        let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_WITHIN, gathered.drive(Box::pin(handshake))).await
         else {
             return add(&shared.counters.failed_handshakes, 1);
         };
