@@ -58,13 +58,18 @@ def fuzz(name: str, seconds: int, work: Path = WORK) -> Result:
     found = tuple(sorted(set(findings.iterdir()) - known))
     if finished.returncode and not found:
         raise RuntimeError(f"fuzzing {name} ended with {finished.returncode}:\n{finished.stdout[-4000:]}")
+    return result(name, finished.stdout, found)
+
+
+def result(name: str, told: str, findings: Sequence[Path]) -> Result:
+    """A run by what libFuzzer told of it."""
     return Result(
         name,
-        executions=_last(r"^#(\d+)", finished.stdout),
-        coverage=_last(r"\bcov: (\d+)", finished.stdout),
-        new_inputs=_last(r"stat::new_units_added:\s+(\d+)", finished.stdout),
-        findings=found,
-        told=_trace(finished.stdout) if found else "",
+        executions=_last(r"^#(\d+)", told),
+        coverage=_last(r"\bcov: (\d+)", told),
+        new_inputs=_last(r"stat::new_units_added:\s+(\d+)", told),
+        findings=tuple(findings),
+        told=_trace(told) if findings else "",
     )
 
 
@@ -88,8 +93,9 @@ def _last(pattern: str, text: str) -> int:
 
 
 def _trace(text: str) -> str:
-    """From the exception on; without the progress before it."""
-    return text[max(0, text.find("Uncaught Python exception")) :][:4000]
+    """From the exception or the panic on; without the progress before it."""
+    found = re.search("Uncaught Python exception|panicked at", text)
+    return text[found.start() if found else 0 :][:4000]
 
 
 def table(results: Sequence[Result]) -> str:
