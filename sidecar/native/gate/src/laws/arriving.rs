@@ -14,7 +14,7 @@ pub fn whole(model: &Model, message: &[u8]) -> Result<Plan, Unusual> {
 /// None where it has to be looked at as a whole.
 ///
 /// # Panics
-/// It is not that of the whole message.
+/// It is not that of the whole message, or there is one before all of the message was there.
 pub fn arrived(
     model: &Model,
     message: &[u8],
@@ -27,6 +27,10 @@ pub fn arrived(
     let mut fed = arriving.feed(model, beginning.contents);
     while fed.is_ok() && !left.is_empty() {
         let (now, later) = left.split_at(left.len().min(size().max(1)));
+        if later.is_empty() {
+            let early = arriving.clone().end(model);
+            assert!(early.is_err(), "admitted before all of it was there: {early:?}");
+        }
         fed = arriving.feed(model, now);
         left = later;
     }
