@@ -3,9 +3,11 @@
 #   make demo         the main job, shown on a model of our own
 #   make native       build the native transport, which takes cargo, and install it into .venv
 #   make test         everything: units, laws, integration, real servers (make test-fast: units, laws, stored fuzzing inputs)
-#   make check        ruff, mypy --strict, import-linter, generated-code drift; with cargo, rustfmt and clippy
+#   make check        ruff, mypy --strict, import-linter, generated-code drift; with cargo, rustfmt and clippy;
+#                     with cargo-deny, the licences, doubled versions and sources of crates
 #   make coverage     branch coverage of the trusted rooms; fails below 100 %
 #   make fuzz         every reader of outside bytes fuzzed, FUZZ_SECONDS=300 each, FUZZ_TARGETS="request bundle" or all
+#   make fuzz-native  the laws of the Rust crate that decides, under cargo-fuzz, FUZZ_SECONDS=60 each
 #   make conformance  every conformance case on real Triton, MLServer, KServe and TorchServe; CONFORMANCE="triton kserve"
 #   make bench-proxy  what the sidecar costs beside nginx, haproxy and Envoy, in one interleaved run; BENCH_PROXY="--rounds 9"
 #   make bench-fairness  what a client feels beside one that sends only counterexamples in full batches
@@ -32,8 +34,8 @@ GENERATE = PYTHON=$(CURDIR)/$(BIN)/python sh protos/generate.sh
 PIP_COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo native native-for-tests native-required test test-fast fuzz conformance coverage check format generate lock
-.PHONY: attack bench-proxy bench-fairness bench-compile bench-coverage bench-swap drill soak clean
+.PHONY: help demo native native-for-tests native-required test test-fast fuzz fuzz-native conformance coverage check format
+.PHONY: generate lock attack bench-proxy bench-fairness bench-compile bench-coverage bench-swap drill soak clean
 
 help:
 	@sed -n '/^#  /s/^# *//p' Makefile
@@ -81,6 +83,9 @@ test-fast: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.fuzz.campaign --seconds $(or $(FUZZ_SECONDS),300) $(if $(FUZZ_KEEP),--keep) $(FUZZ_TARGETS)
+
+fuzz-native: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fuzz.native --seconds $(or $(FUZZ_SECONDS),60)
 
 conformance: $(VENV)/dev.stamp
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.e2e.conformance $(CONFORMANCE)
@@ -132,8 +137,12 @@ check: $(VENV)/dev.stamp
 		|| { echo "generated code has drifted: run make generate" >&2; exit 1; }; done
 	@echo "generated code is current"
 	@if command -v cargo >/dev/null; then cd sidecar/native && cargo fmt --all --check \
+		&& cargo fmt --manifest-path gate/fuzz/Cargo.toml --check \
 		&& cargo clippy --quiet --locked --workspace --all-targets -- -D warnings && echo "rustfmt and clippy are content"; \
 		else echo "NOT CHECKED: the native transport; cargo is not installed" >&2; fi
+	@if command -v cargo-deny >/dev/null; then cd sidecar/native \
+		&& cargo deny --locked --log-level error check bans licenses sources; \
+		else echo "NOT CHECKED: licences, versions and sources of crates; cargo-deny is not installed" >&2; fi
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ not_here() {
 }
 
 cd "$here"
-sources=$(find . -name target -prune -o -type f -print | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
+sources=$(find . \( -name target -o -name fuzz \) -prune -o -type f -print | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
 read -r built built_profile 2>/dev/null <"$stamp" || built=
 if [ "$built" = "$sources" ] && { [ "$built_profile" = "$profile" ] || [ "$built_profile" = release ]; }; then
     exit 0

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tests.fuzz.catalogue import CORPUS, NAMES
@@ -55,29 +55,50 @@ def fuzz(name: str, seconds: int, work: Path = WORK) -> Result:
     finished = _run(
         name, new, [f"-max_total_time={seconds}", f"-artifact_prefix={findings}/", str(CORPUS / name)], seconds
     )
-    found = tuple(sorted(set(findings.iterdir()) - known))
-    if finished.returncode and not found:
+    return result(name, finished, set(findings.iterdir()) - known)
+
+
+def result(name: str, finished: subprocess.CompletedProcess[str], findings: Collection[Path]) -> Result:
+    """A run, by what libFuzzer said and what it found.
+
+    Raises:
+        RuntimeError: it ended otherwise than by its time or by a finding.
+    """
+    if finished.returncode and not findings:
         raise RuntimeError(f"fuzzing {name} ended with {finished.returncode}:\n{finished.stdout[-4000:]}")
     return Result(
         name,
         executions=_last(r"^#(\d+)", finished.stdout),
         coverage=_last(r"\bcov: (\d+)", finished.stdout),
         new_inputs=_last(r"stat::new_units_added:\s+(\d+)", finished.stdout),
-        findings=found,
-        told=_trace(finished.stdout) if found else "",
+        findings=tuple(sorted(findings)),
+        told=_trace(finished.stdout) if findings else "",
     )
 
 
 def _run(name: str, folder: Path, options: Sequence[str], seconds: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run(
         [sys.executable, "-m", "tests.fuzz.one", name, str(folder), *options],
-        cwd=ROOT,
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        ROOT,
+        seconds + STARTING_SECONDS,
+        OPENBLAS_NUM_THREADS="1",
+        PYTHONPATH=str(ROOT),
+    )
+
+
+def run(
+    command: Sequence[str], folder: Path, timeout_seconds: int, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A fuzzer's process, and all that it says."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        timeout=seconds + STARTING_SECONDS,
+        timeout=timeout_seconds,
         check=False,
     )
 
@@ -88,8 +109,9 @@ def _last(pattern: str, text: str) -> int:
 
 
 def _trace(text: str) -> str:
-    """From the exception on; without the progress before it."""
-    return text[max(0, text.find("Uncaught Python exception")) :][:4000]
+    """From the exception or the panic on; without the progress before it."""
+    found = re.search("Uncaught Python exception|panicked at", text)
+    return text[found.start() if found else 0 :][:4000]
 
 
 def table(results: Sequence[Result]) -> str:

@@ -11,6 +11,8 @@ mod datatype;
 mod decide;
 mod evaluate;
 mod inside;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod message;
 mod model;
 mod scan;

@@ -2,13 +2,10 @@
 
 mod arriving;
 mod boxes_law;
-mod build;
 mod decisions;
 mod filter_law;
 mod labels;
 mod membership;
 mod messages;
-mod random;
 mod scan_law;
 mod tables;
-mod wide;

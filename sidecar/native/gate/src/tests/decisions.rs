@@ -1,6 +1,6 @@
 //! Requirements, batches, modes and versions.
 
-use super::build::{
+use crate::laws::build::{
     Gate, Literal, above, at_least, evaluated, field, gate, model, parts, request, response, strip, unknown,
 };
 use crate::{Domain, Mode, Model, Seen, Unusual};

@@ -1,6 +1,6 @@
 //! What is proved where a row lies.
 
-use super::build::{Gate, Region, Tree, at_least, evaluated, gate, model, request, response, strip, unknown};
+use crate::laws::build::{Gate, Region, Tree, at_least, evaluated, gate, model, request, response, strip, unknown};
 
 fn label(regions: Vec<Region>, x0: f64, x1: f64) -> u8 {
     let gate = Gate {

@@ -1,16 +1,18 @@
 //! Boxes, cuts and unions of regions.
 
-use super::build::{Region, above, at_least, evaluated, gate, is_handed, model, request, response, strip, unknown};
+use crate::laws::build::{
+    Region, above, at_least, evaluated, gate, is_handed, model, request, response, strip, unknown,
+};
 use crate::{Mode, Unusual};
 
 const OUTPUTS: [f64; 3] = [0.0; 3];
 
-fn always() -> super::build::Literal {
+fn always() -> crate::laws::build::Literal {
     at_least(&[(0, 1.0)])
 }
 
 fn outside(regions: Vec<Region>, row: [f64; 3]) -> Result<usize, Unusual> {
-    let gate = super::build::Gate {
+    let gate = crate::laws::build::Gate {
         regions,
         ..gate(strip(0.0, 0.0), always())
     };
@@ -138,7 +140,7 @@ fn a_gate_that_is_off_contains_nothing_and_is_not_looked_at() {
 
 #[test]
 fn rows_in_no_domain_are_for_python_where_they_are_refused() {
-    let mut parts = super::build::parts(&[gate(strip(0.0, 1.0), always())]);
+    let mut parts = crate::laws::build::parts(&[gate(strip(0.0, 1.0), always())]);
     parts.refuses_outside = true;
     let model = crate::Model::new(parts).unwrap();
     let (inside, beyond) = ([0.5, 0.0, 0.0], [1.5, 0.0, 0.0]);

@@ -1,6 +1,6 @@
 //! What of a message is usual, and what is handed over for which reason.
 
-use super::build::{
+use crate::laws::build::{
     Message, at_least, doubles, evaluated, field, floats, gate, is_handed, model, number, parts, request, response,
     strip, tensor,
 };

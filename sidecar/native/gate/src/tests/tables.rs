@@ -1,6 +1,6 @@
 //! Arrays that do not fit together are refused when they are handed in, never found out in evaluation.
 
-use super::build::{arrays, at_least, coverage_arrays, gate, gate_arrays, parts, strip};
+use crate::laws::build::{arrays, at_least, coverage_arrays, gate, gate_arrays, parts, strip};
 use crate::tables::{Coverage, CoverageArrays, GateArrays, Gates, LiteralArrays, LiteralTable, TableError, Tensor};
 use crate::{Datatype, Mode, Model, ModelParts};
 
@@ -23,7 +23,7 @@ fn gates(change: impl FnOnce(&mut GateArrays)) -> Result<Gates, TableError> {
 
 fn coverage(change: impl FnOnce(&mut CoverageArrays)) -> Result<Coverage, TableError> {
     let mut region = strip(0.0, 1.0);
-    region.tree = super::build::Tree::split(2, 0.5, 1, 3);
+    region.tree = crate::laws::build::Tree::split(2, 0.5, 1, 3);
     let mut given = coverage_arrays(&[gate(region, at_least(&[(4, 1.0)]))]);
     change(&mut given);
     Coverage::new(3, given)

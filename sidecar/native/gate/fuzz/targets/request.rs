@@ -1,0 +1,6 @@
+//! What is read of bytes as a request is what a general reader of protobuf reads, or they are handed over.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|message: &[u8]| {
+    gate::laws::messages::is_usual(message, true);
+});
