@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import signal
 
 import pytest
 
@@ -59,5 +60,7 @@ class _PartReport:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores SIGINT for what it starts in the background, and so would all processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_PartReport())
