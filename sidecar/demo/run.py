@@ -57,12 +57,11 @@ def run_demo(keep: Path | None, stream: TextIO, requests: int = REQUESTS, mode: 
         CommandError: something could not be read, started or reached.
     """
     screen = Screen(stream)
-    ending = Ending()
-    with ending.listening(), _folder(keep) as folder:
+    with _ended_by_sigterm(), _folder(keep) as folder:
         screen.heading("Gate Sidecar: a driving assistant that shall keep a safe distance")
         model, properties = _copied(MODEL_PATH, folder), _copied(PROPERTIES_PATH, folder)
         compiled = _compiled(model, properties, folder / "safe_distance.gates", screen, stream)
-        verdict = judge(compiled.bundle.gates, _exchanged(compiled, model, folder, mode, requests, screen, ending))
+        verdict = judge(compiled.bundle.gates, _exchanged(compiled, model, folder, mode, requests, screen))
         _tell(verdict, compiled, keep, screen)
     return 0 if verdict.kept else 1
 
@@ -84,7 +83,7 @@ def _compiled(model: Path, properties: Path, target: Path, screen: Screen, strea
 
 
 def _exchanged(
-    compiled: CompiledBundle, model: Path, folder: Path, mode: Mode, requests: int, screen: Screen, ending: "Ending"
+    compiled: CompiledBundle, model: Path, folder: Path, mode: Mode, requests: int, screen: Screen
 ) -> list[Exchange]:
     """Start both servers, send everything to both, stop them."""
     screen.progress("2. Start a model server, and the sidecar in front of it ...")
@@ -106,7 +105,6 @@ def _exchanged(
         screen.lines(f"   Calls are carried by the {_carried_by(log)}.")
 
         def report(done: int) -> None:
-            ending.look()
             if done % 25 == 0:
                 screen.progress(f"3. Send requests to both over gRPC: {done:,} of {requests:,}")
 
@@ -156,34 +154,18 @@ def _copied(source: Path, folder: Path) -> Path:
     return Path(shutil.copy(source, folder))
 
 
-class Ending:
-    """What ends the demonstration: Ctrl-C or SIGTERM, as a KeyboardInterrupt, so that what was started is ended.
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that what was started is ended. Main thread only, as Python has it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    Python sets an exception aside that is raised while it destroys something, and a signal may come just then. So who
-    works for long asks from time to time.
-    """
-
-    def __init__(self) -> None:
-        self._is_asked = False
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Main thread only, as Python has it; elsewhere nothing is listened to."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _ask(self, *_: object) -> NoReturn:
-        self._is_asked = True
+    def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    def look(self) -> None:
-        """Raises KeyboardInterrupt where the end was asked for."""
-        if self._is_asked:
-            raise KeyboardInterrupt
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -83,26 +83,6 @@ def test_interrupted_demo_ends_its_servers(number: signal.Signals, tmp_path: Pat
     assert not any(is_open(port) for port in ports(output.read_text()))
 
 
-def test_an_interrupt_that_python_sets_aside_ends_the_demonstration_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    set_aside, before = [], signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: set_aside.append(unraisable.exc_type))
-
-    class Destroyed:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    ending = run.Ending()
-    with ending.listening():
-        ending.look()
-        Destroyed()
-        with pytest.raises(KeyboardInterrupt):
-            ending.look()
-    assert set_aside == [KeyboardInterrupt]
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 @pytest.mark.slow
 def test_server_that_cannot_start_is_told_in_one_line(tmp_path: Path) -> None:
     arguments = ["model-server", "--model", str(tmp_path / "missing.onnx"), "--listen", "127.0.0.1:0"]
