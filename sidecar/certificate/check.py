@@ -131,8 +131,7 @@ def _require_proved(
     processes: Processes,
     progress: Callable[[str, int, int], None],
 ) -> None:
-    done, size = 0, task.network.batch * PORTION_BATCHES
-    portions = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
+    done, portions = 0, some.portions(task.network.batch * PORTION_BATCHES)
     for portion, proved in zip(portions, processes.map(task.proved, portions), strict=True):
         if not proved.all():
             raise NegativeAnswer(f"{where}, {leaves.described(portion, int(proved.argmin()))}")

@@ -76,6 +76,10 @@ class Pieces:
         """Some of them."""
         return Pieces(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
+    def portions(self, size: int) -> list["Pieces"]:
+        """All of them in order, so many at a time."""
+        return [self.at(slice(start, start + size)) for start in range(0, len(self), size)]
+
 
 def demand(requirement: Requirement, region: Region, network: Network) -> Demand:
     """What must hold on the whole box: each clause, or outside the cuts."""
@@ -215,8 +219,7 @@ class Task:
 
     def proved(self, some: Pieces) -> Flags:
         """As :func:`established`, a batch after the other."""
-        size = self.network.batch
-        batches = [some.at(slice(start, start + size)) for start in range(0, len(some), size)]
+        batches = some.portions(self.network.batch)
         return np.concatenate(
             [np.ones(0, np.bool_), *(established(self.network, self.wanted, each) for each in batches)]
         )

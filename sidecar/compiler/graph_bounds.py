@@ -121,7 +121,8 @@ def enclose(
 ) -> Enclosure:
     """Bounds of everything inside the graph, over boxes ``[lower, upper]``, float64 (box, input).
 
-    ``look_up`` is called between portions of the work, and may raise what ends it.
+    ``look_up`` is called between portions of the work, and may raise what ends it; ``sharpen`` for each tensor that an
+    elementwise operation takes, behind the first.
     """
     graph = prepared.graph
     state = _Forward(

@@ -70,16 +70,16 @@ def prove_leaves(
         processes: that look for hints.
         progress: told how many boxes have been bounded.
     """
-    divisions = _Divisions(unmerged, len(wanted.literals.offset))
+    literals = len(wanted.literals.offset)
+    divisions = _Divisions(unmerged, literals)
     lower, upper, leaf = claims(unmerged, box)
     node, bounded = leaf, 0
     halvings, hints, size = _halvings(network), _Hints(network, wanted), network.batch * PORTION_BATCHES
     for halving in range(halvings + 1):
-        asked = _Asked(lower, upper, unmerged.label[leaf] == Label.SILENT, leaf)
-        portions = [slice(start, start + size) for start in range(0, len(leaf), size)]
         proved, feature = [np.zeros(0, np.bool_)], [np.zeros(0, np.intp)]
-        for part, found in zip(portions, processes.map(hints.of, [asked.at(part) for part in portions]), strict=True):
-            divisions.hint(node[part], found)
+        portions = _blank(lower, upper, unmerged.label[leaf] == Label.SILENT, node, literals).portions(size)
+        for portion, found in zip(portions, processes.map(hints.of, portions), strict=True):
+            divisions.hint(portion.leaf, found)
             proved.append(found.proved)
             feature.append(found.along)
             progress(bounded := bounded + len(found.proved))
@@ -176,17 +176,12 @@ class _Divisions:
         return counterpart
 
 
-class _Asked(NamedTuple):
-    """Boxes for which hints are looked for; see :class:`~sidecar.certificate.leaves.Pieces`."""
-
-    lower: Floats
-    upper: Floats
-    silent: Flags
-    leaf: Indices
-
-    def at(self, chosen: slice) -> "_Asked":
-        """Some of them."""
-        return _Asked(self.lower[chosen], self.upper[chosen], self.silent[chosen], self.leaf[chosen])
+def _blank(lower: Floats, upper: Floats, silent: Flags, leaf: Indices, literals: int) -> Pieces:
+    """Boxes for which hints are looked for."""
+    count = len(leaf)
+    return Pieces(
+        lower, upper, silent, np.zeros((count, literals), np.uint8), np.full(count, PIECE, dtype=np.int32), leaf
+    )
 
 
 class _Found(NamedTuple):
@@ -205,26 +200,22 @@ class _Hints:
     network: Staged
     wanted: Demand
 
-    def of(self, asked: _Asked) -> _Found:
+    def of(self, asked: Pieces) -> _Found:
         """For a portion, a batch after the other."""
-        size = self.network.batch
-        batches = [self._batch(asked.at(slice(start, start + size))) for start in range(0, len(asked.leaf), size)]
+        batches = map(self._batch, asked.portions(self.network.batch))
         return _Found(*map(np.concatenate, zip(*batches, strict=True)))
 
-    def _batch(self, asked: _Asked) -> _Found:
+    def _batch(self, asked: Pieces) -> _Found:
         known, wanted, silent = enclose(self.network, asked.lower, asked.upper), self.wanted, asked.silent
-        count = len(wanted.literals.offset)
-        weights = np.zeros((len(silent), count), dtype=np.uint8)
-        clause = np.full(len(silent), PIECE, dtype=np.int32)
-        sensitivity = np.ones_like(asked.lower)
-        if count and silent.any():
+        weights, clause, sensitivity = asked.weights.copy(), asked.clause.copy(), np.ones_like(asked.lower)
+        if weights.shape[1] and silent.any():
             weights[silent], sensitivity[silent] = _weights(known, wanted, np.flatnonzero(silent))
-        if count and not silent.all():
+        if weights.shape[1] and not silent.all():
             clause[~silent], sensitivity[~silent] = _clauses(known, wanted, np.flatnonzero(~silent))
-        pieces = Pieces(asked.lower, asked.upper, silent, weights, clause, asked.leaf)
+        hinted = dataclasses.replace(asked, weights=weights, clause=clause)
         # How strongly what is to be proved varies along each input, over the box.
         change = np.nan_to_num(sensitivity, nan=1.0) * (asked.upper - asked.lower)
-        return _Found(weights, clause, proved_within(known, wanted, pieces), change.argmax(axis=1))
+        return _Found(weights, clause, proved_within(known, wanted, hinted), change.argmax(axis=1))
 
 
 def _forms(known: Enclosure, wanted: Demand, sign: float, box: Indices) -> tuple[Floats, Floats]:

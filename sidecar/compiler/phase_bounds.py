@@ -98,8 +98,9 @@ class Targets:
 
     Args:
         place: the tensor ``z``; what stands before it has been enclosed, and its error charged.
-        forms: float64 (target, value of the tensor). inputs: float64 (target, input). offset: float64 (target,), with
-            the rounding of both last parts charged.
+        forms: float64 (target, value of the tensor).
+        inputs: float64 (target, input).
+        offset: float64 (target,), with the rounding of both last parts charged; minus infinity where nothing is known.
     """
 
     place: int
@@ -132,11 +133,6 @@ class PhaseBounds:
             np.concatenate([np.zeros(0), *(ranges[split.place][side][0].reshape(-1) for split in self.splits)])
             for side in (0, 1)
         )
-
-    @property
-    def values(self) -> int:
-        """How many values have phases."""
-        return len(self._lower)
 
     def whole(self, literals: npt.NDArray[np.intp]) -> Parts:
         """The whole box, for each of these literals."""

@@ -206,11 +206,9 @@ class _PhaseSearch:
     def _best_children(self, phases: PhaseBounds, parts: list[Parts], candidates: list[Indices]) -> Parts:
         """Each part divided by the candidate whose worse child is bounded best where nothing is improved."""
         repeated = [part for part, values in zip(parts, candidates, strict=True) for _ in values]
-        counts = [len(values) for values in candidates]
         tried = phases.bound(_children(repeated, np.concatenate(candidates)), 0, self._in_time).lower
-        worse = np.minimum(*tried.reshape(2, -1))
-        ends = np.cumsum(counts)
-        chosen = [values[worse[end - len(values) : end].argmax()] for values, end in zip(candidates, ends, strict=True)]
+        worse = np.split(np.minimum(*tried.reshape(2, -1)), np.cumsum([len(values) for values in candidates])[:-1])
+        chosen = [values[least.argmax()] for values, least in zip(candidates, worse, strict=True)]
         return _children(parts, np.array(chosen))
 
     @property

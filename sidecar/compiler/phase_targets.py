@@ -38,15 +38,14 @@ def sharpen(known: Known, ranges: Ranges, place: int, steps: int, look_up: Calla
     """
     lower, upper = (side.reshape(-1) for side in ranges[place])
     (undecided,) = np.nonzero((lower < 0.0) & (upper > 0.0))
-    nothing = np.zeros((2, known.lower.shape[1]))
     portion = max(1, _SHARPENED // max(1, sum(side[0].size for side in ranges.values())))
     for start in range(0, len(undecided), portion):
         here = undecided[start : start + portion]
         forms = np.zeros((2, len(here), len(lower)))
         forms[0, np.arange(len(here)), here], forms[1, np.arange(len(here)), here] = 1.0, -1.0
-        both = Targets(
-            place, forms.reshape(-1, len(lower)), np.repeat(nothing, len(here), axis=0), np.zeros(2 * len(here))
-        )
+        count = 2 * len(here)
+        nothing = np.zeros((count, known.lower.shape[1]))
+        both = Targets(place, forms.reshape(count, len(lower)), nothing, np.zeros(count))
         bounds = PhaseBounds(known, ranges, both)
-        found = bounds.bound(bounds.whole(np.arange(2 * len(here))), steps, look_up).lower.reshape(2, -1)
+        found = bounds.bound(bounds.whole(np.arange(count)), steps, look_up).lower.reshape(2, -1)
         lower[here], upper[here] = np.maximum(lower[here], found[0]), np.minimum(upper[here], -found[1])

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from tests.fuzz.catalogue import CORPUS, NAMES
@@ -124,6 +124,17 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def fuzz_all(names: Sequence[str], fuzz_one: Callable[[str], Result]) -> list[Result]:
+    """Fuzz several targets, as many at once as there are processors; what came of it is printed."""
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        results = list(pool.map(fuzz_one, names))
+    print(table(results))
+    for each in results:
+        if each.findings:
+            print(f"\n{each.name}: {', '.join(map(str, each.findings))}\n{each.told}")
+    return results
+
+
 def keep(name: str, work: Path = WORK) -> int:
     """Take those new inputs into the stored corpus that reach something none of it reaches; how many they were."""
     before = len(list((CORPUS / name).iterdir()))
@@ -139,13 +150,9 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="take new inputs into the stored corpus")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"some of {', '.join(NAMES)}; all where none")
     arguments = parser.parse_args()
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        results = list(pool.map(lambda name: fuzz(name, arguments.seconds), arguments.targets or NAMES))
-    print(table(results))
-    for each in results:
-        if each.findings:
-            print(f"\n{each.name}: {', '.join(map(str, each.findings))}\n{each.told}")
-        if arguments.keep:
+    results = fuzz_all(arguments.targets or NAMES, lambda name: fuzz(name, arguments.seconds))
+    if arguments.keep:
+        for each in results:
             print(f"{each.name}: {keep(each.name)} inputs kept")
     return int(any(each.findings for each in results))
 

@@ -8,13 +8,11 @@ Where cargo-fuzz or what it needs is not installed, that is said, and it ends wi
 """
 
 import argparse
-import concurrent.futures
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from tests.fuzz.campaign import ROOT, STARTING_SECONDS, Result, result, run, table
+from tests.fuzz.campaign import ROOT, STARTING_SECONDS, Result, fuzz_all, result, run
 from tests.fuzz.catalogue import load, stored
 
 CRATE = ROOT / "sidecar" / "native" / "gate"
@@ -85,12 +83,7 @@ def main() -> int:
         print(f"NOT RUN: fuzzing of the native gates; {reason}")
         return 0
     subprocess.run(_cargo_fuzz("build"), cwd=CRATE, check=True)
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        results = list(pool.map(lambda name: fuzz(name, arguments.seconds), arguments.targets or NAMES))
-    print(table(results))
-    for each in results:
-        if each.findings:
-            print(f"\n{each.name}: {', '.join(map(str, each.findings))}\n{each.told}")
+    results = fuzz_all(arguments.targets or NAMES, lambda name: fuzz(name, arguments.seconds))
     return int(any(each.findings for each in results))
 
 
