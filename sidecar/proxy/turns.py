@@ -17,10 +17,10 @@ from typing import Any, Final
 from sidecar.gates.steps import Steps
 
 TURN_SECONDS: Final = 0.002
-"""A corrected row takes about a tenth of that. A single step may take longer; it is charged for."""
+"""A row of a few values takes some 40 us to correct. A single step may take longer than a turn; it is charged for."""
 
 MAX_STEPS_WAITING: Final = 65_536
-"""Of all clients: about ten seconds of corrections."""
+"""Of all clients: some three seconds of corrections of a few values each, more of longer rows."""
 
 MAX_STEPS_OF_CLIENT: Final = 16_384
 """Of one client: four full batches at the default limit of rows."""

@@ -46,26 +46,34 @@ def running(loop, tmp_path):
 
 @contextlib.contextmanager
 def crowd(running):
-    """Full batches of counterexamples in flight, all from one client; gives their futures."""
+    """Full batches of counterexamples in flight, all from one client; gives a function that sends one more."""
     with grpc.insecure_channel(f"127.0.0.1:{running.listen_port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
         infer = channel.unary_unary(MODEL_INFER)
-        yield [infer.future(counterexamples(FULL_BATCH), timeout=60) for _ in range(BATCHES_IN_FLIGHT)]
+        yield lambda: infer.future(counterexamples(FULL_BATCH), timeout=60)
 
 
 @pytest.mark.parametrize("rows", [1, MAX_ROWS_ON_THE_LOOP + 1], ids=["on the loop at first", "in the thread at once"])
 def test_neighbours_are_corrected_while_full_batches_wait(running, rows):
-    with crowd(running) as batches:
+    """Counted in batches that end meanwhile, not in seconds: who had to wait for them would see all of them end."""
+    with crowd(running) as send_batch:
+        batches = [send_batch() for _ in range(BATCHES_IN_FLIGHT)]
         time.sleep(0.1)
+        ended_meanwhile = []
         for _ in range(20):
+            in_flight = [batch for batch in batches if not batch.done()]
+            batches += [send_batch() for _ in range(BATCHES_IN_FLIGHT - len(in_flight))]
+            in_flight = [batch for batch in batches if not batch.done()]
             reply = call(running.listen_port, MODEL_INFER, counterexamples(rows))
+            ended_meanwhile.append(sum(batch.done() for batch in in_flight))
             assert (values(reply.body, "y") == [1, 2, 1]).all()
-        assert not any(batch.done() for batch in batches)
+        assert sum(ended_meanwhile) < 20
         assert all((values(batch.result(), "y") == [1, 2, 1]).all() for batch in batches)
 
 
 def test_too_many_corrections_of_one_client_are_refused_and_others_are_not(running, monkeypatch):
     monkeypatch.setattr(turns, "MAX_STEPS_OF_CLIENT", FULL_BATCH)
-    with crowd(running) as batches:
+    with crowd(running) as send_batch:
+        batches = [send_batch() for _ in range(BATCHES_IN_FLIGHT)]
         reply = call(running.listen_port, MODEL_INFER, counterexamples(1))
         codes = [batch.code() for batch in batches]
     refused = [batch for batch in batches if batch.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
