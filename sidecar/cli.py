@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not make the certificate that `sidecar check` needs; for experiments",
     )
+    _add_arithmetic(compile_)
     _add_samples(compile_)
     compile_.add_argument(
         "--resume",
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="for all properties together, e.g. 500ms, 60s, 5m (default 60s)",
     )
+    _add_arithmetic(verify)
     verify.add_argument(
         "--workers", type=_positive, metavar="N", help="threads (default: as many as there are processors to use)"
     )
@@ -275,8 +277,18 @@ def _command(
     return parser
 
 
+def _add_arithmetic(parser: _Parser) -> None:
+    parser.add_argument(
+        "--arithmetic",
+        choices=("ieee32", "ieee64", "tf32", "bf16", "fp16", "ieee16"),
+        help="what the served model computes in, which the proofs cover besides real arithmetic (default: its tensors' "
+        "IEEE format); tf32, bf16, fp16: operands in that format and sums in float32, as accelerators do",
+    )
+
+
 def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
+    from sidecar.bundle.values import Arithmetic
     from sidecar.certificate.codec import certificate_path
     from sidecar.compiler import search_state
     from sidecar.compiler.opaque import read_opaque_model
@@ -306,6 +318,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         certify=not arguments.no_certificate,
         workers=_processors(),
         resumable=arguments.resume is not None,
+        arithmetic=None if arguments.arithmetic is None else Arithmetic(arguments.arithmetic),
     )
     with Reporter(sys.stderr) as reporter:
         compiled = compile_bundle(model, files, options, reporter.show, start)
@@ -330,10 +343,11 @@ def _compile(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
     from sidecar.bundle.naming import naming_in
-    from sidecar.bundle.values import PropertySource
+    from sidecar.bundle.values import Arithmetic, PropertySource
     from sidecar.compiler.pipeline import with_batch_axis
     from sidecar.compiler.report import Reporter
-    from sidecar.compiler.verify import arithmetic_of, verify
+    from sidecar.compiler.rounding import declared_arithmetic
+    from sidecar.compiler.verify import verify
     from sidecar.compiler.verify_report import EXIT_STATUS, document, overall, render, result_file
     from sidecar.network.onnx_reader import read_model
     from sidecar.properties.reader import read_properties
@@ -344,11 +358,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     files = [read_properties(path, model.signature) for path in arguments.property]
     model = with_batch_axis(model, files)
     properties = [stated for file in files for stated in file.properties]
+    declared = None if arguments.arithmetic is None else Arithmetic(arguments.arithmetic)
+    arithmetic = declared_arithmetic(model.signature, declared)
     with Reporter(sys.stderr) as reporter:
-        verified = verify(model, properties, arguments.time_limit, arguments.workers, reporter.show)
+        verified = verify(model, properties, arithmetic, arguments.time_limit, arguments.workers, reporter.show)
     if arguments.counterexample is not None:
         write_file_atomically(arguments.counterexample, result_file(verified).encode())
-    arithmetic = arithmetic_of(model)
     if arguments.json:
         print(json.dumps(document(verified, model.signature, arithmetic), indent=2))
     else:

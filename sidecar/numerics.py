@@ -28,11 +28,32 @@ UNIT_ROUNDOFF_64: Final = 2.0**-53
 UNIT_ROUNDOFF_32: Final = 2.0**-24
 """Largest relative error of one float32 operation, rounding to nearest."""
 
+UNIT_ROUNDOFF_16: Final = 2.0**-11
+"""Largest relative error of one float16 operation, rounding to nearest."""
+
+UNIT_ROUNDOFF_BF16: Final = 2.0**-8
+"""Largest relative error of rounding to bfloat16, to nearest."""
+
+UNIT_ROUNDOFF_TF32: Final = 2.0**-10
+"""Largest relative error of keeping TF32's eleven significant bits, in whatever direction: kernels that hand float32 to
+a tensor core as it is have the other bits cut off."""
+
+UNIT_ROUNDOFF_ACCUMULATED: Final = 2.0**-21
+"""Relative error allowed, for each term, where an accelerator adds up in float32.
+
+Tensor cores align the addends of a block, what was added up before among them, to the largest and cut off what lies
+below its 24 bits, and of the block's result again. A block of k terms so errs by k + 2 times 2**-23 of the largest at
+most, which is no more than three for each term; this allows four."""
+
 ELEMENTARY_ERROR: Final = 2.0**-20
 """Absolute error that proofs allow a served sigmoid or tanh, whose values have no prescribed rounding.
 
 onnxruntime's float32 kernels, rational approximations, were seen to err by up to 3.3e-7 (eight million inputs from -30
 to 30); this is nearly three times that. A server that errs by more computes outside the declared arithmetic."""
+
+ELEMENTARY_ERROR_16: Final = 2.0**-8
+"""The same where float16 is all that is computed in: eight units in the last place below one, for an exponential, a sum
+and a quotient."""
 
 SOFTMAX_ERROR: Final = 2.0**-16
 """Relative error that proofs allow a served softmax of up to a thousand values, besides values below 2**-126 becoming

@@ -16,7 +16,7 @@ from sidecar.bundle.manifest_codec import manifest_document
 from sidecar.bundle.naming import Naming, naming_of
 from sidecar.bundle.readable import number_text, region_lines, requirement_lines, share_text, value_text
 from sidecar.bundle.signature import SignedBy
-from sidecar.bundle.values import FORMAT_VERSION, Arithmetic, Bundle, Manifest, PropertyRecord, SelfTestVectors
+from sidecar.bundle.values import FORMAT_VERSION, Bundle, Manifest, PropertyRecord, SelfTestVectors
 from sidecar.gates.values import Action, Gate
 from sidecar.tensors import TensorSpec
 
@@ -28,18 +28,14 @@ WRAPPED_CHARACTERS: Final = 80
 
 _LABELS: Final = (Label.SILENT, Label.VIOLATING, Label.OPEN)
 
-_ARITHMETIC: Final = {
-    Arithmetic.IEEE32: "IEEE float32, in any order of summation",
-    Arithmetic.IEEE64: "IEEE float64, in any order of summation",
-}
-
 _NOT_VERIFIED: Final = "not verified here; sidecar serve --trust does"
 
 _LEGEND: Final = """\
 What is proved (shares of the volume of a domain's box)
   silent     No input there makes the verified model violate the property: not in real arithmetic,
-             and not in {arithmetic}. Conditions that stand below
-             a box's bounds take a part of it out of the domain; that part counts as silent.
+             and not in {arithmetic}.
+             Conditions that stand below a box's bounds take a part of it out of the domain; that
+             part counts as silent.
   violating  Every input there makes the verified model violate the property.
   open       Neither is proved. A longer --time-limit may settle more.
 At run time every answer to an input in a domain is checked exactly, whatever is proved there: in
@@ -102,7 +98,7 @@ def property_facts(bundle: Bundle) -> list[list[tuple[str, str]]]:
 
 def legend(bundle: Bundle) -> str:
     """What the shares mean."""
-    return _LEGEND.format(arithmetic=_ARITHMETIC[bundle.manifest.arithmetic])
+    return _LEGEND.format(arithmetic=bundle.manifest.arithmetic.words)
 
 
 def _table(facts: Sequence[tuple[str, str]], indent: str = "") -> str:
@@ -142,7 +138,7 @@ def head_facts(bundle: Bundle, signed: SignedBy | None = None) -> list[tuple[str
 
 def _model(manifest: Manifest) -> tuple[str, str]:
     if manifest.is_proved:
-        return "verified model", f"sha256 {manifest.model_digest}\nserved in {_ARITHMETIC[manifest.arithmetic]}"
+        return "verified model", f"sha256 {manifest.model_digest}\nserved in {manifest.arithmetic.words}"
     return "model", f"sha256 {manifest.model_digest}\nguarded without proof: every region is open"
 
 

@@ -5,6 +5,9 @@ The bytes are :mod:`sidecar.bundle.codec`'s, trust is :mod:`sidecar.bundle.accep
 
 import dataclasses
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +24,37 @@ WITHOUT_PROOF = (("proof", "none"),)
 
 
 class Arithmetic(enum.StrEnum):
-    """The arithmetic of the served model that the proof's margins cover, besides real arithmetic."""
+    """The arithmetic of the served model that the proof's margins cover, besides real arithmetic.
+
+    ``ieee..`` is that format of IEEE 754 for every product and sum. The others are what accelerators do: operands of
+    products are rounded to the named format, sums are float32 (bits far below the largest addend may be cut off), and
+    results are rounded to the named format too, but for ``tf32``. Whatever rounds less often, or to more bits, is
+    covered too; so each of those about FP32 tensors covers ``ieee32``.
+    """
 
     IEEE32 = "ieee32"
     IEEE64 = "ieee64"
+    TF32 = "tf32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    IEEE16 = "ieee16"
+
+    @property
+    def words(self) -> str:
+        """For people, after "in"."""
+        return _IN_WORDS[self]
+
+
+_IN_WORDS: Final[Mapping[Arithmetic, str]] = MappingProxyType(
+    {
+        Arithmetic.IEEE32: "IEEE float32, in any order of summation",
+        Arithmetic.IEEE64: "IEEE float64, in any order of summation",
+        Arithmetic.TF32: "TF32 (operands of products) and float32, in any order of summation",
+        Arithmetic.BF16: "bfloat16 with sums in float32, in any order of summation",
+        Arithmetic.FP16: "float16 with sums in float32, in any order of summation",
+        Arithmetic.IEEE16: "IEEE float16, in any order of summation",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,20 +2,31 @@
 
 Written for being read beside its argument; nothing is taken from the compiler, whose claims are judged with this.
 
-**What is bounded.** A *stage* is a run of affine layers, ``z = A h + c`` taken together; between stages stands a
-ReLU. A *trajectory* is what one evaluation computes for one input ``x``: ``h_0 = x``, ``z_k = A_k h_{k-1} + c_k +
-e_k``, ``h_k = max(z_k, 0)``, and the answer is the last ``z``. With ``e = 0`` it is real arithmetic. In the declared
+**What is bounded.** A *stage* is a run of affine layers, ``z = A h + c`` taken together; between stages stands a ReLU.
+A *trajectory* is what one evaluation computes for one input ``x``: ``h_0 = x``, ``z_k = A_k h_{k-1} + c_k + e_k``,
+``h_k = max(z_k, 0)``, and the answer is the last ``z``. With ``e = 0`` it is real arithmetic. In the declared
 arithmetic an evaluation, in whatever order it sums, with or without fused operations, with neighbouring affine layers
-multiplied out or not, gives a sum of monomials (a weight of each layer, or a bias and the weights behind it, times
-one ``h``), each of which suffers at most ``N`` roundings, so that with ``|h| <= m``, unit roundoff ``u`` and ``g(N) =
-N u / (1 - N u)``
+multiplied out or not, gives a sum of monomials (a weight of each layer, or a bias and the weights behind it, times one
+``h``). Each is multiplied by factors ``1 + d``: at most ``N`` with ``|d| <= u``, for products and sums; and, where the
+arithmetic keeps numbers in a coarser format than it adds up in, four in each of the run's ``n`` layers, whose ``|d|``
+add up to at most ``v``: a weight or bias is rounded to that format, what the weight is multiplied with, the sum of
+products, and the layer's result. A product of ``1 + |d|`` is at most ``exp(s) <= 1 / (1 - s)``, ``s`` being the sum of
+the ``|d|``. So with ``|h| <= m``, ``s = N u + n v <= 1/2`` and ``g(s) = s / (1 - s)``
 
-    |e_k| <= g(N) (M m + C) + 2 (n + 1) tiny P        M, C: the same products of magnitudes; n: layers of the run
+    |e_k| <= g(s) (M m + C) + 10 (n + 1) tiny P        M, C: the same products of magnitudes
 
-Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1. The second part is underflow:
-each of a monomial's at most ``n + 1`` products may lose ``tiny``, and the monomial's other factors, even with those
-below one left out, multiply to no more than ``P = max(1, m) * prod(largest row sum of max(1, |w|) over nonzero w,
-bias included)``. If ``P`` stays below ``limit`` nothing overflows; else ``e`` is not bounded, and nothing is proved.
+Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1. Hardware that aligns a block of
+addends to the largest and cuts off what lies below its 24 bits errs by at most ``2**-23`` of it for each addend, and
+for the block's result twice: as if each term had a ``d`` of ``3 * 2**-23``. The second part is underflow: five times in
+a layer (where those four are, and at the product) a number loses at most ``tiny``, and the monomial's other factors,
+even with those below one left out, multiply to no more than ``P = max(1, m) * prod(largest row sum of max(1, |w|) over
+nonzero w, bias included)``. Twice that pays for factors ``1 + d``, together at most ``1 / (1 - s) <= 2``; the one layer
+more for products of such losses, since ``5 n n tiny < 1`` as long as ``n v <= 1/2``. ``tiny`` of an arithmetic whose
+float32 sums may flush to zero is more than ``2**20`` of them lose so.
+
+No number of a run exceeds ``Q = max(1, m) * prod(max(1, largest row sum of |w|, bias included))`` in real arithmetic,
+so none exceeds ``2 Q`` and the underflow above in the declared one. If ``Q`` and that underflow stay below ``limit``, a
+quarter of the format's largest number or less, nothing overflows; else ``e`` is not bounded, and nothing is proved.
 
 **One step back.** Known is: the expression is at least ``p . z_k + t`` on every trajectory. Then it is at least
 ``(p A_k) . h_{k-1} + (t + p . c_k - |p| . E_k)`` where ``|e_k| <= E_k``. And ``h_{k-1} = max(z, 0)`` where ``l <= z
@@ -30,16 +41,19 @@ is the same about its negation.
 **Our own rounding** is charged where it happens. A step replaces ``p . z`` by what float64 makes of ``(p A) . h + p .
 c``. Each computed coefficient differs from the exact one by a relative error of ``g64(w)`` times magnitudes (``w``
 counts all of the step's roundings: products, sums, composing ``A``, rounding ``p`` itself, intervals), and what it is
-multiplied with is a trajectory's value, at most ``m``. So all of a step's errors together are at most ``|p| . g64(w)
-(M m + C)``: one more term in ``E_k``, whatever was done before or after. Nothing accumulates that is not charged.
-Sums of charges are of one sign; ``GENEROUS`` makes up for their rounding, ``TINY`` for all underflow of ours (fewer
+multiplied with is a trajectory's value: ``h`` is at most ``m``, and ``z`` at most ``M m + C + E_k``. So all of a step's
+errors together are at most ``|p| . g64(w) (M m + C + E_k)``: one more term in ``E_k``, whatever was done before or
+after. (Its last part, below ``2**-30 E_k``, is paid for by ``GENEROUS``.) Nothing accumulates that is not charged. Sums
+of charges are of one sign; ``GENEROUS`` makes up for their rounding, ``TINY`` for all underflow of ours (fewer
 than ``2**60`` operations that lose ``2**-1075`` each and are multiplied by values below ``2**301``).
 
 Whatever is infinite or not a number compares as not proved.
 """
 
 import dataclasses
-from typing import Final, TypeAlias, assert_never
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -61,11 +75,32 @@ _BLOCK: Final = 2**18
 """Multiplications in one matrix product: fast in cache, and no more than BLAS does on one thread. Shared out among
 threads such small products took ten times as long."""
 
-_DECLARED: Final = {
-    Arithmetic.IEEE32: (Datatype.FP32, 2.0**-24, 2.0**-150, 2.0**126),
-    Arithmetic.IEEE64: (Datatype.FP64, 2.0**-53, 2.0**-1074, 2.0**300),
-}
-"""Of each declared arithmetic: datatype, unit roundoff, most that a product loses by underflow, ``limit``."""
+
+class Declared(NamedTuple):
+    """An arithmetic: its tensors' datatype, and ``u``, ``v``, ``tiny`` and ``limit`` as above."""
+
+    datatype: Datatype
+    unit: float
+    kept: float
+    tiny: float
+    limit: float
+
+
+DECLARED: Final[Mapping[Arithmetic, Declared]] = MappingProxyType(
+    {
+        # Every product and sum rounded to nearest in the tensors' own format.
+        Arithmetic.IEEE32: Declared(Datatype.FP32, 2.0**-24, 0.0, 2.0**-150, 2.0**126),
+        Arithmetic.IEEE64: Declared(Datatype.FP64, 2.0**-53, 0.0, 2.0**-1074, 2.0**300),
+        # Operands of products keep 11 significant bits, rounded or cut off; all else is float32.
+        Arithmetic.TF32: Declared(Datatype.FP32, 2.0**-21, 2 * 2.0**-10, 2.0**-100, 2.0**126),
+        # Operands and results are rounded to nearest, to 8 or 11 significant bits; sums are float32.
+        Arithmetic.BF16: Declared(Datatype.FP32, 2.0**-21, 4 * 2.0**-8, 2.0**-100, 2.0**126),
+        Arithmetic.FP16: Declared(Datatype.FP32, 2.0**-21, 4 * 2.0**-11, 2.0**-24, 2.0**14),
+        # Every product and sum is rounded, so that the layer's result is already.
+        Arithmetic.IEEE16: Declared(Datatype.FP32, 2.0**-11, 3 * 2.0**-11, 2.0**-25, 2.0**14),
+    }
+)
+_MOST_ROUNDED: Final = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,14 +109,14 @@ class Stage:
 
     Args:
         weight, slope: float64 (out, in). bias, offset: float64 (out,).
-        growth: ``P`` at ``m = 1``. underflow: as above, a number.
+        peak: ``Q`` at ``m = 1``, and the underflow. underflow: as above, a number.
     """
 
     weight: Floats
     bias: Floats
     slope: Floats
     offset: Floats
-    growth: float
+    peak: float
     underflow: float
 
 
@@ -116,22 +151,27 @@ def staged(network: Network, arithmetic: Arithmetic, terms: int, care: float = 1
             there is proved wherever BLAS rounds otherwise.
 
     Raises:
-        NegativeAnswer: the arithmetic is not about the model's datatypes, or a network of this kind is not understood.
+        NegativeAnswer: the arithmetic is not about the model's datatypes, rounds too much, or a network of this kind is
+            not understood.
     """
-    datatype, unit, tiny, limit = _DECLARED[arithmetic]
-    signature = network.signature
-    if {*signature.input_datatypes(), *signature.output_datatypes()} != {datatype}:
-        raise NegativeAnswer(f"the declared arithmetic {arithmetic} is not that of the model's tensors ({datatype})")
+    declared, signature = DECLARED[arithmetic], network.signature
+    if {*signature.input_datatypes(), *signature.output_datatypes()} != {declared.datatype}:
+        raise NegativeAnswer(
+            f"the declared arithmetic {arithmetic} is not that of the model's tensors ({declared.datatype})"
+        )
     runs = _runs(network)
     operations = 64 + terms + sum(2 * sum(layer.weight.shape) + layer.operations for run in runs for layer in run)
     if operations > _MOST_OPERATIONS:
         raise NegativeAnswer(f"the network adds up {operations} terms, more than {_MOST_OPERATIONS}: not understood")
-    own = care * _gamma(2 * operations, _OWN_UNIT)
-    return Staged(tuple(_stage(run, unit, tiny, own) for run in runs), own, limit)
+    own = care * _gamma(2 * operations * _OWN_UNIT)
+    return Staged(tuple(_stage(run, declared, own) for run in runs), own, declared.limit)
 
 
-def _gamma(count: int, unit: float) -> float:
-    return count * unit / (1.0 - count * unit)
+def _gamma(total: float) -> float:
+    """``g``. Raises NegativeAnswer where it is more than one, or the argument above does not hold."""
+    if not total <= _MOST_ROUNDED:
+        raise NegativeAnswer(f"one run of layers rounds by {total:.0%}, more than {_MOST_ROUNDED:.0%}: not understood")
+    return total / (1.0 - total)
 
 
 def _runs(network: Network) -> list[list[Affine]]:
@@ -156,27 +196,31 @@ def _identity(width: int) -> Affine:
     return Affine(np.eye(width), np.zeros(width), operations=0)
 
 
-def _stage(run: list[Affine], unit: float, tiny: float, own: float) -> Stage:
+def _stage(run: list[Affine], declared: Declared, own: float) -> Stage:
     weight, bias = np.eye(run[0].weight.shape[1]), np.zeros(run[0].weight.shape[1])
-    magnitude, constant, growth = weight, bias, 1.0
+    magnitude, constant, growth, peak = weight, bias, 1.0, 1.0
     for layer in run:
         later = np.abs(layer.weight)
         weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
         magnitude, constant = later @ magnitude, later @ constant + np.abs(layer.bias)
-        growth *= _at_least_one(np.column_stack([layer.weight, layer.bias])).sum(axis=1).max(initial=1.0)
-    relative = (_gamma(sum(layer.operations for layer in run), unit) + own) * GENEROUS**3
+        factors = np.abs(np.column_stack([layer.weight, layer.bias]))
+        growth *= float(_at_least_one(factors).sum(axis=1).max(initial=1.0))
+        peak *= float(factors.sum(axis=1).max(initial=1.0))
+    rounded = sum(layer.operations for layer in run) * declared.unit + len(run) * declared.kept
+    relative = (_gamma(rounded) + own) * GENEROUS**3
+    underflow = 10.0 * (len(run) + 1) * declared.tiny * growth * GENEROUS**2
     return Stage(
         weight=weight,
         bias=bias,
         slope=relative * magnitude,
         offset=relative * constant + TINY,
-        growth=float(growth) * GENEROUS,
-        underflow=2.0 * (len(run) + 1) * tiny * float(growth) * GENEROUS,
+        peak=peak * GENEROUS + underflow,
+        underflow=underflow,
     )
 
 
-def _at_least_one(values: Floats) -> Floats:
-    return np.where(values != 0.0, np.maximum(np.abs(values), 1.0), 0.0)
+def _at_least_one(magnitudes: Floats) -> Floats:
+    return np.where(magnitudes != 0.0, np.maximum(magnitudes, 1.0), 0.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,7 +280,7 @@ def _error(network: Staged, stage: Stage, lower: Floats, upper: Floats) -> Float
     magnitude = np.maximum(np.abs(lower), np.abs(upper))
     largest = np.maximum(magnitude.max(axis=1), 1.0)[:, None]
     error = magnitude @ stage.slope.T + stage.offset + stage.underflow * largest
-    return np.where(stage.growth * largest <= network.limit, error, np.inf)
+    return np.where(stage.peak * largest <= network.limit, error, np.inf)
 
 
 def _neurons(known: Enclosure, stage: Stage, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:

@@ -156,7 +156,8 @@ def _statements(bundle: Bundle, pieces: int) -> Iterator[str]:
     yield f"{len(bundle.vectors.inputs)} self-test vectors are decided rightly and lie within their bounds"
     yield (
         f"{counts[Label.SILENT]:,} silent and {counts[Label.VIOLATING]:,} violating leaves are so, in real arithmetic "
-        f"and in {bundle.manifest.arithmetic} ({pieces:,} boxes bounded); {counts[Label.OPEN]:,} leaves claim nothing"
+        f"and in {bundle.manifest.arithmetic.words} ({pieces:,} boxes bounded); "
+        f"{counts[Label.OPEN]:,} leaves claim nothing"
     )
 
 

@@ -37,7 +37,7 @@ def certified_answers(network: AnyNetwork, arithmetic: Arithmetic, inputs: Rows)
     """
     wanted = _each_output(network.signature.output_size)
     if isinstance(network, Graph):
-        if not without_softmax(network, wanted)[2]:
+        if not without_softmax(network, wanted, arithmetic)[2]:
             unknown = np.full((len(inputs), len(wanted.clauses)), np.inf)
             return -unknown, unknown
         graph = prepare_graph(network, wanted, arithmetic)

@@ -181,8 +181,9 @@ def _nonlinear(state: _Forward, index: int, node: Node, look_up: Callable[[], No
     _tighten(state, operand, undecided(operation, lower, upper), look_up)
     if state.sharpen is not None and state.known.relaxed:
         state.sharpen(state.known, state.ranges, operand)
-    state.known.relaxed[index] = relaxed(operation, lower, upper)
-    return image(operation, lower, upper)
+    form = state.known.rounded.form
+    state.known.relaxed[index] = relaxed(operation, form, lower, upper)
+    return image(operation, form, lower, upper)
 
 
 def _tighten(state: _Forward, place: int, wanted: Flags, look_up: Callable[[], None]) -> None:

@@ -3,8 +3,9 @@
 Slopes are chosen to be tight, and any would be sound: the shifts are the largest and the least distance of ``f`` from
 the line of that slope. A piecewise linear function has those at an end or a corner, the logistic ones at an end or
 where the derivative is the slope. So rounding of the slopes does not matter; that of the shifts is a few units of
-roundoff of the largest magnitude involved, which is added. The served arithmetic's own error in ``f`` is added too: one
-rounding for LeakyRelu's product, :data:`~sidecar.numerics.ELEMENTARY_ERROR` for sigmoid and tanh.
+roundoff of the largest magnitude involved, which is added. The declared arithmetic's own error in ``f`` is added too:
+the roundings of LeakyRelu's product, of Clip's bounds where those are kept in a coarser format, and what is allowed a
+sigmoid or tanh (:data:`~sidecar.numerics.ELEMENTARY_ERROR`).
 
 All functions here rise, so their values lie between those at the ends.
 """
@@ -16,24 +17,24 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.compiler.rounding import INFLATE, TINY, Floats
+from sidecar.compiler.rounding import INFLATE, TINY, Floats, Format
 from sidecar.network.operators.clip import Clip
 from sidecar.network.operators.leaky_relu import LeakyRelu
 from sidecar.network.operators.operation import Elementwise
 from sidecar.network.operators.relu import Relu
 from sidecar.network.operators.sigmoid import Sigmoid
 from sidecar.network.operators.tanh import Tanh
-from sidecar.numerics import ELEMENTARY_ERROR, UNIT_ROUNDOFF_64
+from sidecar.numerics import UNIT_ROUNDOFF_64
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _OWN: Final = 16.0 * UNIT_ROUNDOFF_64
 """Of the magnitudes that a shift is computed from, what its few roundings come to."""
 
-_ELEMENTARY: Final = ELEMENTARY_ERROR + 2.0**-30
-"""The second part is ours: numpy's tanh errs by a few units in the last place, and a stationary point that is wrong by
-``d`` changes the distance from a line by less than ``d ** 2``, where ``d`` is below ``2 ** -16`` as long as the slope
-is above ``2 ** -40``; below that the function is that close to its limit."""
+_ELEMENTARY: Final = 2.0**-30
+"""What a sigmoid or tanh of ours may err by: numpy's tanh errs by a few units in the last place, and a stationary point
+that is wrong by ``d`` changes the distance from a line by less than ``d ** 2``, where ``d`` is below ``2 ** -16`` as
+long as the slope is above ``2 ** -40``; below that the function is that close to its limit."""
 
 _CANDIDATES: Final = np.linspace(0.0, 1.0, 9)
 
@@ -52,23 +53,27 @@ class Relaxed:
     upper_shift: Floats
 
 
-def image(operation: Elementwise, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
-    """Between which values the results lie, the served arithmetic's error included."""
+def image(operation: Elementwise, form: Format, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+    """Between which values the results lie, the declared arithmetic's error included."""
     low, high = operation(lower), operation(upper)
-    error = served_error(operation, lower)
+    error = served_error(operation, form, lower)
     return low - error, high + error
 
 
-def served_error(operation: Elementwise, lower: Floats) -> Floats:
+def served_error(operation: Elementwise, form: Format, lower: Floats) -> Floats:
     """By how much a served result, and float64's, may differ from the function's, for operands of ``lower`` or more."""
     match operation:
-        case Relu() | Clip():
+        case Relu():
             return np.zeros_like(lower)
+        case Clip(least, most):
+            kept = max(abs(bound) if np.isfinite(bound) else 0.0 for bound in (least, most))
+            return np.full_like(lower, (kept * form.kept + form.underflow) * INFLATE if form.kept else 0.0)
         case LeakyRelu(alpha):
             product = alpha * np.maximum(-lower, 0.0)
-            return np.where(lower < 0.0, product * (2.0**-23 + _OWN) + 2.0**-149, 0.0)
+            error = product * (form.relative(2, 1) + _OWN) + 10.0 * form.underflow
+            return np.where(lower < 0.0, error, 0.0)
         case Sigmoid() | Tanh():
-            return np.full_like(lower, _ELEMENTARY)
+            return np.full_like(lower, form.elementary + _ELEMENTARY)
         case _:
             raise NotImplementedError(f"no bounds for {type(operation).__name__}")
 
@@ -84,9 +89,9 @@ def undecided(operation: Elementwise, lower: Floats, upper: Floats) -> Flags:
             return np.asarray(lower < upper)
 
 
-def relaxed(operation: Elementwise, lower: Floats, upper: Floats) -> Relaxed:
+def relaxed(operation: Elementwise, form: Format, lower: Floats, upper: Floats) -> Relaxed:
     """Linear bounds for operands in ``[lower, upper]``; not finite where those are not."""
-    error = served_error(operation, lower)
+    error = served_error(operation, form, lower)
     match operation:
         case Relu():
             slopes = _convex(lower, upper, 0.0)
@@ -98,7 +103,7 @@ def relaxed(operation: Elementwise, lower: Floats, upper: Floats) -> Relaxed:
             slopes = _clipped(lower, upper, least, most)
             corners = (least, most)
         case _:
-            return _logistic(operation, lower, upper)
+            return _logistic(operation, lower, upper, error)
     below, above = slopes
     return Relaxed(
         below,
@@ -152,7 +157,7 @@ def _is_line(operation: Elementwise, slope: Floats, lower: Floats, upper: Floats
             )
 
 
-def _logistic(operation: Elementwise, lower: Floats, upper: Floats) -> Relaxed:
+def _logistic(operation: Elementwise, lower: Floats, upper: Floats, error: Floats) -> Relaxed:
     """Of several slopes those whose line lies closest at the middle."""
     middle, width = 0.5 * (lower + upper), upper - lower
     chord = np.where(width > 1e-12, (operation(upper) - operation(lower)) / width, 0.0)
@@ -162,7 +167,7 @@ def _logistic(operation: Elementwise, lower: Floats, upper: Floats) -> Relaxed:
     result = [np.zeros_like(lower) for _ in range(4)]
     for candidate in tried:
         slope = candidate.clip(0.0, 1.0)
-        least, largest = _stationary(operation, slope, lower, upper)
+        least, largest = _stationary(operation, slope, lower, upper, error)
         below, above = -least - slope * middle, largest + slope * middle
         for place, better, shift in ((0, below < best_below, least), (2, above < best_above, largest)):
             result[place] = np.where(better, slope, result[place])
@@ -172,12 +177,14 @@ def _logistic(operation: Elementwise, lower: Floats, upper: Floats) -> Relaxed:
     return Relaxed(*(np.where(known, each, np.nan) for each in result))
 
 
-def _stationary(operation: Elementwise, slope: Floats, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
+def _stationary(
+    operation: Elementwise, slope: Floats, lower: Floats, upper: Floats, error: Floats
+) -> tuple[Floats, Floats]:
     """As :func:`_distances`, for tanh or the sigmoid, its error included."""
     scale = 2.0 if isinstance(operation, Sigmoid) else 1.0  # sigmoid(z) = 1/2 + tanh(z / 2) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         stationary = scale * np.arctanh(np.sqrt(np.maximum(1.0 - scale * scale * slope, 0.0)))
     points = [lower, upper, stationary.clip(lower, upper), (-stationary).clip(lower, upper)]
     found = [operation(point) - slope * point for point in points]
-    charge = np.maximum(np.abs(lower), np.abs(upper)) * slope * _OWN + _ELEMENTARY
+    charge = np.maximum(np.abs(lower), np.abs(upper)) * slope * _OWN + error
     return np.minimum.reduce(found) - charge, np.maximum.reduce(found) + charge

@@ -3,20 +3,23 @@
 The mechanism is :mod:`sidecar.compiler.rounding`'s, and so is the derivation; a *stage* here is everything affine
 between the results of nonlinear operations, or the input, and one tensor that a nonlinear operation or the output
 takes. Written out, that tensor is a sum over all paths of monomials; an evaluation in floating point, in whatever order
-it sums and whichever neighbours it fuses, multiplies each by at most ``N`` factors ``1 + d``, where ``N`` adds up the
-``operations`` along the longest path. With ``|h| <= m`` for the values that the stage starts from, the monomials'
-magnitudes add up to at most what the same operations with magnitudes of all coefficients make of ``m``, here ``M``. So
+it sums and whichever neighbours it fuses, multiplies each by factors ``1 + d`` whose ``|d|`` add up to at most ``s = N
+u + k v``, where ``N`` adds up the ``operations`` along the longest path. With ``|h| <= m`` for the values that the
+stage starts from, the monomials' magnitudes add up to at most what the same operations with magnitudes of all
+coefficients make of ``m``, here ``M``. So
 
-    E = gamma(N) M  +  2 (k + 1) eta P max(1, m)
+    E = gamma(s) M  +  10 (k + 1) eta P max(1, m)
 
-bounds the perturbation; ``k`` is the number of operations that compute something on the longest path, and ``P``
-multiplies their largest row sums of ``max(1, |coefficient|)``, the bias included: no monomial's other factors multiply
-to more, even with those below one left out. Nothing overflows while ``P max(1, m)`` is below the format's limit. Our
-own float64 computation is charged to the same ``E``: ``slack`` times ``M + E``, as :mod:`~sidecar.compiler.rounding`
-has it.
+bounds the perturbation; ``k`` is the number of operations that compute something on the longest path, at least one (a
+value that is handed on may be rounded too), and ``P`` multiplies their largest row sums of ``max(1, |coefficient|)``,
+the bias included: no monomial's other factors multiply to more, even with those below one left out. Nothing overflows
+while ``(Q + 10 (k + 1) eta P) max(1, m)`` is below the format's limit, where ``Q`` multiplies the largest row sums of
+``|coefficient|``, the bias included, and at least one each. Our own float64 computation is charged to the same ``E``:
+``slack`` times ``M + E``, as :mod:`~sidecar.compiler.rounding` has it.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -24,11 +27,20 @@ from typing import Final
 import numpy as np
 
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.rounding import FORMATS, INFLATE, MOST_ROUNDINGS, TINY, Floats, at_least_one, gamma
+from sidecar.compiler.rounding import (
+    INFLATE,
+    MOST_ROUNDINGS,
+    TINY,
+    Floats,
+    Format,
+    at_least_one,
+    format_of,
+    gamma,
+)
 from sidecar.errors import InputError
 from sidecar.network.graph import Graph, Node
 from sidecar.network.operators.max_pool import MaxPool
-from sidecar.network.operators.operation import AffineMap, Shape
+from sidecar.network.operators.operation import AffineMap, Change, Shape
 from sidecar.numerics import UNIT_ROUNDOFF_64
 
 _ADDED: Final = 64
@@ -41,14 +53,14 @@ class Stage:
     """What the rounding of one tensor depends on, besides magnitudes.
 
     Args:
-        relative: ``gamma(N)``.
-        underflow: ``2 (k + 1) eta P``.
-        growth: ``P``.
+        relative: ``gamma(s)``.
+        underflow: ``10 (k + 1) eta P``.
+        peak: ``Q``, and the underflow.
     """
 
     relative: float
     underflow: float
-    growth: float
+    peak: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +73,7 @@ class Rounded:
         magnitudes: per node, the operation with the magnitudes of its coefficients; None where it is not affine.
         biases: per node, what is added, float64 (value,); None for nothing.
         slack: relative error charged for our own computation.
-        limit: magnitudes below it do not overflow.
+        form: the declared arithmetic.
     """
 
     graph: Graph
@@ -69,7 +81,7 @@ class Rounded:
     magnitudes: tuple[AffineMap | None, ...]
     biases: tuple[Floats | None, ...]
     slack: float
-    limit: float
+    form: Format
 
     @property
     def widest(self) -> int:
@@ -85,24 +97,22 @@ class Rounded:
             largest: ``max(1, m)`` (box,).
         """
         stage = self.stages[place]
-        peak = largest.reshape(-1, *(1,) * (magnitude.ndim - 1))
-        error = stage.relative * magnitude + stage.underflow * peak
+        largest = largest.reshape(-1, *(1,) * (magnitude.ndim - 1))
+        error = stage.relative * magnitude + stage.underflow * largest
         error = (error + self.slack * (magnitude + error) + TINY) * INFLATE
-        return np.where(stage.growth * peak * INFLATE <= self.limit, error, np.inf)
+        return np.where(stage.peak * largest * INFLATE <= self.form.limit, error, np.inf)
 
 
 def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
     """The graph's rounding in the declared arithmetic.
 
     Raises:
-        InputError: the arithmetic does not fit the tensors' datatypes, or a path sums up too many terms.
+        InputError: the arithmetic does not fit the tensors' datatypes, a path sums up too many terms, or rounds more
+            than leaves anything.
     """
-    form = FORMATS[arithmetic]
-    signature = graph.signature
-    if {*signature.input_datatypes(), *signature.output_datatypes()} != {form.datatype}:
-        raise InputError(f"the declared arithmetic {arithmetic} is not that of the model's tensors")
+    form = format_of(arithmetic, graph.signature)
     shapes = graph.shapes
-    counts, depths, growths, total = [0], [0], [1.0], [0]
+    counts, depths, growths, peaks, total = [0], [0], [1.0], [1.0], [0]
     for node in graph.nodes:
         before = node.operands
         total.append(max(total[place] for place in before) + _ADDED)
@@ -111,27 +121,32 @@ def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
             counts.append(0)
             depths.append(0)
             growths.append(1.0)
+            peaks.append(1.0)
             continue
         terms, own_terms = node.operation.operations, _terms(node.operation, shapes, node)
         counts.append(max(counts[place] for place in before) + terms)
         depths.append(max(depths[place] for place in before) + (terms > 0))
-        growths.append(max(growths[place] for place in before) * _growth(node.operation, shapes, node))
+        growths.append(max(growths[place] for place in before) * _growth(node.operation, shapes, node, at_least_one))
+        peaks.append(max(peaks[place] for place in before) * _growth(node.operation, shapes, node, np.abs))
         total[-1] += 2 * terms + own_terms
     ours = max(total) + 4 * len(graph.nodes) + 2 * max(math.prod(shape) for shape in shapes)
     if ours > MOST_ROUNDINGS:
         raise InputError(f"bounding the network sums up {ours} terms on one path; the limit is {MOST_ROUNDINGS}")
-    stages = tuple(
-        Stage(gamma(count, form.roundoff), 2.0 * (depth + 1) * form.underflow * growth, growth)
-        for count, depth, growth in zip(counts, depths, growths, strict=True)
-    )
+    stages = tuple(map(functools.partial(_stage, form), counts, depths, growths, peaks))
     return Rounded(
         graph,
         stages,
         tuple(node.operation.mapped(np.abs) if isinstance(node.operation, AffineMap) else None for node in graph.nodes),
         tuple(_bias(node) for node in graph.nodes),
         4.0 * gamma(ours, UNIT_ROUNDOFF_64),
-        form.limit,
+        form,
     )
+
+
+def _stage(form: Format, operations: int, depth: int, growth: float, peak: float) -> Stage:
+    layers = max(depth, 1)
+    underflow = 10.0 * (layers + 1) * form.underflow * growth
+    return Stage(form.relative(operations, layers), underflow, peak + underflow)
 
 
 def _bias(node: Node) -> Floats | None:
@@ -139,10 +154,10 @@ def _bias(node: Node) -> Floats | None:
     return None if bias is None else bias.reshape(-1).copy()
 
 
-def _growth(operation: AffineMap, shapes: Sequence[Shape], node: Node) -> float:
-    """The largest row sum of ``max(1, |coefficient|)``, at least one so that later values bound earlier ones."""
+def _growth(operation: AffineMap, shapes: Sequence[Shape], node: Node, magnitude: Change) -> float:
+    """The largest row sum of the coefficients' magnitudes, at least one so that later values bound earlier ones."""
     ones = [np.ones((1, *shapes[place])) for place in node.operands]
-    return max(1.0, float(operation.mapped(at_least_one)(*ones).max())) * INFLATE
+    return max(1.0, float(operation.mapped(magnitude)(*ones).max())) * INFLATE
 
 
 def _terms(operation: AffineMap, shapes: Sequence[Shape], node: Node) -> int:

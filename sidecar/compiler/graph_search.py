@@ -101,7 +101,7 @@ class _Halving:
 
     def run(self, arithmetic: Arithmetic, progress: Callable[[Progress], None]) -> Partition:
         """Go on until nothing waits, a limit is reached, or a counterexample suffices."""
-        core, wanted, equivalent = without_softmax(self._graph, self._requirement)
+        core, wanted, equivalent = without_softmax(self._graph, self._requirement, arithmetic)
         prepared = prepare_graph(core, wanted, arithmetic)
         lower, upper = outward(self._box)
         nodes, phases = np.zeros(1, dtype=np.intp), np.zeros((1, 0), dtype=np.int8)

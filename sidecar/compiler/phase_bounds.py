@@ -171,14 +171,16 @@ class PhaseBounds:
         return best
 
     def _relaxations(self, lower: Floats, upper: Floats) -> dict[int, Relaxed]:
-        graph, found = self._graph, {}
+        graph, form, found = self._graph, self._root.rounded.form, {}
         for split in self.splits:
             shape, here = (len(lower), *graph.shapes[split.place]), slice(split.start, split.stop)
             operation = graph.nodes[split.node].operation
             if not isinstance(operation, Relu | LeakyRelu):
                 raise ValueError(f"node {split.node} has no phases")
             with np.errstate(invalid="ignore", divide="ignore"):
-                found[split.node] = relaxed(operation, lower[:, here].reshape(shape), upper[:, here].reshape(shape))
+                found[split.node] = relaxed(
+                    operation, form, lower[:, here].reshape(shape), upper[:, here].reshape(shape)
+                )
         return found
 
     def _known(self, parts: Parts, relaxations: dict[int, Relaxed], free: Flags) -> Known:

@@ -119,7 +119,7 @@ class _PhaseSearch:
             return Label.OPEN, stopped.reason
 
     def _run(self, arithmetic: Arithmetic) -> Label:
-        core, wanted, equivalent = without_softmax(self._graph, self._requirement)
+        core, wanted, equivalent = without_softmax(self._graph, self._requirement, arithmetic)
         prepared = prepare_graph(core, wanted, arithmetic)
         attacked = list(range(len(self.counterexamples.rows.clauses)))
         self._attacked(attacked, _FIRST_STARTS)

@@ -28,6 +28,7 @@ from sidecar.compiler.consistency import require_joint_satisfiability
 from sidecar.compiler.graph_search import partition_graph
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import answers
+from sidecar.compiler.rounding import declared_arithmetic
 from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
 from sidecar.compiler.search_state import Interrupted, SearchState
 from sidecar.compiler.split_tree import SplitTree
@@ -42,10 +43,7 @@ from sidecar.network.dense import checkable
 from sidecar.network.graph import Graph
 from sidecar.network.values import AnyModel, Model, Network, OpaqueModel
 from sidecar.properties.values import Property, PropertyFile
-from sidecar.tensors import Datatype, ModelSignature, Rows
-
-DECLARED_ARITHMETIC = {Datatype.FP32: Arithmetic.IEEE32, Datatype.FP64: Arithmetic.IEEE64}
-"""By the datatype of a proved model's tensors."""
+from sidecar.tensors import ModelSignature, Rows
 
 _NOTHING_PROVED = (
     "compiled without proof: every region is open, and no violation can be told to be a breach. Every answer is"
@@ -75,6 +73,7 @@ class CompileOptions:
         certify: make a certificate, and leave open what cannot be proved with it.
         workers: processes that find its hints, and check it.
         resumable: keep where searches are that the time limit stops.
+        arithmetic: of the served model; None takes the IEEE arithmetic of its tensors' datatype.
     """
 
     name: str | None = None
@@ -87,6 +86,7 @@ class CompileOptions:
     certify: bool = True
     workers: int = 1
     resumable: bool = False
+    arithmetic: Arithmetic | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ def compile_bundle(
         notes = (*notes, *unchecked, _NOTHING_PROVED)
     else:
         partitions = _search(model, gates, options, progress, _states(start, _key(model, gates, options)))
-    arithmetic = DECLARED_ARITHMETIC.get(signature.inputs[0].datatype, Arithmetic.IEEE32)
+    arithmetic = declared_arithmetic(signature, options.arithmetic)
     found = _provable(model, arithmetic, gates, partitions, options.workers, progress) if options.certify else None
     coverage = _merged(partitions) if found is None else found.coverage
     notes = (*notes, *(found.notes if found else ()))
@@ -207,7 +207,8 @@ def compile_bundle(
 def _key(model: AnyModel, gates: Sequence[Gate], options: CompileOptions) -> str:
     """Of all that decides how the searches go on, but for how long they may."""
     version = importlib.metadata.version("gate-sidecar"), kernels_digest()
-    decides = model.digest, encode_gates(gates), options.minimum_volume, options.max_regions, version
+    arithmetic = declared_arithmetic(model.signature, options.arithmetic)
+    decides = model.digest, encode_gates(gates), options.minimum_volume, options.max_regions, arithmetic.value, version
     return hashlib.sha256(repr(decides).encode()).hexdigest()
 
 
@@ -215,7 +216,8 @@ def _states(start: Interrupted | None, key: str) -> Sequence[SearchState] | None
     if start is not None and start.key != key:
         raise InputError(
             f"what was stopped was another compilation (key {start.key}, expected {key}): it goes on with the same "
-            "model, properties, --max-regions, --minimum-volume and release only; remove its file to begin anew"
+            "model, properties, --max-regions, --minimum-volume, --arithmetic and release only; remove its file to "
+            "begin anew"
         )
     return None if start is None else start.searches
 
@@ -381,7 +383,7 @@ def _search(
 
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
             limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
-            arithmetic = DECLARED_ARITHMETIC[model.network.signature.inputs[0].datatype]
+            arithmetic = declared_arithmetic(model.network.signature, options.arithmetic)
             start, network = None if states is None else states[number - 1], model.network
             about = region.box, in_box(gate.requirement, region), arithmetic, limits, report
             if isinstance(network, Graph):

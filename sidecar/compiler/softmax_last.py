@@ -1,52 +1,99 @@
 """A softmax that stands last, taken off: what its operands must satisfy so that its results satisfy the requirement.
 
-Sufficient, not necessary, and meant for proofs of *silent* only. With ``d = z_i - z_k`` for operands ``z``, results
-``y``, and a served softmax whose relative error is ``e``:
+Sufficient, not necessary, and meant for proofs of *silent* only. With operands ``z``, ``n`` results ``y``, and a served
+softmax whose relative error is at most ``e``, where values below ``tiny`` may become anything from zero to there:
 
-- ``y_i > y_k`` where ``d > delta``, and all of ``z_i - z_m > -60``: then ``y_i`` is at least ``exp(-60) / 1000``, so
-  that ``y_i (1 - e) - y_k (1 + e) >= y_i ((1 - e) - exp(-delta) (1 + e)) > 2**-126``: no rounding and no underflow
-  turns the order round or makes a tie.
-- ``y_i > c`` where all of ``z_i - z_m > log((n - 1) c / (1 - c)) + delta``, since ``y_i = 1 / (1 + sum of exp(-d))``.
-- ``y_i < c`` where one of ``z_m - z_i > log((1 - c) / c) + delta``, since ``y_i <= 1 / (1 + exp(-d))``.
+- ``y_i > y_k`` where ``z_i - z_k > 4 e``, and all of ``z_i - z_m > -D``. For then ``y_k < y_i exp(-4 e)``, and
+  ``exp(-4 e) (1 + e) < 1 - e``; and ``y_i >= exp(-D) / n >= 2 tiny``, so that no ``y_k`` below ``tiny`` gets there.
+- ``y_i > c`` where all of ``z_i - z_m > log((n - 1) c' / (1 - c')) + 4 e`` with ``c' = (1 + 4 e) max(c, 2 tiny)``:
+  since ``y_i = 1 / (1 + sum of exp(z_m - z_i))`` it is more than ``c'``, and ``c' (1 - e) > c``.
+- ``y_i < c`` where one of ``z_m - z_i > log((1 - c') / c') + 4 e`` with ``c' = (1 - 4 e) c``: since ``y_i <= 1 / (1 +
+  exp(z_m - z_i))`` it is less than ``c'``, and ``c' (1 + e) < c``; ``tiny`` must be less than ``c`` too.
 
-``delta`` is :data:`_DELTA`; a shift by it changes ``exp`` by far more than ``e``, and than the rounding of the
-logarithm. A literal in inputs alone stays as it is. Of any other kind nothing is proved.
+The shift by ``4 e`` makes up for the logarithm's rounding in the last two. A literal in inputs alone stays as it is. Of
+any other kind nothing is proved.
 """
 
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Final
 
+from sidecar.bundle.values import Arithmetic
+from sidecar.errors import InputError
 from sidecar.gates.values import Clause, Literal, Requirement, terms
 from sidecar.network.graph import Graph
 from sidecar.network.operators.softmax import Softmax
+from sidecar.numerics import SOFTMAX_ERROR, UNIT_ROUNDOFF_16, UNIT_ROUNDOFF_BF16
 
-_DELTA: Final = Fraction(1, 2**12)
-_DEEPEST: Final = Fraction(60)
 _MOST_VALUES: Final = 1000
-_LEAST_SHARE: Final = Fraction(1, 2**100)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Served:
+    """A softmax as it is served.
+
+    Args:
+        error: ``e``, at most 2**-7.
+        tiny: below it, values may become anything from zero to there.
+    """
+
+    error: Fraction
+    tiny: Fraction
+
+    @property
+    def shift(self) -> Fraction:
+        """``4 e``."""
+        return 4 * self.error
+
+    def deepest(self, size: int) -> Fraction:
+        """``D`` for so many values, rounded down."""
+        return Fraction(math.floor(math.log(1 / (2 * float(self.tiny) * size)) * 16 - 1), 16)
+
+
+_FLOAT32: Final = _Served(Fraction(SOFTMAX_ERROR), Fraction(1, 2**126))
+_SERVED: Final[Mapping[Arithmetic, _Served]] = MappingProxyType(
+    {
+        Arithmetic.IEEE32: _FLOAT32,
+        Arithmetic.IEEE64: _FLOAT32,
+        Arithmetic.TF32: _FLOAT32,
+        Arithmetic.BF16: _Served(2 * Fraction(UNIT_ROUNDOFF_BF16), Fraction(1, 2**126)),
+        Arithmetic.FP16: _Served(2 * Fraction(UNIT_ROUNDOFF_16), Fraction(1, 2**14)),
+    }
+)
+"""Those with results in 16 bits compute in float32 and round then, whose error is far less than a unit of theirs."""
 
 _NEVER: Final = Literal((), (), Fraction(-1), strict=True)
 """Does not hold anywhere."""
 
 
-def without_softmax(graph: Graph, requirement: Requirement) -> tuple[Graph, Requirement, bool]:
+def without_softmax(graph: Graph, requirement: Requirement, arithmetic: Arithmetic) -> tuple[Graph, Requirement, bool]:
     """The graph without a softmax at its end, a requirement on what is left that implies the given one, and whether the
     two say the same, as they do where no softmax is.
+
+    Raises:
+        InputError: of a softmax in the declared arithmetic nothing is known.
     """
     if not graph.nodes or not isinstance(graph.nodes[-1].operation, Softmax):
         return graph, requirement, True
     before, place = graph.nodes[:-1], graph.nodes[-1].operands[0]
     if place != len(before):
         raise ValueError("the softmax's operand is not what is computed before it")
+    served = _SERVED.get(arithmetic)
+    if served is None:
+        raise InputError(
+            f"the model ends in a softmax, and of one whose exponentials and sum are computed in {arithmetic} nothing "
+            "is proved: declare fp16, if the server computes its softmax in float32, or verify the model without it"
+        )
     size = graph.signature.output_size
-    clauses = itertools.chain.from_iterable(_implying(clause, size) for clause in requirement.clauses)
+    clauses = itertools.chain.from_iterable(_implying(clause, size, served) for clause in requirement.clauses)
     return dataclasses.replace(graph, nodes=before), Requirement(tuple(dict.fromkeys(clauses))), False
 
 
-def _implying(clause: Clause, size: int) -> list[Clause]:
+def _implying(clause: Clause, size: int, served: _Served) -> list[Clause]:
     """Clauses that together imply this one."""
     alternatives: list[Literal] = []
     conditions: list[Clause] = []
@@ -58,12 +105,12 @@ def _implying(clause: Clause, size: int) -> list[Clause]:
             pair = _order(outputs, literal.offset)
             if pair is not None:
                 larger, smaller = pair
-                alternatives.append(_difference(larger, smaller, _DELTA))
+                alternatives.append(_difference(larger, smaller, served.shift))
                 others = (index for index in range(size) if index != larger)
-                conditions.extend((_difference(larger, index, -_DEEPEST),) for index in others)
+                conditions.extend((_difference(larger, index, -served.deepest(size)),) for index in others)
             elif len(outputs) == 1:
-                alternatives.extend(_below(outputs, literal.offset, size))
-                if len(clause) == 1 and (above := _above(outputs, literal.offset, size)):
+                alternatives.extend(_below(outputs, literal.offset, size, served))
+                if len(clause) == 1 and (above := _above(outputs, literal.offset, size, served)):
                     return above
     return [tuple(alternatives) or (_NEVER,), *conditions]
 
@@ -81,22 +128,22 @@ def _order(outputs: dict[int, Fraction], offset: Fraction) -> tuple[int, int] | 
     return (first, second) if outputs[first] > 0 else (second, first)
 
 
-def _above(outputs: dict[int, Fraction], offset: Fraction, size: int) -> list[Clause]:
+def _above(outputs: dict[int, Fraction], offset: Fraction, size: int, served: _Served) -> list[Clause]:
     """Clauses that imply ``a y_i + b > 0`` where ``a > 0``; none where there are none such."""
     ((index, factor),) = outputs.items()
-    share = -offset / factor
+    share = (1 + 4 * served.error) * max(-offset / factor, 2 * served.tiny)
     if factor < 0 or share >= 1 or size == 1:
         return []
-    share = max(share, _LEAST_SHARE)
-    least = Fraction(math.log((size - 1) * share / (1 - share))) + _DELTA
-    return [(_difference(index, other, max(least, -_DEEPEST)),) for other in range(size) if other != index]
+    least = Fraction(math.log((size - 1) * share / (1 - share))) + served.shift
+    return [(_difference(index, other, least),) for other in range(size) if other != index]
 
 
-def _below(outputs: dict[int, Fraction], offset: Fraction, size: int) -> list[Literal]:
+def _below(outputs: dict[int, Fraction], offset: Fraction, size: int, served: _Served) -> list[Literal]:
     """Literals of which each implies ``a y_i + b > 0`` where ``a < 0``."""
     ((index, factor),) = outputs.items()
-    share = -offset / factor
-    if factor > 0 or not _LEAST_SHARE <= share < 1:
+    bound = -offset / factor
+    share = (1 - 4 * served.error) * bound
+    if factor > 0 or bound <= 2 * served.tiny or share >= 1:
         return []
-    least = Fraction(math.log((1 - share) / share)) + _DELTA
+    least = Fraction(math.log((1 - share) / share)) + served.shift
     return [_difference(other, index, least) for other in range(size) if other != index]

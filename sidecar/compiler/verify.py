@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.compiled import load_kernels
-from sidecar.compiler.pipeline import DECLARED_ARITHMETIC, SearchStatus, distinct, in_box
+from sidecar.compiler.pipeline import SearchStatus, distinct, in_box
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.replay import Replay
 from sidecar.compiler.search import Order, SearchLimits, StopReason
@@ -69,14 +69,10 @@ class Verified:
     timed_out: bool
 
 
-def arithmetic_of(model: Model) -> Arithmetic:
-    """What the served model is taken to compute in."""
-    return DECLARED_ARITHMETIC[model.signature.inputs[0].datatype]
-
-
 def verify(
     model: Model,
     properties: Sequence[Property],
+    arithmetic: Arithmetic,
     time_limit_seconds: float | None,
     workers: int | None,
     progress: Callable[[SearchStatus], None],
@@ -86,12 +82,14 @@ def verify(
     Args:
         model: with the signature that :func:`~sidecar.compiler.pipeline.with_batch_axis` gives.
         properties: ids distinct.
+        arithmetic: of the served model; what holds does so in it and in real arithmetic.
         time_limit_seconds: for all of them; each search gets an equal share of what is left. None for no limit.
         workers: threads; None for one on each processor that this process may use.
         progress: called a few times a second while a search runs.
 
     Raises:
-        InputError: two properties have one id, or onnxruntime cannot run the model.
+        InputError: two properties have one id, onnxruntime cannot run the model, or the arithmetic does not speak about
+            it.
     """
     replay, done = Replay(model), 0
     total = sum(len(stated.domain) for stated in properties)
@@ -109,7 +107,7 @@ def verify(
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - done - index)
             limits = SearchLimits(share, None, _ANY_SIZE, Order.SMALLEST_FIRST, workers)
             confirmation = Confirmation(replay, model, region, stated.requirement)
-            decisions.append(_decided(model, confirmation, stated.requirement, limits, report))
+            decisions.append(_decided(model, confirmation, stated.requirement, arithmetic, limits, report))
             found = confirmation.found
             if found is not None:
                 break
@@ -122,12 +120,13 @@ def _decided(
     model: Model,
     confirmation: "Confirmation",
     requirement: Requirement,
+    arithmetic: Arithmetic,
     limits: SearchLimits,
     report: Callable[[Progress], None],
 ) -> Decision:
     region = confirmation.effective
     required = in_box(requirement, region)
-    return decide(model.network, region.box, required, arithmetic_of(model), limits, confirmation, report)
+    return decide(model.network, region.box, required, arithmetic, limits, confirmation, report)
 
 
 def _verified(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sidecar.bundle.naming import Naming
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.explain import missed_lines, value_lines
 from sidecar.compiler.verdict import Verdict
 from sidecar.compiler.verify import Counterexample, Verified
@@ -31,7 +32,7 @@ def overall(verified: Sequence[Verified]) -> Verdict:
 # -- for people ------------------------------------------------------------------------------------------------
 
 
-def render(verified: Sequence[Verified], naming: Naming, arithmetic: str) -> str:
+def render(verified: Sequence[Verified], naming: Naming, arithmetic: Arithmetic) -> str:
     """A line for each property, the counterexamples, and what the verdicts mean."""
     width = max(len(each.stated.trace.property_id) for each in verified)
     lines = []
@@ -41,13 +42,12 @@ def render(verified: Sequence[Verified], naming: Naming, arithmetic: str) -> str
         if each.counterexample is not None:
             lines += _counterexample_lines(each, each.counterexample, naming)
     found = {each.verdict for each in verified}
-    meanings = [text.format(arithmetic=arithmetic) for verdict, text in _MEANING.items() if verdict in found]
+    meanings = [text.format(arithmetic=arithmetic.words) for verdict, text in _MEANING.items() if verdict in found]
     return "\n".join([*lines, *meanings])
 
 
 _MEANING: Final = {
-    Verdict.HOLDS: "HOLDS: proved for every input of the domain, in real arithmetic and in {arithmetic}, in any order"
-    " of summation",
+    Verdict.HOLDS: "HOLDS: proved for every input of the domain, in real arithmetic and in {arithmetic}",
     Verdict.VIOLATED: "VIOLATED: onnxruntime gives that answer to that input; it was judged in exact arithmetic",
     Verdict.UNKNOWN: "UNKNOWN: neither proved nor refuted; --time-limit gives it longer",
 }
@@ -76,12 +76,12 @@ def _counterexample_lines(each: Verified, found: Counterexample, naming: Naming)
 # -- for programs ----------------------------------------------------------------------------------------------
 
 
-def document(verified: Sequence[Verified], signature: ModelSignature, arithmetic: str) -> dict[str, Any]:
+def document(verified: Sequence[Verified], signature: ModelSignature, arithmetic: Arithmetic) -> dict[str, Any]:
     """Everything, for JSON; values on the wire."""
     return {
         "verdict": overall(verified).value,
         "result": result_word(verified),
-        "arithmetic": arithmetic,
+        "arithmetic": arithmetic.value,
         "properties": [
             {
                 "id": each.stated.trace.property_id,

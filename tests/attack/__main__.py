@@ -2,9 +2,9 @@
 
     python -m tests.attack [--samples N] [--simulated N] [--seconds S] [--planted N] [--all | --only NAME ...]
 
-Prints three tables: claims attacked through onnxruntime; the same in the arithmetic that bundles declare, simulated,
-and for comparison in coarser ones that they do not; networks with planted counterexamples. Exit status 1 where a claim
-falls.
+Prints three tables: claims attacked through onnxruntime; claims about each arithmetic that a bundle can declare,
+attacked in that arithmetic, simulated, and for comparison what is claimed of float32 in coarser ones; networks with
+planted counterexamples. Exit status 1 where a claim falls.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from sidecar.bundle.coverage import Label
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.compiled import compiled_step
 from sidecar.compiler.search import SearchLimits
-from sidecar.compiler.verify import arithmetic_of
 from sidecar.demo.driving import MODEL_PATH, PROPERTIES_PATH
 from sidecar.network.onnx_reader import read_model
 from sidecar.network.values import Network
@@ -53,25 +53,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _head("through")
     claims = []
     for claim in _claims(None if given.all else given.only, given.no_public, limits):
-        unsound += _attacked(claim, given.samples, "onnxruntime")
+        unsound += _attacked(claim, given.samples)
         claims.append(claim)
-    print(f"\nThe same, {given.simulated:,} random rows each, in simulated arithmetic")
+    print(f"\nClaims about each arithmetic, {given.simulated:,} random rows each, in that arithmetic, simulated")
     _head("arithmetic")
-    coarse = [name for name in SIMULATED if name not in {arithmetic_of(claim.model).value for claim in claims}]
-    for claim in claims:
-        unsound += _attacked(claim, given.simulated, arithmetic_of(claim.model).value)
-    print("   not declared by these bundles, so rows may fall; a sidecar calls that a breach:")
-    for name in coarse:
-        _attacked(claims[0], given.simulated, name)
+    for arithmetic in SIMULATED:
+        declared = claims
+        if arithmetic is not Arithmetic.IEEE32:
+            declared = list(_claims(None if given.all else given.only, given.no_public, limits, arithmetic))
+        for claim in declared:
+            unsound += _attacked(claim, given.simulated, arithmetic)
+    print("   claimed of ieee32 alone, so rows may fall; a sidecar calls that a breach:")
+    for arithmetic in SIMULATED:
+        if arithmetic is not Arithmetic.IEEE32:
+            _attacked(claims[0], given.simulated, arithmetic)
     unsound += _planted(given.planted, limits, given.samples)
     print(f"\n{unsound} unsound claims, in {time.monotonic() - began:.0f} s")
     return 1 if unsound else 0
 
 
-def _claims(only: Sequence[str] | None, no_public: bool, limits: SearchLimits) -> Iterator[Claim]:
+def _claims(
+    only: Sequence[str] | None,
+    no_public: bool,
+    limits: SearchLimits,
+    arithmetic: Arithmetic = Arithmetic.IEEE32,
+) -> Iterator[Claim]:
     model = read_model(MODEL_PATH)
     for stated in read_properties(PROPERTIES_PATH, model.signature).properties:
-        yield from claimed(f"demo {stated.trace.property_id}", model, stated, limits)
+        yield from claimed(f"demo {stated.trace.property_id}", model, stated, limits, arithmetic)
     if no_public:
         return
     if not (data_folder() / "acasxu").is_dir():
@@ -81,28 +90,29 @@ def _claims(only: Sequence[str] | None, no_public: bool, limits: SearchLimits) -
         if only is None or each.name in only:
             model, properties = each.read()
             for stated in properties:
-                yield from claimed(each.name, model, stated, limits)
+                yield from claimed(each.name, model, stated, limits, arithmetic)
 
 
 def _head(how: str) -> None:
-    print(f"   {'claim':<36}{how:<13}{'leaves':>9} {'claimed':<10}{'rows':>13}{'nearest':>11}{'unsound':>9}{'time':>9}")
+    columns = f"{'leaves':>9} {'claimed':<10}{'share':>8}{'rows':>13}{'nearest':>11}{'unsound':>9}{'time':>9}"
+    print(f"   {'claim':<36}{how:<13}{columns}")
 
 
-def _attacked(claim: Claim, count: int, how: str) -> int:
-    """Attack both kinds of leaves and print a line for each; how many fall."""
-    fallen = 0
+def _attacked(claim: Claim, count: int, how: Arithmetic | None = None) -> int:
+    """Attack both kinds of leaves, through onnxruntime or in an arithmetic, and print a line each; how many fall."""
+    fallen, through = 0, "onnxruntime" if how is None else how.value
     claimed_leaves = [(claim.leaves(label), label, silent) for label, silent in KINDS]
     if not any(len(leaves) for leaves, _, _ in claimed_leaves):
-        print(f"   {claim.name:<36}{how:<13}{'nothing claimed in that time':>35}")
+        print(f"   {claim.name:<36}{through:<13}{'nothing claimed in that time':>35}")
     for leaves, label, silent in claimed_leaves:
         began = time.monotonic()
         if not len(leaves):
             continue
         answering = Answering(claim.model)
-        ask = answering if how == "onnxruntime" else simulated(_dense(claim), how, seed=0)
+        ask = answering if how is None else simulated(_dense(claim), how, seed=0)
         found = attack(claim, leaves, ask, answering.precision, count, silent=silent)
         fallen += bool(found.fallen)
-        _line(claim.name, how, len(leaves), label, found, time.monotonic() - began)
+        _line(claim, through, len(leaves), label, found, time.monotonic() - began)
     return fallen
 
 
@@ -112,10 +122,11 @@ def _dense(claim: Claim) -> Network:
     return claim.model.network
 
 
-def _line(name: str, how: str, leaves: int, label: Label, found: Found, seconds: float) -> None:
+def _line(claim: Claim, how: str, leaves: int, label: Label, found: Found, seconds: float) -> None:
     fallen = f"{found.fallen or 'none':>9}"
     print(
-        f"   {name:<36}{how:<13}{leaves:>9,} {label.name.lower():<10}{found.rows:>13,}{found.nearest:>11.2g}"
+        f"   {claim.name:<36}{how:<13}{leaves:>9,} {label.name.lower():<10}{claim.share(label):>8.2%}{found.rows:>13,}"
+        f"{found.nearest:>11.2g}"
         f"{fallen}{seconds:>7.1f} s",
         flush=True,
     )

@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.pipeline import in_box
 from sidecar.compiler.search import SearchLimits, partition
-from sidecar.compiler.verify import arithmetic_of
 from sidecar.gates.effective import effective_region, wire_bounds
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Region, Requirement
@@ -38,6 +38,7 @@ class Claim:
         model: of which it is claimed.
         region: effective.
         required: on the whole of its box.
+        arithmetic: in which too.
         tree: the map.
     """
 
@@ -45,7 +46,12 @@ class Claim:
     model: Model
     region: Region
     required: Requirement
+    arithmetic: Arithmetic
     tree: CoverageTree
+
+    def share(self, label: Label) -> float:
+        """Of the region's box that is labelled so, by volume."""
+        return float(self.tree.volume[label])
 
     def leaves(self, label: Label) -> Leaves:
         """All leaves with this label."""
@@ -85,13 +91,15 @@ class Claim:
         return bool(np.isfinite(answer).all()) and requirement_holds(self.required, row, answer)
 
 
-def claimed(name: str, model: Model, stated: Property, limits: SearchLimits) -> list[Claim]:
+def claimed(
+    name: str, model: Model, stated: Property, limits: SearchLimits, arithmetic: Arithmetic = Arithmetic.IEEE32
+) -> list[Claim]:
     """What the search claims, a claim for each region of the property."""
     claims = []
     for number, part in enumerate(stated.domain):
         region = effective_region(part, model.signature.input_datatypes())
         required = in_box(stated.requirement, region)
-        found = partition(model.network, region.box, required, arithmetic_of(model), limits, lambda _: None)
+        found = partition(model.network, region.box, required, arithmetic, limits, lambda _: None)
         several = f"[{number}]" if len(stated.domain) > 1 else ""
-        claims.append(Claim(f"{name}{several}", model, region, required, found.tree))
+        claims.append(Claim(f"{name}{several}", model, region, required, arithmetic, found.tree))
     return claims

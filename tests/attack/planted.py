@@ -15,6 +15,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.bundle.coverage import Label
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.replay import Replay
 from sidecar.compiler.search import SearchLimits
 from sidecar.compiler.verdict import Verdict
@@ -135,7 +136,9 @@ class Outcome:
 
 def tried(planted: Planted, limits: SearchLimits, samples: int) -> Outcome:
     """Ask for a verdict and for a map, both within the limits."""
-    (verified,) = verify(planted.model, [planted.stated], limits.time_limit_seconds, limits.workers, lambda _: None)
+    (verified,) = verify(
+        planted.model, [planted.stated], Arithmetic.IEEE32, limits.time_limit_seconds, limits.workers, lambda _: None
+    )
     (claim,) = claimed("planted", planted.model, planted.stated, limits)
     rng, ask = np.random.default_rng(1), Answering(planted.model)
     radius = (0.125 + planted.plan.depth) / planted.plan.steepness

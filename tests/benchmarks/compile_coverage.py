@@ -12,9 +12,9 @@ from typing import Final
 from sidecar.compiler.compiled import compiled_step
 from sidecar.compiler.pipeline import in_box
 from sidecar.compiler.progress import Progress
+from sidecar.compiler.rounding import declared_arithmetic
 from sidecar.compiler.sampling import CONFIDENCE, sample
 from sidecar.compiler.search import SearchLimits, partition
-from sidecar.compiler.verify import arithmetic_of
 from sidecar.gates.effective import effective_region
 from sidecar.gates.values import Gate
 from tests.benchmarks.public_sets import Instance, meaningful_violated_pairs
@@ -67,7 +67,7 @@ def _pair(each: Instance, limits: Sequence[float], samples: int, smallest: float
         states.append((time.monotonic() - began, state))
 
     longest = SearchLimits(time_limit_seconds=limits[-1], minimum_volume=smallest)
-    partition(model.network, region.box, required, arithmetic_of(model), longest, keep)
+    partition(model.network, region.box, required, declared_arithmetic(model.signature), longest, keep)
     ended, used = time.monotonic() - began, time.process_time() - used
     shares = [_at(limit, states) for limit in limits]
     gate = Gate(each.name, (region,), stated.requirement, stated.action, stated.margin, stated.norm, stated.fallback)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from sidecar.compiler.rounding import declared_arithmetic
 from sidecar.compiler.verdict import Verdict
 from sidecar.compiler.verify import verify
 from sidecar.compiler.verify_report import overall
@@ -49,4 +50,6 @@ def _verdict(each: Instance, budget_seconds: float, why: dict[str, None]) -> str
     except InputError as error:
         why[str(error).partition(": ")[2].partition(";")[0]] = None
         return _NOT_READ
-    return overall(verify(model, properties, budget_seconds, None, lambda _: None))
+    return overall(
+        verify(model, properties, declared_arithmetic(model.signature), budget_seconds, None, lambda _: None)
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.compiler.compiled import compiled_step
+from sidecar.compiler.rounding import declared_arithmetic
 from sidecar.compiler.verify import Verified, verify
 from sidecar.compiler.verify_report import overall
 from tests.benchmarks.public_sets import Instance, acas_xu
@@ -64,7 +65,7 @@ _MACHINE: Final = {"nnenum": "", "alpha-beta-CROWN": ", on a machine with a GPU"
 def _decided(each: Instance) -> tuple[list[Verified], float]:
     began = time.monotonic()
     model, properties = each.read()
-    found = verify(model, properties, LIMIT_SECONDS, None, lambda _: None)
+    found = verify(model, properties, declared_arithmetic(model.signature), LIMIT_SECONDS, None, lambda _: None)
     return found, time.monotonic() - began
 
 

@@ -1,4 +1,4 @@
-"""Random graphs of all operations, as ONNX models, and what they answer in exact arithmetic."""
+"""Random graphs of all operations, as ONNX models, and what they answer in exact and in coarse arithmetic."""
 
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -8,12 +8,14 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from sidecar.bundle.values import Arithmetic
 from sidecar.network.graph import Graph, Node
 from sidecar.network.operators.clip import Clip
 from sidecar.network.operators.leaky_relu import LeakyRelu
 from sidecar.network.operators.max_pool import MaxPool
-from sidecar.network.operators.operation import AffineMap, Floats, Shape
+from sidecar.network.operators.operation import AffineMap, Elementwise, Floats, Shape
 from sidecar.network.operators.relu import Relu
+from tests.attack.arithmetics import SIMULATED
 from tests.laws.onnx_models import Constants, model_of
 
 Exact: TypeAlias = list[Fraction]
@@ -139,3 +141,49 @@ def _matrix(operation: AffineMap, shapes: list[Shape], number: int) -> npt.NDArr
     tensors = [np.zeros((size, *shape)) for shape in shapes]
     tensors[number] = np.eye(size).reshape(size, *shapes[number])
     return operation.linear(*tensors).reshape(size, -1).T
+
+
+def served_graph(graph: Graph, arithmetic: Arithmetic, points: Floats) -> Floats:
+    """Outputs (row, output) in a coarse arithmetic: coefficients, operands and results are rounded to its format."""
+    form = SIMULATED[arithmetic]
+    cut = form.operands[-1]
+
+    def operands(values: Floats) -> Floats:
+        return cut(values).astype(np.float64).reshape(np.shape(values))
+
+    def result(values: Floats) -> Floats:
+        return form.result(values).astype(np.float64)
+
+    tensors = [points.reshape(len(points), *graph.shape)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for node in graph.nodes:
+            before = [tensors[place] for place in node.operands]
+            match node.operation:
+                case AffineMap(operations=0):
+                    tensors.append(node.operation(*before))
+                case AffineMap():
+                    kept = node.operation.mapped(operands)
+                    total, bias = result(kept.linear(*map(operands, before))), kept.bias(node.shape)
+                    tensors.append(total if bias is None else result(total + bias))
+                case Elementwise():
+                    tensors.append(served_elementwise(node.operation, arithmetic, before[0]))
+                case _:
+                    tensors.append(node.operation(*before))
+    return tensors[-1].reshape(len(points), -1)
+
+
+def served_elementwise(operation: Elementwise, arithmetic: Arithmetic, values: Floats) -> Floats:
+    """An operation's results in a coarse arithmetic; of float32 or float64 those of float64."""
+    if arithmetic not in SIMULATED or arithmetic is Arithmetic.IEEE32:
+        return operation(values)
+    result = SIMULATED[arithmetic].result
+    match operation:
+        case Relu():
+            return operation(values)
+        case Clip(least, most):
+            return values.clip(*result(np.array([least, most])).astype(np.float64))
+        case LeakyRelu(alpha):
+            kept = float(SIMULATED[arithmetic].operands[-1](np.array([alpha]))[0])
+            return np.where(values > 0.0, values, result(kept * values).astype(np.float64))
+        case _:
+            return result(operation(values)).astype(np.float64)

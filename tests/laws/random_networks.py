@@ -1,4 +1,4 @@
-"""Random networks, and what they answer: in real arithmetic, and in float32 however it is summed."""
+"""Random networks, and what they answer: in real arithmetic, and in each that can be declared, however it is summed."""
 
 import itertools
 from fractions import Fraction
@@ -7,8 +7,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sidecar.network.values import Affine, Layer, Network, Relu
+from sidecar.bundle.values import Arithmetic
+from sidecar.network.values import Affine, Layer, Network, Relu, forward
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
+from tests.attack.arithmetics import simulated
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -34,6 +36,23 @@ def random_network(rng: np.random.Generator, datatype: Datatype, spread: float) 
 def _numbers(rng: np.random.Generator, shape: tuple[int, ...], precision: type, spread: float) -> Floats:
     scale = 10.0 ** rng.uniform(-spread, spread, shape)
     return (rng.standard_normal(shape) * scale).astype(precision).astype(np.float64)
+
+
+def datatype_of(arithmetic: Arithmetic) -> Datatype:
+    """Of the tensors that an arithmetic is about."""
+    return Datatype.FP64 if arithmetic is Arithmetic.IEEE64 else Datatype.FP32
+
+
+def served(network: Network, points: Floats, arithmetic: Arithmetic, rng: np.random.Generator, count: int) -> Floats:
+    """Several evaluations of each row in an arithmetic, (evaluation, row, output)."""
+    match arithmetic:
+        case Arithmetic.IEEE64:
+            return forward(network, points)[None]
+        case Arithmetic.IEEE32:
+            return np.stack([served32(network, points, rng) for _ in range(count)])
+        case _:
+            answer = simulated(network, arithmetic, int(rng.integers(2**32)))
+            return np.stack([answer(points) for _ in range(count)])
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -1,4 +1,4 @@
-"""Law: what the checker proves holds at every point, in exact arithmetic and in float32 however it is summed."""
+"""Law: what the checker proves holds at every point, in exact arithmetic and in the declared one however it sums up."""
 
 from fractions import Fraction
 from typing import TypeAlias
@@ -18,13 +18,14 @@ from sidecar.compiler.leaf_proofs import CARE, prove_leaves
 from sidecar.compiler.search import SearchLimits, partition
 from sidecar.gates.exact import literal_holds, requirement_holds
 from sidecar.gates.values import Box, Literal, Region, Requirement, terms
-from sidecar.network.values import Affine, Network, Relu, forward
+from sidecar.network.values import Affine, Network, Relu
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
-from tests.laws.random_networks import exact_answer, random_network, served32
+from tests.laws.random_networks import datatype_of, exact_answer, random_network, served
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 SPREADS = st.sampled_from([0.0, 1.0, 3.0, 8.0, 14.0, 25.0])
 SEEDS = st.integers(0, 2**32)
+ABOUT_FP32 = st.sampled_from([each for each in Arithmetic if datatype_of(each) is Datatype.FP32])
 
 
 def _literal(rng: np.random.Generator, inputs: int, outputs: bool = True) -> Literal:
@@ -54,13 +55,15 @@ def _points(rng: np.random.Generator, lower: Floats, upper: Floats, precision: t
     return np.concatenate([inside, corners]).astype(precision).astype(np.float64).clip(lower, upper)
 
 
-def _answers(network: Network, points: Floats, rng: np.random.Generator, wide: bool) -> list[list[list[Fraction]]]:
+def _answers(
+    network: Network, points: Floats, rng: np.random.Generator, arithmetic: Arithmetic
+) -> list[list[list[Fraction]]]:
     """Per point several answers: exact ones, and served ones that are finite."""
-    served = [forward(network, points)] if wide else [served32(network, points, rng) for _ in range(3)]
+    answers = served(network, points, arithmetic, rng, 3)
     return [
         [
             exact_answer(network, point),
-            *([Fraction(y) for y in s[index]] for s in served if np.isfinite(s[index]).all()),
+            *([Fraction(y) for y in s[index]] for s in answers if np.isfinite(s[index]).all()),
         ]
         for index, point in enumerate(points)
     ]
@@ -72,11 +75,10 @@ def _value(literal: Literal, point: Floats, answer: list[Fraction]) -> Fraction:
 
 
 @settings(max_examples=150, deadline=None)
-@given(seed=SEEDS, spread=SPREADS, wide=st.booleans())
-def test_combinations_do_not_fall_below_their_bounds(seed: int, spread: float, wide: bool) -> None:
-    datatype, arithmetic = (Datatype.FP64, Arithmetic.IEEE64) if wide else (Datatype.FP32, Arithmetic.IEEE32)
-    rng, precision = np.random.default_rng(seed), np.float64 if wide else np.float32
-    network = random_network(rng, datatype, spread)
+@given(seed=SEEDS, spread=SPREADS, arithmetic=st.sampled_from(Arithmetic))
+def test_combinations_do_not_fall_below_their_bounds(seed: int, spread: float, arithmetic: Arithmetic) -> None:
+    rng, precision = np.random.default_rng(seed), np.float64 if arithmetic is Arithmetic.IEEE64 else np.float32
+    network = random_network(rng, datatype_of(arithmetic), spread)
     literals = tuple(_literal(rng, network.signature.input_size) for _ in range(3))
     boxes = [_box(rng, network.signature.input_size, precision) for _ in range(2)]
     lower, upper = (np.array(ends) for ends in zip(*boxes, strict=True))
@@ -87,15 +89,17 @@ def test_combinations_do_not_fall_below_their_bounds(seed: int, spread: float, w
     bounds = lower_bound(known, combined(wanted, slice(0, 3), factors), box)
     for row, bound in enumerate(bounds):
         points = _points(rng, lower[box[row]], upper[box[row]], precision)
-        for point, answers in zip(points, _answers(network, points, rng, wide), strict=True):
+        for point, answers in zip(points, _answers(network, points, rng, arithmetic), strict=True):
             for answer in answers if np.isfinite(bound) else ():
                 values = [_value(literal, point, answer) for literal in literals]
                 assert Fraction(bound) <= sum(Fraction(f) * v for f, v in zip(factors[row], values, strict=True))
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=SEEDS, spread=st.sampled_from([0.0, 0.5, 3.0]), cut=st.booleans())
-def test_established_pieces_tell_the_truth_about_every_point(seed: int, spread: float, cut: bool) -> None:
+@given(seed=SEEDS, spread=st.sampled_from([0.0, 0.5, 3.0]), cut=st.booleans(), arithmetic=ABOUT_FP32)
+def test_established_pieces_tell_the_truth_about_every_point(
+    seed: int, spread: float, cut: bool, arithmetic: Arithmetic
+) -> None:
     rng = np.random.default_rng(seed)
     network = random_network(rng, Datatype.FP32, spread)
     inputs = network.signature.input_size
@@ -104,22 +108,27 @@ def test_established_pieces_tell_the_truth_about_every_point(seed: int, spread: 
     region = Region(box, (_literal(rng, inputs, outputs=False),) if cut else ())
     on_box = Requirement(tuple((*c, *(each.negated() for each in region.cuts)) for c in requirement.clauses))
     limits = SearchLimits(None, 200, 1e-3)
-    found = partition(network, box, on_box, Arithmetic.IEEE32, limits, lambda _: None)
+    found = partition(network, box, on_box, arithmetic, limits, lambda _: None)
     wanted = demand(requirement, region, network)
-    careful = staged(network, Arithmetic.IEEE32, wanted.widest, CARE)
+    careful = staged(network, arithmetic, wanted.widest, CARE)
     proved = prove_leaves(careful, wanted, found.unmerged, box, Processes(1), lambda _: None)
     check_tree(proved.tree, box)
     some = pieces(proved.tree, box, wanted, proved.proofs)
-    assert Task(staged(network, Arithmetic.IEEE32, wanted.widest), wanted).proved(some).all()
-    _require_true(rng, network, requirement, region, some)
+    assert Task(staged(network, arithmetic, wanted.widest), wanted).proved(some).all()
+    _require_true(rng, network, requirement, region, some, arithmetic)
 
 
 def _require_true(
-    rng: np.random.Generator, network: Network, requirement: Requirement, region: Region, some: Pieces
+    rng: np.random.Generator,
+    network: Network,
+    requirement: Requirement,
+    region: Region,
+    some: Pieces,
+    arithmetic: Arithmetic,
 ) -> None:
     for place in range(min(len(some), 12)):
         points = _points(rng, some.lower[place], some.upper[place], np.float32)
-        for point, answers in zip(points, _answers(network, points, rng, wide=False), strict=True):
+        for point, answers in zip(points, _answers(network, points, rng, arithmetic), strict=True):
             inside = all(literal_holds(cut, point.tolist(), ()) for cut in region.cuts)
             for answer in answers:
                 holds = requirement_holds(requirement, point.tolist(), answer)  # type: ignore[arg-type]
@@ -127,14 +136,14 @@ def _require_true(
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=SEEDS, spread=SPREADS)
-def test_answers_lie_between_their_bounds(seed: int, spread: float) -> None:
+@given(seed=SEEDS, spread=SPREADS, arithmetic=ABOUT_FP32)
+def test_answers_lie_between_their_bounds(seed: int, spread: float, arithmetic: Arithmetic) -> None:
     rng = np.random.default_rng(seed)
     network = random_network(rng, Datatype.FP32, spread)
     lower, upper = _box(rng, network.signature.input_size, np.float32)
     points = _points(rng, lower, upper, np.float32)
-    least, most = answers_between(staged(network, Arithmetic.IEEE32, 1), points)
-    for row, answers in enumerate(_answers(network, points, rng, wide=False)):
+    least, most = answers_between(staged(network, arithmetic, 1), points)
+    for row, answers in enumerate(_answers(network, points, rng, arithmetic)):
         for answer in answers:
             for output, value in enumerate(answer):
                 assert not np.isfinite(least[row, output]) or Fraction(least[row, output]) <= value

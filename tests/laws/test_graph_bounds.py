@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
+from sidecar.certificate.bounds import staged
+from sidecar.certificate.statements import answers_between
 from sidecar.compiler.graph_backward import Known
 from sidecar.compiler.graph_bounds import (
     GraphBounds,
@@ -29,7 +31,7 @@ from sidecar.compiler.phase_bounds import PhaseBounds
 from sidecar.compiler.phase_search import search_phases
 from sidecar.compiler.phase_targets import literal_targets, sharpen
 from sidecar.compiler.replay import answers
-from sidecar.compiler.rounding import Floats
+from sidecar.compiler.rounding import FORMATS, Floats
 from sidecar.compiler.search import SearchLimits
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Box, Literal, Requirement, terms
@@ -44,7 +46,8 @@ from sidecar.network.operators.relu import Relu
 from sidecar.network.operators.sigmoid import Sigmoid
 from sidecar.network.operators.tanh import Tanh
 from sidecar.network.values import Model, forward
-from tests.laws.random_graphs import exact_outputs, random_graph_model
+from tests.attack.arithmetics import SIMULATED
+from tests.laws.random_graphs import exact_outputs, random_graph_model, served_elementwise, served_graph
 from tests.laws.random_networks import exact_answer
 
 
@@ -185,18 +188,53 @@ def test_bounds_of_parts_hold_for_the_points_in_them(seed: int, steps: int) -> N
     "operation", [Relu(), LeakyRelu(0.125), Clip(-0.5, 0.75), Clip(-np.inf, 1.0), Sigmoid(), Tanh()]
 )
 @settings(max_examples=100, deadline=None)
-@given(low=st.floats(-40, 40), width=st.floats(0, 30), tiny=st.booleans())
-def test_a_relaxation_encloses_its_function(operation: Elementwise, low: float, width: float, tiny: bool) -> None:
+@given(low=st.floats(-40, 40), width=st.floats(0, 30), tiny=st.booleans(), arithmetic=st.sampled_from(Arithmetic))
+def test_a_relaxation_encloses_its_function(
+    operation: Elementwise, low: float, width: float, tiny: bool, arithmetic: Arithmetic
+) -> None:
+    """In real arithmetic, and as the declared one rounds operands that it has, bounds and results."""
+    form = FORMATS[arithmetic]
     lower, upper = np.array([low]), np.array([low + width * (1e-7 if tiny else 1.0)])
     with np.errstate(divide="ignore", invalid="ignore"):
-        line = relaxed(operation, lower, upper)
+        line = relaxed(operation, form, lower, upper)
     values = np.concatenate([np.linspace(lower[0], upper[0], 200), lower, upper, np.array([-0.5, 0.0, 0.75])])
     values = values.clip(lower, upper)
-    results, room = operation(values), 1e-13 * (1 + np.abs(values))
-    assert (line.lower_slope * values + line.lower_shift <= results + room).all()
-    assert (results <= line.upper_slope * values + line.upper_shift + room).all()
-    least, most = image(operation, lower, upper)
-    assert ((least <= results) & (results <= most)).all()
+    least, most = image(operation, form, lower, upper)
+    room = 1e-13 * (1 + np.abs(values))
+    for results in (operation(values), served_elementwise(operation, arithmetic, values)):
+        assert (line.lower_slope * values + line.lower_shift <= results + room).all()
+        assert (results <= line.upper_slope * values + line.upper_shift + room).all()
+        assert ((least <= results) & (results <= most)).all()
+
+
+COARSE = [each for each in SIMULATED if each is not Arithmetic.IEEE32]
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), scale=st.sampled_from([0.3, 0.6, 3.0]), arithmetic=st.sampled_from(COARSE))
+def test_bounds_contain_what_coarse_arithmetic_answers(
+    smooth: bool, seed: int, scale: float, arithmetic: Arithmetic
+) -> None:
+    """Of the graph; and of the same written out as dense layers, as the checker bounds it."""
+    rng = np.random.default_rng(seed)
+    model, graph = _read(random_graph_model(rng, smooth=smooth, scale=scale))
+    outputs = model.signature.output_size
+    each = tuple((Literal(terms({i: Fraction(1)}), (), Fraction(0), strict=False),) for i in range(outputs))
+    prepared = prepare_graph(graph, Requirement(each), arithmetic)
+    lower, upper = _box(rng, model.signature.input_size)
+    points = _points(rng, lower, upper, 6)
+    bounds = bound_graph(prepared, lower[None], upper[None])
+    written_out = dense(graph)
+    for _ in range(3):
+        served = served_graph(graph, arithmetic, points)
+        finite = np.isfinite(served).all(axis=1)
+        assert ((bounds.lower <= served) & (served <= bounds.upper))[finite].all()
+        assert finite.all() or np.isneginf(bounds.lower).all()
+        if written_out is not None:
+            least, most = answers_between(staged(written_out, arithmetic, 1), points)
+            inside = ~(served < least) & ~(served > most)
+            assert inside[finite].all()
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,7 +10,7 @@ from sidecar.network.operators.operation import Elementwise, Floats
 
 @dataclasses.dataclass(frozen=True)
 class Clip(Elementwise):
-    """The nearest value from ``least`` to ``most``, which may be infinite; exact in any arithmetic."""
+    """The nearest value from ``least`` to ``most``, which may be infinite; exact, but for rounding of these."""
 
     least: float
     most: float

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.bundle.naming import wire_naming
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.verdict import Verdict
 from sidecar.compiler.verify import Verified, verify
 from sidecar.compiler.verify_report import document, overall, render, result_file, result_word
@@ -44,7 +45,7 @@ def _stated(folder: Path, model: Model, assertions: str) -> tuple[Property, ...]
 
 def _verified(folder: Path, assertions: str, slope: float = 1.0, limit: float | None = 10.0) -> list[Verified]:
     model = _model(folder, slope)
-    return verify(model, _stated(folder, model, assertions), limit, 1, lambda _: None)
+    return verify(model, _stated(folder, model, assertions), Arithmetic.IEEE32, limit, 1, lambda _: None)
 
 
 def test_a_proof_holds(tmp_path: Path) -> None:
@@ -82,7 +83,9 @@ def test_a_counterexample_that_only_the_widened_domain_has_says_so(tmp_path: Pat
     assert each.counterexample is not None
     assert each.counterexample.inputs[0] == np.float32(1 / 3)
     assert not each.counterexample.as_stated
-    assert "beyond a bound as it is stated" in render([each], wire_naming(_model(tmp_path).signature), "ieee32")
+    assert "beyond a bound as it is stated" in render(
+        [each], wire_naming(_model(tmp_path).signature), Arithmetic.IEEE32
+    )
 
 
 def test_a_counterexample_is_moved_into_the_domain_as_stated(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_what_float64_finds_and_onnxruntime_does_not_confirm_is_unknown(tmp_path
     (each,) = _verified(tmp_path, f"(assert (>= X_0 3))(assert (<= X_0 3))(assert {unsafe})", slope=float(slope))
     assert (each.verdict, each.timed_out) == (Verdict.UNKNOWN, False)
     assert result_file([each]) == "unknown\n"
-    assert "nothing is left to divide" in render([each], wire_naming(_model(tmp_path).signature), "ieee32")
+    assert "nothing is left to divide" in render([each], wire_naming(_model(tmp_path).signature), Arithmetic.IEEE32)
 
 
 def test_what_no_time_was_left_for_is_a_timeout(tmp_path: Path) -> None:
@@ -138,7 +141,7 @@ def test_the_worst_verdict_is_that_of_all(tmp_path: Path) -> None:
 
 def test_programs_get_the_values_by_tensor(tmp_path: Path) -> None:
     verified = _verified(tmp_path, "(assert (>= X_0 -2))(assert (<= X_0 -1))(assert (<= Y_0 0.5))")
-    told = json.loads(json.dumps(document(verified, _model(tmp_path).signature, "ieee32")))
+    told = json.loads(json.dumps(document(verified, _model(tmp_path).signature, Arithmetic.IEEE32)))
     (each,) = told["properties"]
     assert (told["verdict"], told["result"], each["id"]) == ("violated", "sat", "p")
     assert each["counterexample"]["inputs"]["x"] == each["counterexample"]["outputs"]["y"]
@@ -148,7 +151,7 @@ def test_one_id_for_two_properties_is_refused(tmp_path: Path) -> None:
     model = _model(tmp_path)
     (stated,) = _stated(tmp_path, model, "(assert (>= X_0 1))(assert (<= X_0 2))(assert (<= Y_0 0.5))")
     with pytest.raises(InputError, match="stated twice"):
-        verify(model, [stated, stated], 1.0, 1, lambda _: None)
+        verify(model, [stated, stated], Arithmetic.IEEE32, 1.0, 1, lambda _: None)
 
 
 def test_long_rows_are_left_to_programs(tmp_path: Path) -> None:
@@ -156,4 +159,6 @@ def test_long_rows_are_left_to_programs(tmp_path: Path) -> None:
     assert each.counterexample is not None
     long = dataclasses.replace(each.counterexample, inputs=np.zeros(100))
     naming = wire_naming(_model(tmp_path).signature)
-    assert "100 values: see --json" in render([dataclasses.replace(each, counterexample=long)], naming, "ieee32")
+    assert "100 values: see --json" in render(
+        [dataclasses.replace(each, counterexample=long)], naming, Arithmetic.IEEE32
+    )
