@@ -300,6 +300,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.network.onnx_reader import read_model
     from sidecar.properties.reader import read_properties
 
+    if arguments.without_proof and arguments.arithmetic is not None:
+        raise InputError("--arithmetic says what proofs cover, and with --without-proof there are none: leave one out")
     require_writable(arguments.output)
     for path in filter(None, (arguments.report, arguments.resume)):
         require_writable(path)

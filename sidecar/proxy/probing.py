@@ -101,7 +101,7 @@ def another_model(bundle: ActiveBundle, row: int, what: str) -> Verdict:
         ProbeResult.MISMATCH,
         f"vector {row}: {what}; the upstream serves another model than the verified one (sha256 "
         f"{manifest.model_digest[:12]}...), or in another arithmetic than {manifest.arithmetic}: serve that one, with "
-        "reduced precision (TF32, FP16) off, or compile a bundle for this one",
+        "reduced precision (TF32, FP16) off, or compile a bundle for this one, with --arithmetic if it is that",
     )
 
 

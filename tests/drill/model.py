@@ -7,14 +7,19 @@ does not.
 """
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.e2e.guarding import compile_bundle
 from tests.e2e.judge import Judge, read_judge
 from tests.e2e.traffic import Wire
+from tests.e2e.triton.launcher import ServedFolder
+
+_ROUNDED_MODEL = Path(__file__).resolve().parent / "rounded_model" / "model.py"
 
 MODEL = "copying"
 MAX_BATCH = 8
@@ -57,6 +62,24 @@ def network(first: float = 0.0, outputs: int = 3) -> bytes:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]).SerializeToString()
+
+
+def rounded_model(folder: Path, arithmetic: str) -> ServedFolder:
+    """The network for Triton, computed in ``tf32`` or ``fp16``; the folder is made."""
+    layers = {
+        each.name: numpy_helper.to_array(each).tolist() for each in onnx.load_from_string(network()).graph.initializer
+    }
+    folder.mkdir()
+    (folder / "model.py").write_bytes(_ROUNDED_MODEL.read_bytes())
+    (folder / "config.pbtxt").write_text(
+        f'backend: "python"\nmax_batch_size: {MAX_BATCH}\n'
+        'input [{ name: "input" data_type: TYPE_FP32 dims: [ 3 ] }]\n'
+        'output [{ name: "scores" data_type: TYPE_FP32 dims: [ 3 ] }]\n'
+        "instance_group [{ count: 1 kind: KIND_CPU }]\n"
+        f'parameters {{ key: "arithmetic" value {{ string_value: "{arithmetic}" }} }}\n'
+        f'parameters {{ key: "layers" value {{ string_value: {json.dumps(json.dumps(layers))} }} }}\n'
+    )
+    return ServedFolder(MODEL, folder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,25 +2,18 @@
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
-from onnx import numpy_helper
-
 from tests.drill.ground import Ground
 from tests.drill.harness import Report, Rig
-from tests.drill.model import COARSE_ERROR, MAX_BATCH, MODEL, network
+from tests.drill.model import COARSE_ERROR, MODEL, network, rounded_model
 from tests.drill.rigs import (
     guarded_triton,
     guarding_sidecar,
 )
 from tests.drill.seen import ClientOptions
 from tests.drill.triton_process import POLL, running_triton_process
-from tests.e2e.triton.launcher import ServedFolder
-
-ROUNDED_MODEL = Path(__file__).resolve().parent / "rounded_model" / "model.py"
 
 
 def _needs_breaches(report: Report) -> str:
@@ -74,22 +67,10 @@ def model_of_another_shape(ground: Ground, folder: Path) -> Iterator[Rig]:
 @contextlib.contextmanager
 def _coarse(ground: Ground, folder: Path, arithmetic: str) -> Iterator[Rig]:
     """The verified network, served in another arithmetic throughout; there is nothing to recover from."""
-    layers = {
-        each.name: numpy_helper.to_array(each).tolist() for each in onnx.load_from_string(network()).graph.initializer
-    }
-    rounded = folder / "rounded"
-    rounded.mkdir()
-    (rounded / "model.py").write_bytes(ROUNDED_MODEL.read_bytes())
-    (rounded / "config.pbtxt").write_text(
-        f'backend: "python"\nmax_batch_size: {MAX_BATCH}\n'
-        'input [{ name: "input" data_type: TYPE_FP32 dims: [ 3 ] }]\n'
-        'output [{ name: "scores" data_type: TYPE_FP32 dims: [ 3 ] }]\n'
-        "instance_group [{ count: 1 kind: KIND_CPU }]\n"
-        f'parameters {{ key: "arithmetic" value {{ string_value: "{arithmetic}" }} }}\n'
-        f'parameters {{ key: "layers" value {{ string_value: {json.dumps(json.dumps(layers))} }} }}\n'
-    )
     with (
-        running_triton_process(ground.install, [ServedFolder(MODEL, rounded)], folder / "triton") as triton,
+        running_triton_process(
+            ground.install, [rounded_model(folder / "rounded", arithmetic)], folder / "triton"
+        ) as triton,
         guarding_sidecar(ground, folder, triton.address) as sidecar,
     ):
         clients = ClientOptions(largest_difference=COARSE_ERROR)

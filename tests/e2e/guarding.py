@@ -41,13 +41,13 @@ class RunningSidecar:
 
 
 def compile_bundle(
-    model: Path, properties: Sequence[Path], name: str, output: Path, time_limit: str
+    model: Path, properties: Sequence[Path], name: str, output: Path, time_limit: str, options: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """One `sidecar compile`, from the outside."""
     command = [*SIDECAR, "compile", "--model", str(model), "--name", name, "--output", str(output)]
     for path in properties:
         command += ["--property", str(path)]
-    command += ["--time-limit", time_limit]
+    command += ["--time-limit", time_limit, *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=_one_thread())
 
 

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from sidecar.bundle.values import Arithmetic
 from sidecar.cli import main
 from sidecar.demo.driving import MODEL_PATH, PROPERTIES_PATH
 
@@ -118,6 +119,30 @@ def test_verify_proves_what_holds_and_says_when_it_does_not_know(run: Run, tmp_p
     status, out, err = run(*names, "--model", MODEL_PATH, "--time-limit", "0s", "--counterexample", tmp_path / "r")
     assert (status, (tmp_path / "r").read_text(), err) == (4, "timeout\n", "")
     assert "UNKNOWN" in out
+
+
+def test_the_servers_arithmetic_can_be_declared(run: Run, tmp_path: Path) -> None:
+    path = _properties(tmp_path, "  - id: fine\n    when: gap <= 20\n    require: score(HOLD) < 1e3\n")
+    given = ("--model", MODEL_PATH, "--property", path)
+    for arithmetic in Arithmetic:
+        status, out, err = run("verify", *given, "--arithmetic", arithmetic.value)
+        if arithmetic is Arithmetic.IEEE64:
+            assert (status, out) == (2, "")
+            assert "ieee64 speaks about FP64 tensors; the model's are FP32" in err
+        else:
+            assert (status, err) == (0, "")
+            assert f"in real arithmetic and in {arithmetic.words}" in out
+    bundle = tmp_path / "coarse.gates"
+    assert run("compile", *given, "--output", bundle, "--arithmetic", "bf16")[0] == 0
+    assert "served in bfloat16 with sums in float32, in any order of summation" in run("inspect", bundle)[1]
+    status, out, _ = run("check", bundle, "--model", MODEL_PATH)
+    assert status == 0
+    assert "in bfloat16 with sums in float32" in out
+
+
+def test_an_arithmetic_that_nothing_is_proved_about_is_not_declared(run: Run, tmp_path: Path) -> None:
+    given = ("--model", MODEL_PATH, "--property", PROPERTIES_PATH, "--output", tmp_path / "b.gates")
+    _refused(run("compile", *given, "--arithmetic", "tf32", "--without-proof"), 2, "--arithmetic", "--without-proof")
 
 
 def test_verify_refuses_what_it_cannot_read(run: Run, tmp_path: Path) -> None:

@@ -185,7 +185,17 @@ def test_bounds_of_parts_hold_for_the_points_in_them(seed: int, steps: int) -> N
 
 
 @pytest.mark.parametrize(
-    "operation", [Relu(), LeakyRelu(0.125), Clip(-0.5, 0.75), Clip(-np.inf, 1.0), Sigmoid(), Tanh()]
+    "operation",
+    [
+        Relu(),
+        LeakyRelu(0.125),
+        LeakyRelu(0.3),
+        Clip(-0.5, 0.75),
+        Clip(-0.3, 0.7),
+        Clip(-np.inf, 1.1),
+        Sigmoid(),
+        Tanh(),
+    ],
 )
 @settings(max_examples=100, deadline=None)
 @given(low=st.floats(-40, 40), width=st.floats(0, 30), tiny=st.booleans(), arithmetic=st.sampled_from(Arithmetic))

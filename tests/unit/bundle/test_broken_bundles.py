@@ -88,7 +88,10 @@ BROKEN_MANIFESTS: dict[str, tuple[Change, str]] = {
     "revision not a number": (_put("revision", value=float("nan")), "got 'NaN', expected integers"),
     "digest too short": (_put("model_digest", value="ab"), "64 lower-case hex digits"),
     "digest in capitals": (_put("model_digest", value="A" * 64), "64 lower-case hex digits"),
-    "unknown arithmetic": (_put("arithmetic", value="ieee16"), "got 'ieee16', expected one of ieee32, ieee64"),
+    "unknown arithmetic": (
+        _put("arithmetic", value="fp8"),
+        "got 'fp8', expected one of ieee32, ieee64, tf32, bf16, fp16, ieee16",
+    ),
     "unknown severity": (_put("properties", 0, "severity", value="fatal"), "expected one of critical, warning, info"),
     "unknown mode": (_put("properties", 0, "mode", value="on"), "expected one of enforce, shadow, off"),
     "mode a list": (_put("properties", 0, "mode", value=["on"]), "expected one of enforce, shadow, off"),

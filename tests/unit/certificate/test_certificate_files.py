@@ -53,7 +53,7 @@ def _with_statement(content: bytes, before: bytes, after: bytes) -> bytes:
         (lambda c: _resealed(c[:-33]), "bytes left"),
         (lambda c: _resealed(c[:-32] + b"\0"), "beyond its end"),
         (lambda c: _with_statement(c, b"{", b"{ "), "the one way"),
-        (lambda c: _with_statement(c, b'"ieee32"', b'"fp8"'), "one of ieee32, ieee64"),
+        (lambda c: _with_statement(c, b'"ieee32"', b'"fp8"'), "one of ieee32, ieee64, tf32, bf16, fp16, ieee16"),
         (lambda c: _with_statement(c, b'{"answer"', b'{"question"'), "one of divide, answer, apart"),
         (lambda c: _with_statement(c, b'[{"divide":[0,"7/8"]}', b'[{"divide":[0]}'), "2 elements"),
         (lambda c: _with_statement(c, b'[{"divide"', b'[{},{"divide"'), "one of divide, answer, apart"),

@@ -308,6 +308,10 @@ FALSE: dict[str, tuple[Mutation, str]] = {
         lambda s: s.with_manifest(arithmetic=Arithmetic.IEEE64).with_certificate(arithmetic=Arithmetic.IEEE64),
         "arithmetic ieee64",
     ),
+    "the arithmetic made coarser in both": (
+        lambda s: s.with_manifest(arithmetic=Arithmetic.BF16).with_certificate(arithmetic=Arithmetic.BF16),
+        "is not proved|self-test vector",
+    ),
     "the model's digest changed": (lambda s: s.with_manifest(model_digest="0" * 64), "model digest"),
     "a tensor's name changed": (
         lambda s: _signature(inputs=(dataclasses.replace(s.bundle.manifest.signature.inputs[0], name="z"),))(s),

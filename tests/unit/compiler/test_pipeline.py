@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.bundle.coverage import Label, label, prepare_coverage
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.pipeline import CompileOptions, SearchStatus, compile_bundle, served_name, with_batch_axis
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.report import Reporter, summary
@@ -78,6 +79,25 @@ def test_what_is_proved_is_what_the_network_does(tmp_path: Path) -> None:
     ((tree,),) = compiled.bundle.coverage
     assert tree.volume[Label.SILENT] == pytest.approx(0.5, abs=0.05)
     assert tree.volume[Label.VIOLATING] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_declared_arithmetic_costs_coverage_and_widens_what_the_probe_allows(tmp_path: Path) -> None:
+    model = _model(tmp_path, ["batch", 2], scale=0.7)
+    silent, widths = [], []
+    for arithmetic in (Arithmetic.IEEE32, Arithmetic.TF32, Arithmetic.BF16):
+        options = dataclasses.replace(OPTIONS, arithmetic=arithmetic, minimum_volume=1e-4)
+        bundle = compile_bundle(model, [_file(_first_larger())], options, _ignore).bundle
+        assert bundle.manifest.arithmetic is arithmetic
+        silent.append(float(bundle.coverage[0][0].volume[Label.SILENT]))
+        widths.append(float((bundle.vectors.upper - bundle.vectors.lower).max()))
+    assert silent[0] > silent[1] > silent[2] > 0.4
+    assert widths[0] < widths[1] / 100 < widths[2] / 100
+
+
+def test_an_arithmetic_about_other_tensors_is_refused(tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, arithmetic=Arithmetic.IEEE64)
+    with pytest.raises(InputError, match="ieee64 speaks about FP64 tensors; the model's are FP32"):
+        compile_bundle(_model(tmp_path, ["batch", 2]), [_file(_first_larger())], options, _ignore)
 
 
 def test_a_cut_takes_its_part_of_the_box_out_of_the_search(tmp_path: Path) -> None:
