@@ -101,10 +101,12 @@ def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.certificate.codec import certificate_path
     from sidecar.compiler import search_state
     from sidecar.compiler.opaque import read_opaque_model
-    from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+    from sidecar.compiler.options import CompileOptions
+    from sidecar.compiler.pipeline import compile_bundle
     from sidecar.compiler.report import Reporter, summary
     from sidecar.compiler.report_page import page
     from sidecar.compiler.sampling import sample
+    from sidecar.compiler.stated import with_batch_axis
     from sidecar.gates.values import Action
     from sidecar.network.onnx_reader import read_model
     from sidecar.properties.reader import read_properties
@@ -155,9 +157,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
     from sidecar.bundle.naming import naming_in
     from sidecar.bundle.values import Arithmetic, PropertySource
-    from sidecar.compiler.pipeline import with_batch_axis
     from sidecar.compiler.report import Reporter
     from sidecar.compiler.rounding import declared_arithmetic
+    from sidecar.compiler.stated import with_batch_axis
     from sidecar.compiler.verify import verify
     from sidecar.compiler.verify_report import EXIT_STATUS, document, overall, render, result_file
     from sidecar.network.onnx_reader import read_model

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.compiled import load_kernels
-from sidecar.compiler.pipeline import SearchStatus, distinct, in_box
 from sidecar.compiler.progress import Progress
+from sidecar.compiler.region_searches import SearchStatus
 from sidecar.compiler.replay import Replay
 from sidecar.compiler.search import Order, SearchLimits, StopReason
+from sidecar.compiler.stated import distinct, in_box
 from sidecar.compiler.verdict import Decision, Verdict, decide
 from sidecar.gates.effective import effective_region, wire_bounds
 from sidecar.gates.exact import region_contains, requirement_holds

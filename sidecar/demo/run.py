@@ -18,8 +18,10 @@ from typing import Final, NoReturn, TextIO
 import numpy as np
 
 from sidecar.bundle.files import write_file_atomically
-from sidecar.compiler.pipeline import CompiledBundle, CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import CompiledBundle, compile_bundle
 from sidecar.compiler.report import Reporter
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.demo.driving import MODEL_PATH, PROPERTIES_PATH
 from sidecar.demo.exchange import Exchange, connected, exchanges
 from sidecar.demo.judge import Verdict, judge

@@ -8,8 +8,8 @@ import numpy as np
 
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.pipeline import in_box
 from sidecar.compiler.search import SearchLimits, partition
+from sidecar.compiler.stated import in_box
 from sidecar.gates.effective import effective_region, wire_bounds
 from sidecar.gates.exact import requirement_holds
 from sidecar.gates.values import Region, Requirement

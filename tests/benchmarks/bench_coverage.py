@@ -20,7 +20,8 @@ import numpy as np
 from sidecar.bundle.array_codecs import encode_coverage
 from sidecar.bundle.coverage import LEAF, CoverageTree, Label, label, label_row, prepare_coverage
 from sidecar.certificate.check import check
-from sidecar.compiler.pipeline import CompiledBundle, CompileOptions, compile_bundle
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import CompiledBundle, compile_bundle
 from sidecar.gates.prepare import prepare
 from sidecar.gates.values import Requirement
 from sidecar.network.onnx_reader import read_model

@@ -6,7 +6,9 @@ from typing import Final
 import numpy as np
 
 from sidecar.bundle.coverage import Label
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.properties.reader import read_properties
 from tests.benchmarks.public_sets import Instance, data_folder
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.compiler.compiled import compiled_step
-from sidecar.compiler.pipeline import in_box
 from sidecar.compiler.progress import Progress
 from sidecar.compiler.rounding import declared_arithmetic
 from sidecar.compiler.sampling import CONFIDENCE, sample
 from sidecar.compiler.search import SearchLimits, partition
+from sidecar.compiler.stated import in_box
 from sidecar.gates.effective import effective_region
 from sidecar.gates.values import Gate
 from tests.benchmarks.public_sets import Instance, meaningful_violated_pairs

@@ -9,7 +9,9 @@ import grpc
 import numpy as np
 import pytest
 
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.config import BundleSource, Probing, ServeSettings
 from sidecar.model_server.server import RunningModelServer, start_model_server
 from sidecar.network.onnx_reader import read_model

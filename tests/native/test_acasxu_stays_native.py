@@ -7,7 +7,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.network.onnx_reader import read_model
 from sidecar.properties.reader import read_properties
 from sidecar.protocols.generated import open_inference_pb2 as pb

@@ -17,7 +17,9 @@ from sidecar.bundle.values import Bundle
 from sidecar.certificate import codec
 from sidecar.certificate.check import Report, check
 from sidecar.certificate.values import Certificate
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.network.onnx_reader import read_model
 from sidecar.properties.reader import read_properties
 

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.bundle.values import Bundle
 from sidecar.compiler.explain import explain
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
 from sidecar.errors import InputError
 from sidecar.network.onnx_reader import read_model
 from sidecar.properties.reader import read_properties

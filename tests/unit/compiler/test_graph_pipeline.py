@@ -11,7 +11,8 @@ from onnx import helper
 
 from sidecar.bundle.coverage import LEAF, Label
 from sidecar.certificate.check import check
-from sidecar.compiler.pipeline import CompiledBundle, CompileOptions, compile_bundle
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import CompiledBundle, compile_bundle
 from sidecar.errors import NegativeAnswer
 from sidecar.network.graph import Graph
 from sidecar.network.onnx_reader import read_graph, read_model

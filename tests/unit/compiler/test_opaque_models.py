@@ -11,8 +11,10 @@ from sidecar.bundle.coverage import LEAF, Label
 from sidecar.bundle.summary import render
 from sidecar.compiler.explain import explain
 from sidecar.compiler.opaque import read_opaque_model
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
 from sidecar.compiler.replay import answers
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.errors import InputError
 from sidecar.properties.reader import read_properties
 from sidecar.tensors import Datatype, TensorSpec

@@ -12,9 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sidecar.bundle.coverage import Label, label, prepare_coverage
 from sidecar.bundle.values import Arithmetic
-from sidecar.compiler.pipeline import CompileOptions, SearchStatus, compile_bundle, served_name, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
 from sidecar.compiler.progress import Progress
+from sidecar.compiler.region_searches import SearchStatus
 from sidecar.compiler.report import Reporter, summary
+from sidecar.compiler.stated import served_name, with_batch_axis
 from sidecar.errors import InputError, NegativeAnswer
 from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.values import Action, Box, Literal, Mode, Norm, Region, Requirement, terms

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from sidecar.compiler import search, search_state
-from sidecar.compiler.pipeline import CompiledBundle, CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import CompiledBundle, compile_bundle
 from sidecar.compiler.search_state import Interrupted
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.errors import InputError
 from sidecar.network.onnx_reader import read_model
 from sidecar.properties.reader import read_properties
@@ -48,7 +50,7 @@ def test_interrupted_again_and_again_it_gives_the_same_bytes(tmp_path: Path, mon
     whole = _compiled(tmp_path, OPTIONS)
     assert whole.interrupted is None
     clock = _Clock()
-    for module in ("search", "pipeline"):
+    for module in ("search", "region_searches"):
         monkeypatch.setattr(f"sidecar.compiler.{module}.time", clock)
     start, stops, limited = None, 0, dataclasses.replace(OPTIONS, time_limit_seconds=40.0, workers=2)
     while True:

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 
 from sidecar.bundle.acceptance import digest
 from sidecar.compiler.opaque import read_opaque_model
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
 from sidecar.compiler.report_page import page
 from sidecar.compiler.sampling import CONFIDENCE, Sampled, documents, lines, sample, sample_model
 from sidecar.errors import InputError

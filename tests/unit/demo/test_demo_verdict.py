@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sidecar.compiler.pipeline import CompiledBundle, CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import CompiledBundle, compile_bundle
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.demo.driving import LARGEST, MODEL_PATH, PROPERTIES_PATH
 from sidecar.demo.exchange import Answer, Exchange
 from sidecar.demo.judge import Verdict, judge

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from sidecar.bundle.coverage import Label
-from sidecar.compiler.pipeline import CompileOptions, compile_bundle, with_batch_axis
+from sidecar.compiler.options import CompileOptions
+from sidecar.compiler.pipeline import compile_bundle
+from sidecar.compiler.stated import with_batch_axis
 from sidecar.demo.driving import ADVICE, LARGEST, LOWER, MODEL_PATH, PROPERTIES_PATH, UPPER
 from sidecar.gates.exact import region_contains, requirement_holds
 from sidecar.gates.values import Action, Mode
