@@ -42,8 +42,9 @@ UNIT_ROUNDOFF_ACCUMULATED: Final = 2.0**-21
 """Relative error allowed, for each term, where an accelerator adds up in float32.
 
 Tensor cores align the addends of a block, what was added up before among them, to the largest and cut off what lies
-below its 24 bits, and of the block's result again. A block of k terms so errs by k + 2 times 2**-23 of the largest at
-most, which is no more than three for each term; this allows four."""
+below its 24 bits: 2**-23 of the largest for each addend. The block's result is cut off again, which is 2**-23 of it.
+Over blocks of one term or more that is no more than three times 2**-23 for each term of the whole sum; this allows
+four."""
 
 ELEMENTARY_ERROR: Final = 2.0**-20
 """Absolute error that proofs allow a served sigmoid or tanh, whose values have no prescribed rounding.

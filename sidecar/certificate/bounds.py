@@ -8,25 +8,28 @@ A *trajectory* is what one evaluation computes for one input ``x``: ``h_0 = x``,
 arithmetic an evaluation, in whatever order it sums, with or without fused operations, with neighbouring affine layers
 multiplied out or not, gives a sum of monomials (a weight of each layer, or a bias and the weights behind it, times one
 ``h``). Each is multiplied by factors ``1 + d``: at most ``N`` with ``|d| <= u``, for products and sums; and, where the
-arithmetic keeps numbers in a coarser format than it adds up in, four in each of the run's ``n`` layers, whose ``|d|``
-add up to at most ``v``: a weight or bias is rounded to that format, what the weight is multiplied with, the sum of
-products, and the layer's result. A product of ``1 + |d|`` is at most ``exp(s) <= 1 / (1 - s)``, ``s`` being the sum of
-the ``|d|``. So with ``|h| <= m``, ``s = N u + n v <= 1/2`` and ``g(s) = s / (1 - s)``
+arithmetic keeps numbers in a coarser format than it adds up in, four in each of the run's ``n`` layers that compute
+something, whose ``|d|`` add up to at most ``v``: a weight or bias is rounded to that format, what the weight is
+multiplied with, the sum of products, and the layer's result. A product of ``1 + |d|`` is at most ``exp(s) <= 1 / (1 -
+s)``, ``s`` being the sum of the ``|d|``. So with ``|h| <= m``, ``s = N u + n v <= 1/2`` and ``g(s) = s / (1 - s)``
 
     |e_k| <= g(s) (M m + C) + 10 (n + 1) tiny P        M, C: the same products of magnitudes
 
 Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, lemma 3.1. Hardware that aligns a block of
-addends to the largest and cuts off what lies below its 24 bits errs by at most ``2**-23`` of it for each addend, and
-for the block's result twice: as if each term had a ``d`` of ``3 * 2**-23``. The second part is underflow: five times in
-a layer (where those four are, and at the product) a number loses at most ``tiny``, and the monomial's other factors,
-even with those below one left out, multiply to no more than ``P = max(1, m) * prod(largest row sum of max(1, |w|) over
-nonzero w, bias included)``. Twice that pays for factors ``1 + d``, together at most ``1 / (1 - s) <= 2``; the one layer
-more for products of such losses, since ``5 n n tiny < 1`` as long as ``n v <= 1/2``. ``tiny`` of an arithmetic whose
-float32 sums may flush to zero is more than ``2**20`` of them lose so.
+addends to the largest and cuts off what lies below its 24 bits errs by at most ``2**-23`` of it for each addend, by
+``2**-23`` of the block's result when that is cut off, and once more when it is an addend of the next block: along a
+monomial as if each term had a ``d`` of ``3 * 2**-23`` at most. The second part is underflow: five times in a layer
+(where those four are, and at the product) a number loses at most ``tiny``, and the monomial's other factors, even with
+those below one left out, multiply to no more than ``P = max(1, m) * prod(largest row sum of max(1, |w|) over nonzero w,
+bias included)``. Twice that pays for factors ``1 + d``, together at most ``1 / (1 - s) <= 2``; the one layer more for
+products of such losses, since ``5 n n tiny < 1``: where ``v`` is not zero as long as ``n v <= 1/2``, else as long as
+``n`` is below two million. ``tiny`` of an arithmetic whose float32 sums may flush to zero is more than ``2**20`` of
+them lose so.
 
-No number of a run exceeds ``Q = max(1, m) * prod(max(1, largest row sum of |w|, bias included))`` in real arithmetic,
-so none exceeds ``2 Q`` and the underflow above in the declared one. If ``Q`` and that underflow stay below ``limit``, a
-quarter of the format's largest number or less, nothing overflows; else ``e`` is not bounded, and nothing is proved.
+No number of a run exceeds ``Q`` in real arithmetic, which begins as ``max(1, m)`` and in each layer is multiplied by
+``max(1, largest row sum of |w|)`` and added the largest ``|bias|``. So none exceeds ``2 Q`` and twice the underflow
+above in the declared one. If ``Q`` and that underflow stay below ``limit``, less than half of the format's largest
+number, nothing overflows; else ``e`` is not bounded, and nothing is proved.
 
 **One step back.** Known is: the expression is at least ``p . z_k + t`` on every trajectory. Then it is at least
 ``(p A_k) . h_{k-1} + (t + p . c_k - |p| . E_k)`` where ``|e_k| <= E_k``. And ``h_{k-1} = max(z, 0)`` where ``l <= z
@@ -109,7 +112,7 @@ class Stage:
 
     Args:
         weight, slope: float64 (out, in). bias, offset: float64 (out,).
-        peak: ``Q`` at ``m = 1``, and the underflow. underflow: as above, a number.
+        peak, shift: ``Q = peak * max(1, m) + shift``, the underflow included. underflow: as above, a number.
     """
 
     weight: Floats
@@ -117,6 +120,7 @@ class Stage:
     slope: Floats
     offset: Floats
     peak: float
+    shift: float
     underflow: float
 
 
@@ -198,23 +202,26 @@ def _identity(width: int) -> Affine:
 
 def _stage(run: list[Affine], declared: Declared, own: float) -> Stage:
     weight, bias = np.eye(run[0].weight.shape[1]), np.zeros(run[0].weight.shape[1])
-    magnitude, constant, growth, peak = weight, bias, 1.0, 1.0
+    magnitude, constant, growth, peak, shift = weight, bias, 1.0, 1.0, 0.0
     for layer in run:
         later = np.abs(layer.weight)
         weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
         magnitude, constant = later @ magnitude, later @ constant + np.abs(layer.bias)
-        factors = np.abs(np.column_stack([layer.weight, layer.bias]))
-        growth *= float(_at_least_one(factors).sum(axis=1).max(initial=1.0))
-        peak *= float(factors.sum(axis=1).max(initial=1.0))
-    rounded = sum(layer.operations for layer in run) * declared.unit + len(run) * declared.kept
+        both = np.column_stack([later, np.abs(layer.bias)])
+        growth *= float(_at_least_one(both).sum(axis=1).max(initial=1.0))
+        largest = float(later.sum(axis=1).max(initial=1.0))
+        peak, shift = largest * peak, largest * shift + float(np.abs(layer.bias).max(initial=0.0))
+    layers = max(1, sum(layer.operations > 0 for layer in run))
+    rounded = sum(layer.operations for layer in run) * declared.unit + layers * declared.kept
     relative = (_gamma(rounded) + own) * GENEROUS**3
-    underflow = 10.0 * (len(run) + 1) * declared.tiny * growth * GENEROUS**2
+    underflow = 10.0 * (layers + 1) * declared.tiny * growth * GENEROUS**2
     return Stage(
         weight=weight,
         bias=bias,
         slope=relative * magnitude,
         offset=relative * constant + TINY,
         peak=peak * GENEROUS + underflow,
+        shift=shift * GENEROUS,
         underflow=underflow,
     )
 
@@ -280,7 +287,7 @@ def _error(network: Staged, stage: Stage, lower: Floats, upper: Floats) -> Float
     magnitude = np.maximum(np.abs(lower), np.abs(upper))
     largest = np.maximum(magnitude.max(axis=1), 1.0)[:, None]
     error = magnitude @ stage.slope.T + stage.offset + stage.underflow * largest
-    return np.where(stage.peak * largest <= network.limit, error, np.inf)
+    return np.where(stage.peak * largest + stage.shift <= network.limit, error, np.inf)
 
 
 def _neurons(known: Enclosure, stage: Stage, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:

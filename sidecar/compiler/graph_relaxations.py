@@ -4,13 +4,14 @@ Slopes are chosen to be tight, and any would be sound: the shifts are the larges
 the line of that slope. A piecewise linear function has those at an end or a corner, the logistic ones at an end or
 where the derivative is the slope. So rounding of the slopes does not matter; that of the shifts is a few units of
 roundoff of the largest magnitude involved, which is added. The declared arithmetic's own error in ``f`` is added too:
-the roundings of LeakyRelu's product, of Clip's bounds where those are kept in a coarser format, and what is allowed a
-sigmoid or tanh (:data:`~sidecar.numerics.ELEMENTARY_ERROR`).
+the roundings of LeakyRelu's slope, product and result, of Clip's bounds where those are kept in a coarser format, and
+what is allowed a sigmoid or tanh (:data:`~sidecar.numerics.ELEMENTARY_ERROR`).
 
 All functions here rise, so their values lie between those at the ends.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -66,16 +67,22 @@ def served_error(operation: Elementwise, form: Format, lower: Floats) -> Floats:
         case Relu():
             return np.zeros_like(lower)
         case Clip(least, most):
-            kept = max(abs(bound) if np.isfinite(bound) else 0.0 for bound in (least, most))
-            return np.full_like(lower, (kept * form.kept + form.underflow) * INFLATE if form.kept else 0.0)
+            kept = max(0.0 if _is_short(bound) else abs(bound) for bound in (least, most))
+            return np.full_like(lower, (kept * form.kept + form.underflow) * INFLATE if form.kept and kept else 0.0)
         case LeakyRelu(alpha):
-            product = alpha * np.maximum(-lower, 0.0)
-            error = product * (form.relative(2, 1) + _OWN) + 10.0 * form.underflow
+            size = np.maximum(-lower, 0.0)
+            error = alpha * size * (form.relative(2, 1) + _OWN) + 10.0 * form.underflow * (1.0 + size)
             return np.where(lower < 0.0, error, 0.0)
         case Sigmoid() | Tanh():
             return np.full_like(lower, form.elementary + _ELEMENTARY)
         case _:
             raise NotImplementedError(f"no bounds for {type(operation).__name__}")
+
+
+def _is_short(bound: float) -> bool:
+    """Whether a number needs no rounding in any format: few significant bits, no large or small exponent."""
+    mantissa, exponent = math.frexp(bound)
+    return bound == 0.0 or math.isinf(bound) or ((mantissa * 2.0**8).is_integer() and -13 <= exponent <= 14)
 
 
 def undecided(operation: Elementwise, lower: Floats, upper: Floats) -> Flags:

@@ -13,9 +13,10 @@ coefficients make of ``m``, here ``M``. So
 bounds the perturbation; ``k`` is the number of operations that compute something on the longest path, at least one (a
 value that is handed on may be rounded too), and ``P`` multiplies their largest row sums of ``max(1, |coefficient|)``,
 the bias included: no monomial's other factors multiply to more, even with those below one left out. Nothing overflows
-while ``(Q + 10 (k + 1) eta P) max(1, m)`` is below the format's limit, where ``Q`` multiplies the largest row sums of
-``|coefficient|``, the bias included, and at least one each. Our own float64 computation is charged to the same ``E``:
-``slack`` times ``M + E``, as :mod:`~sidecar.compiler.rounding` has it.
+while ``Q + 10 (k + 1) eta P max(1, m)`` is below the format's limit, where ``Q`` begins as ``max(1, m)`` and in each
+operation is multiplied by its largest row sum of ``|coefficient|``, at least one, and added its largest ``|bias|``. Our
+own float64 computation is charged to the same ``E``: ``slack`` times ``M + E``, as :mod:`~sidecar.compiler.rounding`
+has it.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ from sidecar.compiler.rounding import (
 from sidecar.errors import InputError
 from sidecar.network.graph import Graph, Node
 from sidecar.network.operators.max_pool import MaxPool
-from sidecar.network.operators.operation import AffineMap, Change, Shape
+from sidecar.network.operators.operation import AffineMap, Shape
 from sidecar.numerics import UNIT_ROUNDOFF_64
 
 _ADDED: Final = 64
@@ -55,12 +56,13 @@ class Stage:
     Args:
         relative: ``gamma(s)``.
         underflow: ``10 (k + 1) eta P``.
-        peak: ``Q``, and the underflow.
+        peak, shift: ``Q = peak * max(1, m) + shift``, the underflow included.
     """
 
     relative: float
     underflow: float
     peak: float
+    shift: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,7 +102,7 @@ class Rounded:
         largest = largest.reshape(-1, *(1,) * (magnitude.ndim - 1))
         error = stage.relative * magnitude + stage.underflow * largest
         error = (error + self.slack * (magnitude + error) + TINY) * INFLATE
-        return np.where(stage.peak * largest * INFLATE <= self.form.limit, error, np.inf)
+        return np.where((stage.peak * largest + stage.shift) * INFLATE <= self.form.limit, error, np.inf)
 
 
 def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
@@ -112,7 +114,7 @@ def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
     """
     form = format_of(arithmetic, graph.signature)
     shapes = graph.shapes
-    counts, depths, growths, peaks, total = [0], [0], [1.0], [1.0], [0]
+    counts, depths, growths, peaks, total = [0], [0], [1.0], [(1.0, 0.0)], [0]
     for node in graph.nodes:
         before = node.operands
         total.append(max(total[place] for place in before) + _ADDED)
@@ -121,13 +123,13 @@ def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
             counts.append(0)
             depths.append(0)
             growths.append(1.0)
-            peaks.append(1.0)
+            peaks.append((1.0, 0.0))
             continue
         terms, own_terms = node.operation.operations, _terms(node.operation, shapes, node)
         counts.append(max(counts[place] for place in before) + terms)
         depths.append(max(depths[place] for place in before) + (terms > 0))
-        growths.append(max(growths[place] for place in before) * _growth(node.operation, shapes, node, at_least_one))
-        peaks.append(max(peaks[place] for place in before) * _growth(node.operation, shapes, node, np.abs))
+        growths.append(max(growths[place] for place in before) * _growth(node.operation, shapes, node))
+        peaks.append(_peak(node, shapes, [peaks[place] for place in before]))
         total[-1] += 2 * terms + own_terms
     ours = max(total) + 4 * len(graph.nodes) + 2 * max(math.prod(shape) for shape in shapes)
     if ours > MOST_ROUNDINGS:
@@ -143,10 +145,10 @@ def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
     )
 
 
-def _stage(form: Format, operations: int, depth: int, growth: float, peak: float) -> Stage:
+def _stage(form: Format, operations: int, depth: int, growth: float, peak: tuple[float, float]) -> Stage:
     layers = max(depth, 1)
     underflow = 10.0 * (layers + 1) * form.underflow * growth
-    return Stage(form.relative(operations, layers), underflow, peak + underflow)
+    return Stage(form.relative(operations, layers), underflow, peak[0] + underflow, peak[1])
 
 
 def _bias(node: Node) -> Floats | None:
@@ -154,10 +156,22 @@ def _bias(node: Node) -> Floats | None:
     return None if bias is None else bias.reshape(-1).copy()
 
 
-def _growth(operation: AffineMap, shapes: Sequence[Shape], node: Node, magnitude: Change) -> float:
-    """The largest row sum of the coefficients' magnitudes, at least one so that later values bound earlier ones."""
+def _growth(operation: AffineMap, shapes: Sequence[Shape], node: Node) -> float:
+    """The largest row sum of ``max(1, |coefficient|)``, at least one so that later values bound earlier ones."""
     ones = [np.ones((1, *shapes[place])) for place in node.operands]
-    return max(1.0, float(operation.mapped(magnitude)(*ones).max())) * INFLATE
+    return max(1.0, float(operation.mapped(at_least_one)(*ones).max())) * INFLATE
+
+
+def _peak(node: Node, shapes: Sequence[Shape], before: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """``Q`` of an affine operation's result, from its operands'."""
+    magnitudes = node.operation.mapped(np.abs) if isinstance(node.operation, AffineMap) else None
+    if magnitudes is None:
+        raise ValueError("the operation is not affine")
+    largest = max(1.0, float(magnitudes.linear(*(np.ones((1, *shapes[place])) for place in node.operands)).max()))
+    bias = magnitudes.bias(node.shape)
+    added = 0.0 if bias is None else float(bias.max(initial=0.0))
+    peaks, shifts = zip(*before, strict=True)
+    return largest * max(peaks) * INFLATE, (largest * max(shifts) + added) * INFLATE
 
 
 def _terms(operation: AffineMap, shapes: Sequence[Shape], node: Node) -> int:

@@ -8,7 +8,7 @@ real arithmetic *and* in every evaluation that the declared arithmetic allows li
 
 as long as ``growth * (1 + max(m)) + shift <= limit``; beyond that an intermediate value might overflow, and nothing is
 known. (The left side is at least every intermediate value's magnitude in real arithmetic, and what underflow adds;
-rounding doubles it at most, and ``limit`` is a quarter of the format's largest number or less.) A bound that allows a
+rounding doubles it at most, and ``limit`` is less than half of the format's largest number.) A bound that allows a
 perturbation ``e``, ``|e| <= E = error_slope @ m + error_offset``, of each pre-activation therefore holds for the real
 and for the served network at once.
 
@@ -16,20 +16,23 @@ Derivation. Write a stage's result as the sum over all paths of monomials ``w_k 
 evaluation in floating point (any order of summation, with or without fused multiply-add, neighbouring affine layers
 fused or folded into each other) multiplies each monomial by at most ``N`` factors ``1 + d``, ``|d| <= u``, where ``N``
 is the sum of the layers' ``operations`` and ``u`` the unit roundoff of products and sums. An arithmetic that keeps what
-it multiplies, and what comes out, in a coarser format rounds four times more in each of the ``k`` layers: a weight or
-bias, what the weight is multiplied with, the sum of products, the layer's result; those amount to ``v``. With ``s = N u
-+ k v`` the relative error is at most ``gamma(s) = s / (1 - s)``, for a product of ``1 + |d_i|`` is at most ``exp(s)``
-(Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1, has it for equal ones). Hardware that cuts off what
-lies below the last of the largest addend's 24 bits, as tensor cores do, errs by at most ``2**-23`` of that for each
-addend, and as much again for each result; ``u = 2**-21`` for each term is more. The monomials' magnitudes add up to at
-most ``M m + c`` with ``M = |W_k| ... |W_1|`` and ``c`` the same composition of ``|b|``.
+it multiplies, and what comes out, in a coarser format rounds four times more in each of the ``k`` layers that compute
+something: a weight or bias, what the weight is multiplied with (which need not be what came out of the layer before:
+one consumer may take it rounded, another not), the sum of products, the layer's result; those amount to ``v``. What
+becomes a weight or bias together, as a variance and a scale do, is combined before it is rounded. With ``s = N u + k
+v`` the relative error is at most ``gamma(s) = s / (1 - s)``, for a product of ``1 + |d_i|`` is at most ``exp(s)``
+(Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1, has it for equal ones). Hardware that aligns a block
+of addends to the largest and cuts off what lies below its 24 bits, as tensor cores do, errs by at most ``2**-23`` of it
+for each, by ``2**-23`` of the block's result when that is cut off, and once more when it is an addend of the next
+block: ``3 * 2**-23`` for each term, where ``u`` is ``2**-21``. The monomials' magnitudes add up to at most ``M m + c``
+with ``M = |W_k| ... |W_1|`` and ``c`` the same composition of ``|b|``.
 
 Each of those roundings may underflow, but a sum in a format with subnormals, and then errs by at most ``eta`` besides:
-five times in a layer (those four, and the product). What multiplies that
-error later is at most ``P (1 + m) + p``, where ``P`` and ``p`` compose ``max(1, |W|)`` and ``max(1, |b|)`` over nonzero
-entries. ``eta`` is that of the coarser format; where float32 sums may flush to zero it is more than ``2**20`` such
-losses. Twice ``5 (k + 1)`` pays for the factors ``1 + d`` too, which are less than two together as long as ``s <=
-1/2``, and for products of such errors, as long as ``5 k k eta < 1``. Hence
+five times in a layer (those four, and the product). What multiplies that error later is at most ``P (1 + m) + p``,
+where ``P`` and ``p`` compose ``max(1, |W|)`` and ``max(1, |b|)`` over nonzero entries. ``eta`` is that of the coarser
+format; where float32 sums may flush to zero it is more than ``2**20`` such losses. Twice ``5 (k + 1)`` pays for the
+factors ``1 + d`` too, which are less than two together as long as ``s <= 1/2``, and for products of such errors, since
+``5 k k eta < 1``: where ``v`` is not zero as long as ``k v <= 1/2``, else as long as ``k`` is below two million. Hence
 
     E = gamma(s) (M m + c)  +  10 (k + 1) eta (P (1 + m) + p).
 
@@ -90,7 +93,7 @@ class Format:
         roundoff: of each product and sum, ``u``.
         kept: of a layer's operands and results together, ``v``; zero where they need no rounding of their own.
         underflow: ``eta``.
-        limit: magnitudes up to which nothing overflows, whatever is rounded.
+        limit: magnitudes in real arithmetic up to which nothing overflows, whatever is rounded.
         elementary: absolute error of a sigmoid or tanh.
     """
 
@@ -266,8 +269,9 @@ def _stage(run: list[Affine], form: Format, slack: float) -> Stage:
         amplified, lifted = later @ amplified, later @ lifted + at_least_one(layer.bias)
         growth, shift = _norm(layer.weight) * growth, _norm(layer.weight) * shift + float(np.abs(layer.bias).max())
         lost *= _lost(layer)
-    relative = form.relative(sum(layer.operations for layer in run), len(run))
-    underflow = 10.0 * (len(run) + 1) * form.underflow
+    layers = max(1, sum(layer.operations > 0 for layer in run))
+    relative = form.relative(sum(layer.operations for layer in run), layers)
+    underflow = 10.0 * (layers + 1) * form.underflow
     slope = relative * magnitude + underflow * amplified
     offset = relative * constant + underflow * (amplified.sum(axis=1) + lifted)
     return Stage(

@@ -1,7 +1,7 @@
 """A softmax that stands last, taken off: what its operands must satisfy so that its results satisfy the requirement.
 
 Sufficient, not necessary, and meant for proofs of *silent* only. With operands ``z``, ``n`` results ``y``, and a served
-softmax whose relative error is at most ``e``, where values below ``tiny`` may become anything from zero to there:
+softmax whose relative error is at most ``e``, where values below ``tiny`` may become anything up to ``(1 + e) tiny``:
 
 - ``y_i > y_k`` where ``z_i - z_k > 4 e``, and all of ``z_i - z_m > -D``. For then ``y_k < y_i exp(-4 e)``, and
   ``exp(-4 e) (1 + e) < 1 - e``; and ``y_i >= exp(-D) / n >= 2 tiny``, so that no ``y_k`` below ``tiny`` gets there.
@@ -134,7 +134,7 @@ def _above(outputs: dict[int, Fraction], offset: Fraction, size: int, served: _S
     share = (1 + 4 * served.error) * max(-offset / factor, 2 * served.tiny)
     if factor < 0 or share >= 1 or size == 1:
         return []
-    least = Fraction(math.log((size - 1) * share / (1 - share))) + served.shift
+    least = _log((size - 1) * share / (1 - share)) + served.shift
     return [(_difference(index, other, least),) for other in range(size) if other != index]
 
 
@@ -145,5 +145,10 @@ def _below(outputs: dict[int, Fraction], offset: Fraction, size: int, served: _S
     share = (1 - 4 * served.error) * bound
     if factor > 0 or bound <= 2 * served.tiny or share >= 1:
         return []
-    least = Fraction(math.log((1 - share) / share)) + served.shift
+    least = _log((1 - share) / share) + served.shift
     return [_difference(other, index, least) for other in range(size) if other != index]
+
+
+def _log(value: Fraction) -> Fraction:
+    """The logarithm, but for far less than a shift; of numbers of any size."""
+    return Fraction(math.log(value.numerator) - math.log(value.denominator))

@@ -97,10 +97,10 @@ class _Writing:
             self._affine(place, node, operation, kept)
         elif isinstance(operation, ReluOperation):
             self._positive.add(place)
-            self._bent(place, [_Part(((operand, 1.0),))], _Part(((0, 1.0),)), kept, 0)
+            self._bent(place, [_Part(((operand, 1.0),))], _Part(((0, 1.0),)), kept, 0, 0)
         elif isinstance(operation, LeakyRelu):
             before = [_Part(((operand, 1.0),)), _Part(((operand, -1.0),))]
-            self._bent(place, before, _Part(((0, 1.0), (1, -operation.alpha))), kept, 3)
+            self._bent(place, before, _Part(((0, 1.0), (1, -operation.alpha))), kept, 0, 3)
         elif isinstance(operation, Clip):
             self._clip(place, operand, operation, kept)
         else:
@@ -112,11 +112,11 @@ class _Writing:
         if np.isinf(operation.least) and np.isinf(operation.most):
             self._join(place, [_Part(((operand, 1.0),))], kept, 0)
         elif np.isinf(operation.least):  # most - max(most - z, 0)
-            self._bent(place, [_Part(((operand, -1.0),), most)], _Part(((0, -1.0),), most), kept, 2)
+            self._bent(place, [_Part(((operand, -1.0),), most)], _Part(((0, -1.0),), most), kept, 2, 2)
         else:
             before = [_Part(((operand, 1.0),), -bound) for bound in (least, most) if np.isfinite(bound[0])]
             after = tuple((index, 1.0 - 2.0 * index) for index in range(len(before)))
-            self._bent(place, before, _Part(after, least), kept, 2 + len(before))
+            self._bent(place, before, _Part(after, least), kept, 2, 2 + len(before))
 
     def _affine(self, place: int, node: Node, operation: AffineMap, kept: list[int]) -> None:
         if isinstance(operation, Reshape):
@@ -138,8 +138,12 @@ class _Writing:
         part = _Part(sources, None if bias is None else bias.reshape(-1).copy())
         self._join(place, [part], kept, operation.operations, most)
 
-    def _bent(self, place: int, before: list[_Part], after: _Part, kept: list[int], operations: int) -> None:
-        """A ReLU over ``before``, beside which ``kept`` is carried; ``after`` makes the new tensor of its results."""
+    def _bent(
+        self, place: int, before: list[_Part], after: _Part, kept: list[int], operations: int, later: int
+    ) -> None:
+        """A ReLU over ``before``, beside which ``kept`` is carried; ``after`` makes the new tensor of its results. The
+        two are of so many ``operations``, and ``later``.
+        """
         size = self._sizes[place]
         sources, tensors = list(before), []
         for tensor in kept:
@@ -150,7 +154,7 @@ class _Writing:
         self._emit(self._state, self._widths(self._state), sources, widths, operations)
         self.layers.append(Relu())
         results = [after, *(_Part(found) for _, found in tensors)]
-        self._emit([*range(len(sources))], widths, results, [size, *self._widths(kept)], operations)
+        self._emit([*range(len(sources))], widths, results, [size, *self._widths(kept)], later)
         self._state = [place, *kept]
 
     def _join(self, place: int, parts: list[_Part], kept: list[int], operations: int, most: int | None = None) -> None:

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from sidecar.errors import InputError
 from sidecar.network.dense import dense
 from sidecar.network.graph import Graph
+from sidecar.network.joined import with_biases
 from sidecar.network.onnx_walk import MOST_VALUES, OTHERWISE, STANDARD, Walk, needed, tensor_values
 from sidecar.network.operators.application import Constant, Flow, NodeError
 from sidecar.network.operators.operation import Shape
@@ -66,7 +67,7 @@ def read_graph(path: Path) -> tuple[Model, Graph]:
         raise InputError(f"{path}: output {sink.name!r} does not depend on the input; expected a computed output")
     result = walk.flows[sink.name]
     _check_declared_output(path, sink, result, datatype)
-    nodes = needed(walk.nodes, result.place)
+    nodes = with_biases(needed(walk.nodes, result.place))
     if any(isinstance(node.operation, Softmax) for node in nodes[:-1]):
         raise InputError(f"{path}: the model computes with the result of a Softmax; expected it last {OTHERWISE}")
     read = Graph(_signature(source, flow, sink.name, result, datatype), flow.shape, nodes)

@@ -3,7 +3,8 @@
 Weights are float64 holding exactly the numbers of the model file (float32 or float64 there), so the value
 denotes one function over the reals; what float64 makes of a quotient or a root of such numbers has its relative error
 counted among the layer's roundings. Layers stand in the order in which the model file computes them and
-are not merged: rounding bounds of the served arithmetic speak about these very operations.
+are not merged, but for a bias that is added apart (:mod:`sidecar.network.joined`): rounding bounds of the served
+arithmetic speak about these very operations.
 """
 
 import dataclasses

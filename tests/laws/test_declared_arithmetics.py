@@ -1,21 +1,31 @@
 """Law: what each declared arithmetic can do to a product, the search and the checker charge, and not much more."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from sidecar.bundle.values import Arithmetic
 from sidecar.certificate import bounds as checker
 from sidecar.certificate.statements import answers_between
 from sidecar.compiler import rounding as search
 from sidecar.compiler.certified_answers import certified_answers
-from sidecar.network.dense import graph_of
-from sidecar.network.values import Affine, Network, Relu
+from sidecar.compiler.graph_relaxations import image
+from sidecar.compiler.replay import answers
+from sidecar.network.dense import MOST_CHECKED, dense, graph_of
+from sidecar.network.graph import Graph
+from sidecar.network.onnx_reader import read_graph
+from sidecar.network.operators.clip import Clip
+from sidecar.network.values import Affine, Model, Network, Relu
 from sidecar.tensors import Datatype, ModelSignature, TensorSpec
 from tests.attack.arithmetics import simulated
+from tests.laws.onnx_models import model_of
+from tests.laws.random_graphs import served_graph
 from tests.laws.random_networks import datatype_of
 
 COARSE = [each for each in Arithmetic if each not in (Arithmetic.IEEE32, Arithmetic.IEEE64)]
@@ -131,3 +141,58 @@ def test_what_is_kept_is_a_few_units_of_the_format() -> None:
         Arithmetic.FP16: 4 * Fraction(1, 2**11),
         Arithmetic.IEEE16: 3 * Fraction(1, 2**11),
     }
+
+
+def _graph_of(folder: pathlib.Path, nodes: list[onnx.NodeProto], shape: tuple[int, ...]) -> tuple[Model, Graph]:
+    onnx.save(model_of(nodes, {}, shape, 13), folder / "m.onnx")
+    return read_graph(folder / "m.onnx")
+
+
+def _bounds(graph: Graph, arithmetic: Arithmetic, inputs: np.ndarray) -> list[np.ndarray]:
+    """What each of the three engines that can says, (lower or upper, row, output)."""
+    written_out = dense(graph, MOST_CHECKED)
+    assert written_out is not None
+    return [
+        np.stack(certified_answers(graph, arithmetic, inputs)),
+        np.stack(certified_answers(written_out, arithmetic, inputs)),
+        np.stack(_checked(written_out, arithmetic, inputs)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "fine", "too_large"), [(Arithmetic.IEEE32, 1e35, 8e37), (Arithmetic.IEEE16, 100.0, 2000.0)]
+)
+def test_nothing_is_known_where_the_sum_of_a_mean_may_overflow(
+    tmp_path: pathlib.Path, arithmetic: Arithmetic, fine: float, too_large: float
+) -> None:
+    pool = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[8, 8])
+    model, graph = _graph_of(tmp_path, [pool], (1, 1, 8, 8))
+    inputs = np.float32([[fine] * 64, [too_large] * 64]).astype(np.float64)
+    if arithmetic is Arithmetic.IEEE32:
+        assert np.isposinf(answers(model, inputs)[1]).all(), "onnxruntime adds up first"
+    for lower, upper in _bounds(graph, arithmetic, inputs):
+        assert (lower[0] <= inputs[0, 0]).all()
+        assert (inputs[0, 0] <= upper[0]).all()
+        assert not np.isfinite(lower[1]).any()
+        assert not np.isfinite(upper[1]).any()
+
+
+@pytest.mark.parametrize("arithmetic", COARSE)
+@pytest.mark.parametrize("alpha", [4.5 * 2.0**-24, 2.0**-130, 0.01, 0.3])
+def test_a_small_slope_of_a_leaky_relu_may_be_lost(
+    tmp_path: pathlib.Path, arithmetic: Arithmetic, alpha: float
+) -> None:
+    _, graph = _graph_of(tmp_path, [helper.make_node("LeakyRelu", ["x"], ["y"], alpha=alpha)], (1, 1))
+    inputs = np.float32([[-16000.0], [-1000.0], [-1.0], [1.0]]).astype(np.float64)
+    served = served_graph(graph, arithmetic, inputs)
+    for lower, upper in _bounds(graph, arithmetic, inputs):
+        assert ((lower <= served) & (served <= upper)).all()
+
+
+@pytest.mark.parametrize("arithmetic", [Arithmetic.FP16, Arithmetic.BF16])
+def test_clip_between_short_numbers_costs_nothing(arithmetic: Arithmetic) -> None:
+    """As in ReLU6; other bounds are rounded."""
+    point = np.array([10.0])
+    for most, exact in ((6.0, True), (0.1, False)):
+        low, high = image(Clip(0.0, most), search.FORMATS[arithmetic], point, point)
+        assert (low[0] == high[0]) == exact

@@ -1,6 +1,7 @@
 """Law: what is proved of a softmax's operands implies the requirement on its results: as onnxruntime gives them, and as
 whatever errs by as much as is allowed."""
 
+import dataclasses
 import pathlib
 from fractions import Fraction
 
@@ -123,6 +124,15 @@ def test_results_rounded_as_declared_err_by_less_than_is_allowed(arithmetic: Ari
 def test_of_a_softmax_in_float16_throughout_nothing_is_proved() -> None:
     with pytest.raises(InputError, match=r"ends in a softmax.* in ieee16 .*declare fp16"):
         without_softmax(_graph(4), Requirement(()), Arithmetic.IEEE16)
+
+
+@pytest.mark.parametrize("factor", [-1, 1])
+@pytest.mark.parametrize("share", [1 - Fraction(1, 10**390), Fraction(1, 10**390)])
+def test_shares_hardly_from_none_or_all_are_understood(share: Fraction, factor: int) -> None:
+    literal = Literal(terms({0: Fraction(factor)}), (), -factor * share, strict=True)
+    scaled = Fraction(1) / (1 - 4 * _SERVED[Arithmetic.IEEE32].error)
+    for each in (literal, dataclasses.replace(literal, offset=literal.offset * scaled)):
+        without_softmax(_graph(4), Requirement(((each,),)), Arithmetic.IEEE32)
 
 
 def test_orders_are_proved_a_little_apart() -> None:

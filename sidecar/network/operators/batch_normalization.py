@@ -15,8 +15,8 @@ halves what came before), the quotient, products; some twice, as where the facto
 def read_batch_normalization(application: Application) -> list[Shift | Scale]:
     """``(h - mean) / sqrt(variance + epsilon) * scale + added``, per channel.
 
-    Kept as three steps, so that the magnitudes of what is added up are those of the served arithmetic however it
-    arranges them.
+    Kept as three steps, so that the magnitudes of what is added up are those of the served arithmetic in whatever order
+    it shifts and scales. The factor is made of constants, and is so before it is rounded to a format of 16 bits.
     """
     flow = application.only(0)
     if application.flag("training_mode") or not application.attributes.get("spatial", 1):

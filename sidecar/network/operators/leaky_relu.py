@@ -10,7 +10,7 @@ from sidecar.network.operators.operation import Elementwise, Floats
 
 @dataclasses.dataclass(frozen=True)
 class LeakyRelu(Elementwise):
-    """``h`` where it is positive, else ``alpha * h``; ``0 <= alpha <= 1``, the product is rounded once."""
+    """``h`` where it is positive, else ``alpha * h``; ``0 <= alpha <= 1``."""
 
     alpha: float
 
