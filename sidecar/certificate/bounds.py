@@ -28,7 +28,7 @@ them lose so.
 
 No number of a run exceeds ``Q`` in real arithmetic, which begins as ``max(1, m)`` and in each layer is multiplied by
 ``max(1, largest row sum of |w|)`` and added the largest ``|bias|``. So none exceeds ``2 Q`` and twice the underflow
-above in the declared one. If ``Q`` and that underflow stay below ``limit``, less than half of the format's largest
+above in the declared one. If ``Q`` and that underflow stay below ``limit``, at most half of the format's largest
 number, nothing overflows; else ``e`` is not bounded, and nothing is proved.
 
 **One step back.** Known is: the expression is at least ``p . z_k + t`` on every trajectory. Then it is at least
@@ -98,9 +98,9 @@ DECLARED: Final[Mapping[Arithmetic, Declared]] = MappingProxyType(
         Arithmetic.TF32: Declared(Datatype.FP32, 2.0**-21, 2 * 2.0**-10, 2.0**-100, 2.0**126),
         # Operands and results are rounded to nearest, to 8 or 11 significant bits; sums are float32.
         Arithmetic.BF16: Declared(Datatype.FP32, 2.0**-21, 4 * 2.0**-8, 2.0**-100, 2.0**126),
-        Arithmetic.FP16: Declared(Datatype.FP32, 2.0**-21, 4 * 2.0**-11, 2.0**-24, 2.0**14),
+        Arithmetic.FP16: Declared(Datatype.FP32, 2.0**-21, 4 * 2.0**-11, 2.0**-24, 32_752.0),
         # Every product and sum is rounded, so that the layer's result is already.
-        Arithmetic.IEEE16: Declared(Datatype.FP32, 2.0**-11, 3 * 2.0**-11, 2.0**-25, 2.0**14),
+        Arithmetic.IEEE16: Declared(Datatype.FP32, 2.0**-11, 3 * 2.0**-11, 2.0**-25, 32_752.0),
     }
 )
 _MOST_ROUNDED: Final = 0.5

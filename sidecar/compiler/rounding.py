@@ -8,7 +8,7 @@ real arithmetic *and* in every evaluation that the declared arithmetic allows li
 
 as long as ``growth * (1 + max(m)) + shift <= limit``; beyond that an intermediate value might overflow, and nothing is
 known. (The left side is at least every intermediate value's magnitude in real arithmetic, and what underflow adds;
-rounding doubles it at most, and ``limit`` is less than half of the format's largest number.) A bound that allows a
+rounding doubles it at most, and ``limit`` is at most half of the format's largest number.) A bound that allows a
 perturbation ``e``, ``|e| <= E = error_slope @ m + error_offset``, of each pre-activation therefore holds for the real
 and for the served network at once.
 
@@ -144,11 +144,11 @@ FORMATS: Mapping[Arithmetic, Format] = MappingProxyType(
             UNIT_ROUNDOFF_ACCUMULATED,
             4 * UNIT_ROUNDOFF_16,
             2.0**-24,
-            2.0**14,
+            32_752.0,
             ELEMENTARY_ERROR + UNIT_ROUNDOFF_16,
         ),
         Arithmetic.IEEE16: Format(
-            Datatype.FP32, UNIT_ROUNDOFF_16, 3 * UNIT_ROUNDOFF_16, 2.0**-25, 2.0**14, ELEMENTARY_ERROR_16
+            Datatype.FP32, UNIT_ROUNDOFF_16, 3 * UNIT_ROUNDOFF_16, 2.0**-25, 32_752.0, ELEMENTARY_ERROR_16
         ),
     }
 )
