@@ -17,6 +17,7 @@ from sidecar.compiler import rounding as search
 from sidecar.compiler.certified_answers import certified_answers
 from sidecar.compiler.graph_relaxations import image
 from sidecar.compiler.replay import answers
+from sidecar.errors import InputError, NegativeAnswer
 from sidecar.network.dense import MOST_CHECKED, dense, graph_of
 from sidecar.network.graph import Graph
 from sidecar.network.onnx_reader import read_graph
@@ -112,6 +113,19 @@ def test_a_value_that_is_handed_on_may_be_rounded(
     lower, upper = bounded(network, arithmetic, inputs)
     answers = simulated(_one_product(1.0, 0.0), arithmetic, 0)(inputs)
     assert ((lower <= answers) & (answers <= upper)).all()
+
+
+def test_of_sums_that_are_too_long_for_float16_nothing_is_known() -> None:
+    specs = (TensorSpec("x", Datatype.FP32, (1200,)),), (TensorSpec("y", Datatype.FP32, (1,)),)
+    layers = (Affine(np.full((1, 1200), 0.01), np.zeros(1), 1200),)
+    network = Network(ModelSignature(*specs, None), layers)
+    inputs = np.ones((1, 1200))
+    for bounded in (_searched, _searched_as_graph):
+        with pytest.raises(InputError, match="rounds 1200 times in 1 layers, which may change a value by 59%"):
+            bounded(network, Arithmetic.IEEE16, inputs)
+    with pytest.raises(NegativeAnswer, match="one run of layers rounds by 59%"):
+        _checked(network, Arithmetic.IEEE16, inputs)
+    assert np.isfinite(_checked(network, Arithmetic.FP16, inputs)).all()
 
 
 @pytest.mark.parametrize("arithmetic", list(Arithmetic))
