@@ -45,6 +45,9 @@ MAX_DIMENSIONS: Final = 64
 _OUTPUTS: Final = pb.ModelInferResponse.OUTPUTS_FIELD_NUMBER
 _RAW_OUTPUT_CONTENTS: Final = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 
+_MOST_IN_PLACE: Final = 4096
+"""Bytes of a tensor that are looked for in the message; looking for many takes longer than following its fields."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GatedResponse:
@@ -155,7 +158,7 @@ def replace_outputs(response: GatedResponse, outputs: Rows, signature: ModelSign
         InternalError: the new bytes do not decode to ``outputs``.
     """
     edits = dict(_edits(response, outputs, signature))
-    replaced = splice(response.content, edits)
+    replaced = _in_place(response, edits) or splice(response.content, edits)
     decoded = read_response(replaced, signature, len(outputs)).outputs
     # The same bits are the same values; others may be so too, zeros and NaN.
     if decoded.tobytes() != outputs.tobytes() and not np.array_equal(decoded, outputs, equal_nan=True):
@@ -186,6 +189,21 @@ def drop_outputs(content: bytes, names: frozenset[str]) -> bytes:
     if _parse(cut).SerializeToString(deterministic=True) != message.SerializeToString(deterministic=True):
         raise InternalError(Reason.INTERNAL, "the response without some outputs does not decode to the other ones")
     return cut
+
+
+def _in_place(response: GatedResponse, edits: dict[tuple[int, int], bytes | None]) -> bytes | None:
+    """One tensor's raw contents replaced by as many bytes, in a fraction of the time; None where it is otherwise."""
+    raw = response.message.raw_output_contents
+    if len(edits) != 1 or not raw:
+        return None
+    (((_, position), new),) = edits.items()
+    content, old = response.content, raw[position]
+    if new is None or len(new) != len(old) or len(old) > _MOST_IN_PLACE:
+        return None
+    at = content.find(old)
+    if at < 0 or content.find(old, at + 1) >= 0:  # which of them is the tensor's, the message's fields must tell
+        return None
+    return b"".join((content[:at], new, content[at + len(old) :]))
 
 
 def _edits(

@@ -101,6 +101,26 @@ def test_unchanged_values_keep_their_very_bits(raw, place, value):
     np.testing.assert_array_equal(decode_raw(new, Datatype.FP32)[place], value)
 
 
+@pytest.mark.parametrize("gated_is_first", [True, False])
+@pytest.mark.parametrize("rows", [1, 600])
+def test_of_equal_contents_the_gated_tensors_are_replaced(gated_is_first, rows):
+    """Whether the bytes stand in the message once, twice or, in a long one, are not looked for at all."""
+    model = signature(Datatype.FP32)
+    gated = infer_response(Datatype.FP32, np.arange(2 * rows, dtype="<f4").tobytes(), [rows, 2])
+    message = pb.ModelInferResponse.FromString(gated)
+    other = pb.ModelInferResponse.InferOutputTensor(name="other", datatype="FP32", shape=[2 * rows])
+    for same in (True, False):
+        contents = message.raw_output_contents[0] if same else bytes(8 * rows)
+        both, raws = [message.outputs[0], other], [message.raw_output_contents[0], contents]
+        order = slice(None) if gated_is_first else slice(None, None, -1)
+        whole = pb.ModelInferResponse(outputs=both[order], raw_output_contents=raws[order]).SerializeToString()
+        response = read_response(whole, model, rows)
+        wanted = response.outputs + 0.5
+        replaced = pb.ModelInferResponse.FromString(replace_outputs(response, wanted, model)).raw_output_contents
+        expected = [wanted.astype("<f4").tobytes(), contents]
+        assert list(replaced) == expected[order]
+
+
 @pytest.mark.parametrize("datatype", TYPED)
 def test_typed_outputs_are_replaced_in_their_own_form(datatype):
     model = signature(datatype)
