@@ -70,6 +70,7 @@ def require_properties(bundle: Bundle, files: Sequence[PropertyFile]) -> None:
 
 
 def _gate(stated: Property, signature: ModelSignature, action: Action) -> Gate:
+    """What a property's gate must be; not asked of the compiler, whose gates are judged by it."""
     datatypes = signature.input_datatypes()
     return Gate(
         property_id=stated.trace.property_id,

@@ -4,10 +4,13 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from sidecar.settings import kinds
 from sidecar.settings.flags import argument
+
+if TYPE_CHECKING:
+    from sidecar.bundle.values import Arithmetic
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +71,13 @@ def add_arithmetic(parser: Parser) -> None:
         help="what the served model computes in, which the proofs cover besides real arithmetic (default: its tensors' "
         "IEEE format); tf32, bf16, fp16: operands in that format and sums in float32, as accelerators do",
     )
+
+
+def declared(arguments: argparse.Namespace) -> "Arithmetic | None":
+    """What ``add_arithmetic`` asked for."""
+    from sidecar.bundle.values import Arithmetic
+
+    return None if arguments.arithmetic is None else Arithmetic(arguments.arithmetic)
 
 
 def add_samples(parser: Parser) -> None:

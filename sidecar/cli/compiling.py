@@ -14,6 +14,7 @@ from sidecar.cli.arguments import (
     add_workers,
     command,
     counts,
+    declared,
     positive,
     processors,
     share,
@@ -97,7 +98,6 @@ def add(commands: Commands) -> None:
 
 def _compile(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
-    from sidecar.bundle.values import Arithmetic
     from sidecar.certificate.codec import certificate_path
     from sidecar.compiler import search_state
     from sidecar.compiler.opaque import read_opaque_model
@@ -131,7 +131,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         certify=not arguments.no_certificate,
         workers=processors(),
         resumable=arguments.resume is not None,
-        arithmetic=None if arguments.arithmetic is None else Arithmetic(arguments.arithmetic),
+        arithmetic=declared(arguments),
     )
     with Reporter(sys.stderr) as reporter:
         compiled = compile_bundle(model, files, options, reporter.show, start)
@@ -156,7 +156,7 @@ def _compile(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from sidecar.bundle.files import require_writable, write_file_atomically
     from sidecar.bundle.naming import naming_in
-    from sidecar.bundle.values import Arithmetic, PropertySource
+    from sidecar.bundle.values import PropertySource
     from sidecar.compiler.report import Reporter
     from sidecar.compiler.rounding import declared_arithmetic
     from sidecar.compiler.stated import with_batch_axis
@@ -171,8 +171,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     files = [read_properties(path, model.signature) for path in arguments.property]
     model = with_batch_axis(model, files)
     properties = [stated for file in files for stated in file.properties]
-    declared = None if arguments.arithmetic is None else Arithmetic(arguments.arithmetic)
-    arithmetic = declared_arithmetic(model.signature, declared)
+    arithmetic = declared_arithmetic(model.signature, declared(arguments))
     with Reporter(sys.stderr) as reporter:
         verified = verify(model, properties, arithmetic, arguments.time_limit, arguments.workers, reporter.show)
     if arguments.counterexample is not None:

@@ -129,7 +129,7 @@ def rounded(graph: Graph, arithmetic: Arithmetic) -> Rounded:
         counts.append(max(counts[place] for place in before) + terms)
         depths.append(max(depths[place] for place in before) + (terms > 0))
         growths.append(max(growths[place] for place in before) * _growth(node.operation, shapes, node))
-        peaks.append(_peak(node, shapes, [peaks[place] for place in before]))
+        peaks.append(_peak(node.operation, shapes, node, [peaks[place] for place in before]))
         total[-1] += 2 * terms + own_terms
     ours = max(total) + 4 * len(graph.nodes) + 2 * max(math.prod(shape) for shape in shapes)
     if ours > MOST_ROUNDINGS:
@@ -162,11 +162,11 @@ def _growth(operation: AffineMap, shapes: Sequence[Shape], node: Node) -> float:
     return max(1.0, float(operation.mapped(at_least_one)(*ones).max())) * INFLATE
 
 
-def _peak(node: Node, shapes: Sequence[Shape], before: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """``Q`` of an affine operation's result, from its operands'."""
-    magnitudes = node.operation.mapped(np.abs) if isinstance(node.operation, AffineMap) else None
-    if magnitudes is None:
-        raise ValueError("the operation is not affine")
+def _peak(
+    operation: AffineMap, shapes: Sequence[Shape], node: Node, before: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """``Q`` of an operation's result, from its operands'."""
+    magnitudes = operation.mapped(np.abs)
     largest = max(1.0, float(magnitudes.linear(*(np.ones((1, *shapes[place])) for place in node.operands)).max()))
     bias = magnitudes.bias(node.shape)
     added = 0.0 if bias is None else float(bias.max(initial=0.0))

@@ -110,14 +110,13 @@ def compile_bundle(
     gates = tuple(gate_of(stated, options.action, signature) for stated in properties)
     sources = tuple(PropertySource(file.origin, file.source) for file in files)
     notes = require_joint_satisfiability(gates, signature, naming_in(sources, signature))
+    arithmetic = declared_arithmetic(signature, options.arithmetic)
+    key = search_key(model, gates, arithmetic, options)
     if isinstance(model, OpaqueModel):
         partitions = unsearched(gates, signature)
         notes = (*notes, *unchecked, _NOTHING_PROVED)
     else:
-        partitions = search_regions(
-            model, gates, options, progress, states_of(start, search_key(model, gates, options))
-        )
-    arithmetic = declared_arithmetic(signature, options.arithmetic)
+        partitions = search_regions(model, gates, arithmetic, options, progress, states_of(start, key))
     found = _provable(model, arithmetic, gates, partitions, options.workers, progress) if options.certify else None
     coverage = _merged(partitions) if found is None else found.coverage
     notes = (*notes, *(found.notes if found else ()))
@@ -154,7 +153,7 @@ def compile_bundle(
     accepted = accept(content)
     self_test(accepted, prepare(accepted.gates, accepted.manifest.signature))
     certificate = None if found is None else certificate_of(content, accepted, model, found, options.workers, progress)
-    stopped = interrupted(partitions, search_key(model, gates, options))
+    stopped = interrupted(partitions, key)
     return CompiledBundle(content, certificate, accepted, counterexamples, notes, stopped)
 
 

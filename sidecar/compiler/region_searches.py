@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sidecar.bundle.gate_codec import encode_gates
+from sidecar.bundle.values import Arithmetic
 from sidecar.compiler.compiled import kernels_digest, load_kernels
 from sidecar.compiler.graph_search import partition_graph
 from sidecar.compiler.options import CompileOptions
 from sidecar.compiler.progress import Progress
-from sidecar.compiler.rounding import declared_arithmetic
 from sidecar.compiler.search import Partition, SearchLimits, StopReason, partition
 from sidecar.compiler.search_state import Interrupted, SearchState
 from sidecar.compiler.split_tree import SplitTree
@@ -45,6 +45,7 @@ class SearchStatus:
 def search_regions(
     model: Model,
     gates: Sequence[Gate],
+    arithmetic: Arithmetic,
     options: CompileOptions,
     progress: Callable[[SearchStatus], None],
     states: Sequence[SearchState] | None,
@@ -67,7 +68,6 @@ def search_regions(
 
             share = None if deadline is None else max(0.0, deadline - time.monotonic()) / (total - number + 1)
             limits = SearchLimits(share, limits_by_search[number - 1], options.minimum_volume)
-            arithmetic = declared_arithmetic(model.network.signature, options.arithmetic)
             start, network = None if states is None else states[number - 1], model.network
             about = region.box, in_box(gate.requirement, region), arithmetic, limits, report
             if isinstance(network, Graph):
@@ -94,10 +94,9 @@ def _regions_by_search(options: CompileOptions, total: int) -> list[int | None]:
     return list(options.max_regions)
 
 
-def search_key(model: AnyModel, gates: Sequence[Gate], options: CompileOptions) -> str:
+def search_key(model: AnyModel, gates: Sequence[Gate], arithmetic: Arithmetic, options: CompileOptions) -> str:
     """Of all that decides how the searches go on, but for how long they may."""
     version = importlib.metadata.version("gate-sidecar"), kernels_digest()
-    arithmetic = declared_arithmetic(model.signature, options.arithmetic)
     decides = model.digest, encode_gates(gates), options.minimum_volume, options.max_regions, arithmetic.value, version
     return hashlib.sha256(repr(decides).encode()).hexdigest()
 

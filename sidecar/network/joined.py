@@ -13,6 +13,7 @@ import numpy as np
 from sidecar.network.graph import Node
 from sidecar.network.operators.conv import Conv
 from sidecar.network.operators.matmul import MatMul
+from sidecar.network.operators.operation import Floats, Shape
 from sidecar.network.operators.shift import Shift
 
 
@@ -50,7 +51,7 @@ def _biased(first: Node, second: Node) -> Node | None:
             return None
 
 
-def _by_channel(shift: Shift, shape: tuple[int, ...]) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None":
+def _by_channel(shift: Shift, shape: Shape) -> Floats | None:
     """The constant as a number for each channel of (n, channel, *spatial); None where it is none."""
     constant = shift.constant.reshape((1,) * (len(shape) - shift.constant.ndim) + shift.constant.shape)
     if constant.size != constant.shape[1]:
